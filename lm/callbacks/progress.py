@@ -1,0 +1,86 @@
+"""What a run shows while it trains: a bar with loss and speed, and one row per epoch that stays."""
+
+import math
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+HEADER = f"{'epoch':>5}  {'train loss':>10}  {'valid loss':>10}  {'accuracy':>8}  {'seconds':>7}"
+REFRESH_SECONDS = 0.25  # reading the loss waits for the device, so it is not read at every step
+
+
+class Progress(pl.Callback):
+    """A progress bar on standard error (where that is a terminal) and one row per epoch on standard output."""
+
+    def __init__(self) -> None:
+        self.bar: Bar | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        console = Console(stderr=True)
+        self.bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}"),
+            TextColumn("{task.fields[speed]:,.0f} tokens/s"),
+            TimeRemainingColumn(),
+            console=console,
+            refresh_per_second=1 / REFRESH_SECONDS,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # rows go above the bar, but never from a pipe to the screen
+            disable=not console.is_terminal,
+        )
+        self.bar.start()
+        self.task = self.bar.add_task(
+            "", total=trainer.num_training_batches, epoch=1, epochs=trainer.max_epochs or "…", loss=math.nan, speed=0
+        )
+        print(HEADER, flush=True)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = self.shown = time.perf_counter()
+        self.tokens = 0
+        if self.bar is not None:
+            self.bar.reset(self.task, epoch=trainer.current_epoch + 1)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.tokens += batch[0].numel()
+        now = time.perf_counter()
+        if self.bar is None or self.bar.disable or now - self.shown < REFRESH_SECONDS:
+            return
+        self.shown = now
+        loss = float(outputs["loss"]) if isinstance(outputs, dict) else float(outputs)
+        self.bar.update(self.task, completed=batch_idx + 1, loss=loss, speed=self.tokens / (now - self.started))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.bar is None:
+            return
+        valid = {name: trainer.callback_metrics.get(f"valid/{name}", torch.nan) for name in ("loss", "accuracy")}
+        print(
+            f"{trainer.current_epoch + 1:>5}"
+            f"  {pl_module.totals['train'].mean_loss():>10.4f}"
+            f"  {float(valid['loss']):>10.4f}"
+            f"  {float(valid['accuracy']):>8.4f}"
+            f"  {time.perf_counter() - self.started:>7.1f}",
+            flush=True,
+        )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None

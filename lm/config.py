@@ -1,0 +1,148 @@
+"""What may stand in a configuration, checked before anything heavy is imported."""
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+
+from lm.errors import UserError
+
+CONFIG_DIR = Path(__file__).parents[1] / "conf"
+
+
+class Rule(NamedTuple):
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def whole(at_least: int) -> Rule:
+    def holds(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+
+    return Rule(holds, f"a whole number, {at_least} or more")
+
+
+def between(low: float, high: float) -> Rule:
+    return Rule(lambda value: is_number(value) and low <= value < high, f"a number from {low:g} to below {high:g}")
+
+
+def one_of(*choices: str) -> Rule:
+    return Rule(lambda value: value in choices, f"one of: {', '.join(choices)}")
+
+
+above_zero = Rule(lambda value: is_number(value) and value > 0, "a number above 0")
+above_one = Rule(lambda value: is_number(value) and value > 1, "a number above 1")
+zero_or_more = Rule(lambda value: is_number(value) and value >= 0, "a number, 0 or more")
+fraction = Rule(lambda value: is_number(value) and 0 < value < 1, "a number between 0 and 1")
+yes_or_no = Rule(lambda value: isinstance(value, bool), "true or false")
+betas = Rule(
+    lambda value: OmegaConf.is_list(value) and len(value) == 2 and all(is_number(b) and 0 <= b < 1 for b in value),
+    "two numbers from 0 to below 1, as in [0.9,0.99]",
+)
+
+# Only what is there is checked: each choice has some of these.
+RULES = {
+    "seed": whole(0),
+    "data.bptt": whole(1),
+    "data.batch_size": whole(1),
+    "data.tail": one_of("keep", "drop"),
+    "data.jitter": yes_or_no,
+    "data.tokenizer": one_of("characters", "words"),
+    "data.lower": yes_or_no,
+    "data.min_freq": whole(1),
+    "data.valid_fraction": fraction,
+    "model.embedding_size": whole(1),
+    "model.hidden_size": whole(1),
+    "model.num_layers": whole(1),
+    "optimizer.lr": above_zero,
+    "optimizer.weight_decay": zero_or_more,
+    "optimizer.momentum": between(0, 1),
+    "optimizer.betas": betas,
+    "optimizer.eps": above_zero,
+    "schedule.pct_start": fraction,
+    "schedule.div_factor": above_one,
+    "schedule.final_div_factor": above_one,
+    "schedule.base_momentum": between(0, 1),
+    "schedule.max_momentum": between(0, 1),
+    "trainer.max_epochs": whole(1),
+    "trainer.max_steps": whole(-1),
+    "trainer.accumulate_grad_batches": whole(1),
+    "trainer.log_every_n_steps": whole(1),
+}
+
+
+def check(config: DictConfig) -> None:
+    """Refuses values that can't be meant.
+
+    Raises:
+        UserError: a value is out of its range or of another kind, or one that must be given is missing.
+    """
+    for key in sorted(OmegaConf.missing_keys(config)):
+        raise UserError(f"{key} is not given; write {key}=…")
+    for key, rule in RULES.items():
+        value = OmegaConf.select(config, key, default=rule)
+        if value is not rule and not rule.holds(value):
+            raise UserError(f"{key}={value}: must be {rule.words}")
+
+
+def explain(error: Exception, overrides: Iterable[str]) -> str:
+    """What Hydra or OmegaConf objects to, in one line, with the choices there are.
+
+    Args:
+        error: what it raised.
+        overrides: the command line.
+    """
+    message = str(error)
+    if isinstance(error, InstantiationException):
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            return str(cause)
+        key = re.search(r"full_key: (\S+)", message)
+        where = f"{key[1]}: " if key else ""
+        return one_line(f"{where}{cause or message}")
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"there is no {group}={name}; {suggest(name, error.options)}"
+    unknown = re.match(r"Could not override '([^']+)'", message)
+    if isinstance(error, ConfigCompositionException) and unknown:
+        parent, names = siblings(unknown[1], overrides)
+        last = unknown[1].removeprefix(f"{parent}.").split(".")[0]
+        return f"there is no {unknown[1]}; under {parent or 'the top'}, {suggest(last, names)}"
+    return one_line(message)
+
+
+def siblings(key: str, overrides: Iterable[str]) -> tuple[str, list[str]]:
+    """The nearest part of the configuration that exists above a key, and the names in it."""
+    groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()} - {"hydra"}
+    chosen = [override for override in overrides if override.split("=")[0] in groups]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = compose("train", overrides=chosen)
+    while key:
+        key = key.rpartition(".")[0]
+        node = OmegaConf.select(config, key) if key else config
+        if isinstance(node, DictConfig):
+            return key, sorted(str(name) for name in node if not str(name).startswith("_"))
+    return "", sorted(str(name) for name in config)
+
+
+def suggest(name: str, choices: Iterable[str]) -> str:
+    choices = list(choices)
+    close = difflib.get_close_matches(name, choices, n=1)
+    guess = f" (did you mean {close[0]}?)" if close else ""
+    return f"choose from: {', '.join(choices)}{guess}"
+
+
+def one_line(message: str) -> str:
+    return " ".join(message.split())

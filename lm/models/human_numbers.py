@@ -1,0 +1,126 @@
+"""The six models of the human numbers lesson, in its order: each is the one before it, one idea further.
+
+They share three arrows: `embed` takes a word to hidden units (the lesson's `i_h`), `hidden` takes hidden
+units to hidden units (`h_h`), `head` takes hidden units to a score for each word (`h_o`).
+
+`forward` is the contract of `lm.models`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lm.errors import UserError
+from lm.models.layers import BatchNorm
+
+
+class Unrolled(nn.Module):
+    """Three words in, the fourth out, written out by hand (the lesson's Model0)."""
+
+    def __init__(self, vocab_size: int, hidden_size: int = 64) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, hidden_size)
+        self.hidden = nn.Linear(hidden_size, hidden_size)
+        self.norm = BatchNorm(hidden_size)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
+        time = tokens.size(1)
+        if time > 3:
+            raise UserError(f"this model reads at most 3 words and got {time}; use data.bptt=3, or model=loop")
+        h = self.norm(F.relu(self.embed(tokens[:, 0])))
+        if time > 1:  # the end of the stream can be shorter than three words
+            h = h + self.embed(tokens[:, 1])
+            h = self.norm(F.relu(self.hidden(h)))
+        if time > 2:
+            h = h + self.embed(tokens[:, 2])
+            h = self.norm(F.relu(self.hidden(h)))
+        return self.head(h).unsqueeze(1), None
+
+
+class Loop(nn.Module):
+    """The same as a loop, so any number of words can come in: a recurrent network (Model1)."""
+
+    def __init__(self, vocab_size: int, hidden_size: int = 64) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, hidden_size)
+        self.hidden = nn.Linear(hidden_size, hidden_size)
+        self.norm = BatchNorm(hidden_size)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
+        h = torch.zeros_like(self.embed(tokens[:, 0]))
+        for word in tokens.unbind(1):
+            h = h + self.embed(word)
+            h = self.norm(F.relu(self.hidden(h)))
+        return self.head(h).unsqueeze(1), None
+
+
+class MultiOutput(nn.Module):
+    """A guess after every word instead of only after the last (Model2)."""
+
+    def __init__(self, vocab_size: int, hidden_size: int = 64) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, hidden_size)
+        self.hidden = nn.Linear(hidden_size, hidden_size)
+        self.norm = BatchNorm(hidden_size)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
+        h = torch.zeros_like(self.embed(tokens[:, 0]))
+        outputs = []
+        for word in tokens.unbind(1):
+            h = h + self.embed(word)
+            h = F.relu(self.hidden(h))
+            outputs.append(self.norm(h))
+        return self.head(torch.stack(outputs, dim=1)), None
+
+
+class Stateful(nn.Module):
+    """The same, but it goes on from the state of the window before (Model3)."""
+
+    def __init__(self, vocab_size: int, hidden_size: int = 64) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, hidden_size)
+        self.hidden = nn.Linear(hidden_size, hidden_size)
+        self.norm = BatchNorm(hidden_size)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h = torch.zeros_like(self.embed(tokens[:, 0])) if state is None else state[0]
+        outputs = []
+        for word in tokens.unbind(1):
+            h = h + self.embed(word)
+            h = F.relu(self.hidden(h))
+            outputs.append(self.norm(h))
+        return self.head(torch.stack(outputs, dim=1)), h.unsqueeze(0)
+
+
+class RNN(nn.Module):
+    """The loop handed to PyTorch (Model4); its batch norm sees all the steps of a window at once."""
+
+    def __init__(self, vocab_size: int, embedding_size: int = 64, hidden_size: int = 64) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, embedding_size)
+        self.rnn = nn.RNN(embedding_size, hidden_size, batch_first=True)
+        self.norm = BatchNorm(hidden_size)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        outputs, state = self.rnn(self.embed(tokens), state)
+        return self.head(self.norm(outputs)), state
+
+
+class GRU(nn.Module):
+    """Two layers, with gates that decide how much of the state to keep (Model5)."""
+
+    def __init__(self, vocab_size: int, embedding_size: int = 64, hidden_size: int = 64, num_layers: int = 2) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, embedding_size)
+        self.rnn = nn.GRU(embedding_size, hidden_size, num_layers, batch_first=True)
+        self.norm = BatchNorm(hidden_size)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        outputs, state = self.rnn(self.embed(tokens), state)
+        return self.head(self.norm(outputs)), state

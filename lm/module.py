@@ -1,0 +1,156 @@
+"""The LightningModule: loss, metrics, and the state that travels from batch to batch."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lm.checkpoint import KEY
+from lm.state import State, detach, for_rows
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass
+class Totals:
+    """Sums over the targets of one pass, divided only when they are read."""
+
+    loss: Tensor | float = 0.0
+    correct: Tensor | float = 0.0
+    targets: int = 0
+
+    def mean_loss(self) -> float:
+        return float(self.loss) / self.targets if self.targets else math.nan
+
+    def accuracy(self) -> float:
+        return float(self.correct) / self.targets if self.targets else math.nan
+
+
+class LanguageModel(pl.LightningModule):
+    """Trains a model of `lm.models` on streams: one window is one ordinary `training_step`.
+
+    The state travels: each split has its own, which starts from zeros when a pass over the split starts and
+    is handed, detached, from one step to the next, so that gradients reach back through one window while
+    the memory goes on. Automatic optimization, clipping, precision, accumulation and callbacks are
+    Lightning's, untouched.
+
+    Logs `train/batch_loss` per step, `train/loss` and `train/perplexity` per epoch, and `valid/loss`,
+    `valid/accuracy` and `valid/perplexity` per validation; losses are in nats per token.
+
+    Args:
+        model: `forward(tokens, state) -> (logits, state)` as described in `lm.models`.
+        optimizer: makes the optimizer from the parameters.
+        schedule: makes the learning rate schedule from the optimizer, `total_steps` and `steps_per_epoch`
+            (see `lm.schedules`).
+        metadata: what a checkpoint needs besides weights (see `lm.checkpoint`).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        schedule: Callable[..., Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.metadata = metadata
+        self.states: dict[str, State] = {}
+        self.totals: dict[str, Totals] = {}
+
+    # One pass over a split
+
+    def start(self, split: str) -> None:
+        """Forgets the state and the sums of the split's last pass."""
+        self.states[split] = None
+        self.totals[split] = Totals()
+
+    def step(self, split: str, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Reads one window. Returns the mean loss, the logits `[targets, vocab]` and the targets `[targets]`."""
+        inputs, targets = batch
+        state = for_rows(self.states[split], inputs.size(0))
+        logits, state = self.model(inputs, state)
+        self.states[split] = detach(state)
+
+        targets = targets[:, -logits.size(1) :].flatten()  # a model may only guess after the last word
+        logits = logits.flatten(0, 1)
+        loss = F.cross_entropy(logits, targets)
+        totals = self.totals[split]
+        totals.loss += loss.detach().double() * len(targets)
+        totals.targets += len(targets)
+        return loss, logits, targets
+
+    def on_train_epoch_start(self) -> None:
+        self.start("train")
+        loader = self.trainer.train_dataloader
+        if hasattr(loader, "set_epoch"):  # Lightning only does this for samplers
+            loader.set_epoch(self.current_epoch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss, _, _ = self.step("train", batch)
+        self.log("train/batch_loss", loss.detach())
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        loss = self.totals["train"].mean_loss()
+        self.log_dict({"train/loss": loss, "train/perplexity": perplexity(loss)})
+
+    def on_validation_epoch_start(self) -> None:
+        self.start("valid")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        _, logits, targets = self.step("valid", batch)
+        self.totals["valid"].correct += (logits.argmax(-1) == targets).sum()
+
+    def on_validation_epoch_end(self) -> None:
+        totals = self.totals["valid"]
+        loss = totals.mean_loss()
+        self.log_dict(
+            {"valid/loss": loss, "valid/accuracy": totals.accuracy(), "valid/perplexity": perplexity(loss)}
+        )
+
+    # Optimizer and schedule
+
+    def configure_optimizers(self) -> Any:
+        assert self.optimizer is not None, "training needs an optimizer"
+        optimizer = self.optimizer(self.parameters())
+        if self.schedule is None:
+            return optimizer
+        steps_per_epoch, total_steps = self._count_steps()
+        scheduler = self.schedule(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
+
+    def _count_steps(self) -> tuple[int, int]:
+        """Optimizer steps per epoch and in all.
+
+        Counted here because asking `trainer.estimated_stepping_batches` would set the loaders up before a
+        checkpoint is restored, and their position would be lost on resume (Lightning issue 20550).
+        """
+        trainer = self.trainer
+        batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        limit = trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
+        total_steps = steps_per_epoch * (trainer.max_epochs or 1)
+        if trainer.max_steps > 0:
+            total_steps = min(total_steps, trainer.max_steps)
+        return steps_per_epoch, total_steps
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.metadata is not None:
+            checkpoint[KEY] = self.metadata
+
+
+def perplexity(loss: float) -> float:
+    """How many equally likely words the model hesitates between, for a loss in nats per token."""
+    return math.exp(loss) if loss < 700 else math.inf

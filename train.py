@@ -1,0 +1,103 @@
+"""Trains a language model: `python train.py model=gru data=human_numbers`.
+
+Everything that can be chosen is a file under `conf/`; `python train.py --help` lists it. Torch and Lightning
+are imported only once the configuration has been composed and checked, so that help and mistakes answer at once.
+"""
+
+import logging
+import os
+import sys
+import warnings
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lm.config import check, explain
+from lm.errors import UserError
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(config: DictConfig) -> float | None:
+    try:
+        check(config)
+        return train(config)
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # the sweep goes on with its other jobs
+            raise
+        fail(error)
+
+
+def train(config: DictConfig) -> float | None:
+    """One run, from the composed configuration to its report. Returns the last validation loss."""
+    import pytorch_lightning as pl
+    from hydra.utils import instantiate
+
+    from lm.checkpoint import describe
+    from lm.module import LanguageModel
+
+    quieten_lightning()
+    pl.seed_everything(config.seed, verbose=False)
+
+    data = instantiate(config.data, _convert_="all")
+    data.setup()
+    model = instantiate(config.model, vocab_size=len(data.vocabulary))
+    settings = OmegaConf.to_container(config.model, resolve=True)
+    settings.pop("_target_")
+    module = LanguageModel(
+        model,
+        optimizer=instantiate(config.optimizer, _convert_="all"),
+        schedule=instantiate(config.schedule, _convert_="all"),
+        metadata=describe(model, settings, data.vocabulary),
+    )
+    callbacks = {name: instantiate(callback) for name, callback in config.callbacks.items() if callback}
+    trainer = instantiate(
+        config.trainer,
+        callbacks=list(callbacks.values()),
+        logger=[instantiate(logger) for logger in config.logger.values() if logger],
+        _convert_="all",
+    )
+
+    say(f"{type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters; {data.summary()}")
+    trainer.fit(module, datamodule=data)
+
+    run_dir = os.path.relpath(HydraConfig.get().runtime.output_dir)
+    best = callbacks.get("best")
+    if best is not None and best.best_model_path:
+        say(f"best checkpoint: {os.path.relpath(best.best_model_path)} (valid loss {best.best_model_score:.4f})")
+    say(f"everything else is in {run_dir}; to see its curves: tensorboard --logdir {run_dir}")
+    valid_loss = trainer.callback_metrics.get("valid/loss")
+    return None if valid_loss is None else valid_loss.item()
+
+
+def quieten_lightning() -> None:
+    """Leaves out what Lightning says about itself at every start."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for habit in (
+        ".*logs directory .* exists and is not empty.*",  # Hydra's run directory holds `.hydra/` already
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.13
+    ):
+        warnings.filterwarnings("ignore", habit)
+
+
+def say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def fail(error: Exception) -> None:
+    sys.exit(f"error: {error if isinstance(error, UserError) else explain(error, sys.argv[1:])}")
+
+
+if __name__ == "__main__":
+    wants_traceback = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the one line below says what is wrong
+    try:
+        main()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            raise
+        fail(error)
