@@ -13,11 +13,13 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lm.config import check, explain
+from lm.config import check, explain, one_line
 from lm.errors import UserError
+
+WANTS_TRACEBACK = "HYDRA_FULL_ERROR" in os.environ
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -26,15 +28,16 @@ def main(config: DictConfig) -> float | None:
         check(config)
         return train(config)
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # the sweep goes on with its other jobs
+        if WANTS_TRACEBACK or HydraConfig.get().mode == RunMode.MULTIRUN:  # a sweep goes on with its other jobs
             raise
-        fail(error)
+        sys.exit(f"error: {explain(error, sys.argv[1:])}")
 
 
 def train(config: DictConfig) -> float | None:
     """One run, from the composed configuration to its report. Returns the last validation loss."""
     import pytorch_lightning as pl
     from hydra.utils import instantiate
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from lm.checkpoint import describe
     from lm.module import LanguageModel
@@ -45,8 +48,7 @@ def train(config: DictConfig) -> float | None:
     data = instantiate(config.data, _convert_="all")
     data.setup()
     model = instantiate(config.model, vocab_size=len(data.vocabulary))
-    settings = OmegaConf.to_container(config.model, resolve=True)
-    settings.pop("_target_")
+    settings = {key: value for key, value in config.model.items() if key != "_target_"}
     module = LanguageModel(
         model,
         optimizer=instantiate(config.optimizer, _convert_="all"),
@@ -62,7 +64,12 @@ def train(config: DictConfig) -> float | None:
     )
 
     say(f"{type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters; {data.summary()}")
-    trainer.fit(module, datamodule=data)
+    try:
+        trainer.fit(module, datamodule=data)
+    except (MisconfigurationException, ValueError) as error:
+        if trainer.global_step > 0:
+            raise
+        raise UserError(one_line(str(error))) from error  # Lightning checks some settings only now
 
     run_dir = os.path.relpath(HydraConfig.get().runtime.output_dir)
     best = callbacks.get("best")
@@ -88,16 +95,12 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def fail(error: Exception) -> None:
-    sys.exit(f"error: {error if isinstance(error, UserError) else explain(error, sys.argv[1:])}")
-
-
 if __name__ == "__main__":
-    wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the one line below says what is wrong
     try:
         main()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if wants_traceback:
+    except Exception as error:
+        explanation = explain(error, sys.argv[1:])
+        if WANTS_TRACEBACK or explanation is None:
             raise
-        fail(error)
+        sys.exit(f"error: {explanation}")

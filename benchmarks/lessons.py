@@ -76,7 +76,9 @@ def main() -> None:
     arguments = parser.parse_args()
     models = arguments.models or list(LESSONS[arguments.lesson])
     if unknown := set(models) - set(LESSONS[arguments.lesson]):
-        parser.error(f"no such model: {', '.join(sorted(unknown))}; choose from: {', '.join(LESSONS[arguments.lesson])}")
+        parser.error(
+            f"no such model: {', '.join(sorted(unknown))}; choose from: {', '.join(LESSONS[arguments.lesson])}"
+        )
     if arguments.fresh:
         shutil.rmtree(OUTPUTS / arguments.lesson, ignore_errors=True)
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from lm.errors import UserError
 
@@ -78,6 +79,7 @@ RULES = {
     "trainer.max_epochs": whole(1),
     "trainer.max_steps": whole(-1),
     "trainer.accumulate_grad_batches": whole(1),
+    "trainer.devices": Rule(lambda value: value in (1, "1"), "1: training is by one process for now"),
     "trainer.log_every_n_steps": whole(1),
 }
 
@@ -88,20 +90,23 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: a value is out of its range or of another kind, or one that must be given is missing.
     """
-    for key in sorted(OmegaConf.missing_keys(config)):
-        raise UserError(f"{key} is not given; write {key}=…")
+    for key in sorted(OmegaConf.missing_keys(config.data)):
+        raise UserError(f"data.{key} is not given; write data.{key}=…")
     for key, rule in RULES.items():
         value = OmegaConf.select(config, key, default=rule)
         if value is not rule and not rule.holds(value):
             raise UserError(f"{key}={value}: must be {rule.words}")
 
 
-def explain(error: Exception, overrides: Iterable[str]) -> str:
-    """What Hydra or OmegaConf objects to, in one line, with the choices there are.
+def explain(error: Exception, overrides: Iterable[str]) -> str | None:
+    """What is wrong with what the user gave, in one line, with the choices there are.
 
     Args:
-        error: what it raised.
+        error: what we, Hydra or OmegaConf raised.
         overrides: the command line.
+
+    Returns:
+        The line, or None if the error is not the user's.
     """
     message = str(error)
     if isinstance(error, InstantiationException):
@@ -118,8 +123,14 @@ def explain(error: Exception, overrides: Iterable[str]) -> str:
     if isinstance(error, ConfigCompositionException) and unknown:
         parent, names = siblings(unknown[1], overrides)
         last = unknown[1].removeprefix(f"{parent}.").split(".")[0]
-        return f"there is no {unknown[1]}; under {parent or 'the top'}, {suggest(last, names)}"
-    return one_line(message)
+        return f"there is no {unknown[1]}; {f'under {parent}, ' if parent else ''}{suggest(last, names)}"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if message.startswith("Config group override must be"):  # Hydra's, as a bare ValueError
+        return "a choice needs a name (to leave one out: logger=none); --help lists the choices"
+    if isinstance(error, (UserError, HydraException, OmegaConfBaseException)):
+        return one_line(message)
+    return None
 
 
 def siblings(key: str, overrides: Iterable[str]) -> tuple[str, list[str]]:

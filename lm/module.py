@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -40,7 +39,7 @@ class LanguageModel(pl.LightningModule):
     the memory goes on. Automatic optimization, clipping, precision, accumulation and callbacks are
     Lightning's, untouched.
 
-    Logs `train/batch_loss` per step, `train/loss` and `train/perplexity` per epoch, and `valid/loss`,
+    Logs `train/batch_loss` and `lr` per step, `train/loss` and `train/perplexity` per epoch, and `valid/loss`,
     `valid/accuracy` and `valid/perplexity` per validation; losses are in nats per token.
 
     Args:
@@ -90,13 +89,14 @@ class LanguageModel(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.start("train")
-        loader = self.trainer.train_dataloader
+        loader: Any = self.trainer.train_dataloader
         if hasattr(loader, "set_epoch"):  # Lightning only does this for samplers
             loader.set_epoch(self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, _, _ = self.step("train", batch)
-        self.log("train/batch_loss", loss.detach())
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log_dict({"train/batch_loss": loss.detach(), "lr": rate})
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -113,9 +113,7 @@ class LanguageModel(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         totals = self.totals["valid"]
         loss = totals.mean_loss()
-        self.log_dict(
-            {"valid/loss": loss, "valid/accuracy": totals.accuracy(), "valid/perplexity": perplexity(loss)}
-        )
+        self.log_dict({"valid/loss": loss, "valid/accuracy": totals.accuracy(), "valid/perplexity": perplexity(loss)})
 
     # Optimizer and schedule
 
@@ -126,7 +124,7 @@ class LanguageModel(pl.LightningModule):
             return optimizer
         steps_per_epoch, total_steps = self._count_steps()
         scheduler = self.schedule(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "lr"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _count_steps(self) -> tuple[int, int]:
         """Optimizer steps per epoch and in all.

@@ -23,9 +23,10 @@ def for_rows(state: State, rows: int) -> State:
     A narrower batch means that the last rows have ended: the state of those that remain is kept. A wider
     one holds rows that were never seen: None, so that all begin from zeros.
     """
-    if isinstance(state, tuple):
-        parts = [for_rows(tensor, rows) for tensor in state]
-        return None if any(part is None for part in parts) else tuple(parts)
-    if state is None or state.size(BATCH_AXIS) < rows:
+    if state is None:
         return None
-    return state.narrow(BATCH_AXIS, 0, rows)
+    parts = state if isinstance(state, tuple) else (state,)
+    if any(part.size(BATCH_AXIS) < rows for part in parts):
+        return None
+    kept = tuple(part.narrow(BATCH_AXIS, 0, rows) for part in parts)
+    return kept if isinstance(state, tuple) else kept[0]

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from lm.module import LanguageModel
+
 HEADER = f"{'epoch':>5}  {'train loss':>10}  {'valid loss':>10}  {'accuracy':>8}  {'seconds':>7}"
 REFRESH_SECONDS = 0.25  # reading the loss waits for the device, so it is not read at every step
 
@@ -64,6 +66,7 @@ class Progress(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.bar is None:
             return
+        assert isinstance(pl_module, LanguageModel)
         valid = {name: trainer.callback_metrics.get(f"valid/{name}", torch.nan) for name in ("loss", "accuracy")}
         print(
             f"{trainer.current_epoch + 1:>5}"

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from lm.data.corpora import human_numbers, read_text
 from lm.data.stream import BpttStream
 from lm.data.tokenizers import Tokenizer
-from lm.data.vocabulary import Vocabulary
+from lm.data.vocabulary import SPECIALS, Vocabulary
 from lm.errors import UserError
 
 
@@ -56,6 +56,8 @@ class StreamData(pl.LightningDataModule):
             return
         train, valid = self.read()
         self.vocabulary = Vocabulary.build(train, self.tokenizer, self.min_freq)
+        if train and len(self.vocabulary) == len(SPECIALS):
+            raise UserError(f"data.min_freq={self.min_freq}: no token is that frequent in the training text")
         self.train = self._stream("training", train, tail=self.tail, jitter=self.jitter)
         self.valid = self._stream("validation", valid)
 
@@ -78,10 +80,10 @@ class StreamData(pl.LightningDataModule):
             stream = BpttStream(ids, self.batch_size, self.bptt, tail, jitter, self.seed)
         except UserError as error:
             raise UserError(f"{split} split: {error}") from None
-        if (ids == self.vocabulary.unknown_id).all():
+        if set(tokens).isdisjoint(self.vocabulary.ids):
             raise UserError(
-                f"{split} split: none of its {len(ids)} tokens is known (seen at least {self.min_freq} "
-                f"times in training); use text of the same kind, or a smaller data.min_freq"
+                f"{split} split: none of its {len(ids)} tokens is in the vocabulary of the training text; "
+                f"use text of the same kind, or a smaller data.min_freq (now {self.min_freq})"
             )
         return stream
 

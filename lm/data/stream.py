@@ -132,7 +132,9 @@ class BpttStream:
         generator = torch.Generator().manual_seed(hash((self.seed, self.epoch, stretch)) % 2**63)
         mean = torch.full((count,), float(self.bptt))
         mean[torch.rand(count, generator=generator) < JITTER_HALF_SHARE] /= 2
-        lengths = torch.normal(mean, JITTER_STD, generator=generator).clamp(min=min(JITTER_SHORTEST, self.bptt)).double()
+        lengths = (
+            torch.normal(mean, JITTER_STD, generator=generator).clamp(min=min(JITTER_SHORTEST, self.bptt)).double()
+        )
         shares = lengths.cumsum(0) / lengths.sum()
         ends = start + torch.arange(1, count + 1) + (shares * (stop - start - count)).round().long()
         at = start

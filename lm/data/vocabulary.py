@@ -10,6 +10,7 @@ from lm.data.tokenizers import Tokenizer
 
 UNKNOWN = "xxunk"
 PADDING = "xxpad"
+SPECIALS = (UNKNOWN, PADDING)
 
 
 class Vocabulary:
@@ -29,10 +30,10 @@ class Vocabulary:
 
     @classmethod
     def build(cls, tokens: Iterable[str], tokenizer: Tokenizer, min_freq: int = 1) -> "Vocabulary":
-        """The tokens seen at least `min_freq` times, sorted, after `UNKNOWN` and `PADDING`."""
+        """The tokens seen at least `min_freq` times, sorted, after the `SPECIALS`."""
         counts = Counter(tokens)
         frequent = {token for token, count in counts.items() if count >= min_freq}
-        return cls([UNKNOWN, PADDING, *sorted(frequent - {UNKNOWN, PADDING})], tokenizer)
+        return cls([*SPECIALS, *sorted(frequent.difference(SPECIALS))], tokenizer)
 
     def __len__(self) -> int:
         return len(self.entries)

@@ -1,0 +1,37 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+torch.set_num_threads(1)  # the models are small, and the tests run side by side
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs `python …` as a user would, in an empty folder; returns the finished process."""
+
+    def run(*arguments: object, timeout: float = 200) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment.pop("HYDRA_FULL_ERROR", None)
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+@pytest.fixture
+def train(command):
+    """Runs `python train.py …`."""
+    return lambda *overrides, **kwargs: command(ROOT / "train.py", *overrides, **kwargs)

@@ -1,0 +1,218 @@
+"""`python train.py` as people type it: real processes, in an empty folder."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lm.checkpoint import load_model
+
+SHORT = ["trainer.max_epochs=2", "trainer.limit_train_batches=15", "trainer.log_every_n_steps=5"]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """A finished run of the main job, cut short, with its standard output and error."""
+    folder = tmp_path_factory.mktemp("run")
+    command = [sys.executable, ROOT / "train.py", "model=gru", "data=human_numbers", *SHORT]
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
+    assert finished.returncode == 0, finished.stderr
+    (directory,) = (folder / "outputs" / "human_numbers" / "gru").iterdir()
+    return directory, finished.stdout, finished.stderr
+
+
+class TestRun:
+    def test_the_run_directory_holds_what_the_contract_says(self, run_dir):
+        directory, _, _ = run_dir
+        assert (directory / ".hydra" / "config.yaml").exists()
+        assert sorted(path.name for path in (directory / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+        assert list(directory.glob("events.out.tfevents.*"))
+
+    def test_result_json(self, run_dir):
+        directory, _, _ = run_dir
+        result = json.loads((directory / "result.json").read_text())
+        metrics = result.pop("metrics")
+        assert set(metrics) == {"train/loss", "valid/loss", "valid/accuracy", "valid/perplexity"}
+        assert metrics["valid/perplexity"] == pytest.approx(torch.tensor(metrics["valid/loss"]).exp().item(), rel=1e-4)
+        seconds, speed = result.pop("seconds"), result.pop("tokens_per_second")
+        assert speed * seconds == pytest.approx(2 * 15 * 64 * 20, rel=0.01)
+        assert result == {
+            "status": "finished",
+            "epochs": 2,
+            "steps": 30,
+            "parameters": 54_305,
+            "seed": 0,
+            "overrides": ["model=gru", "data=human_numbers", *SHORT],
+        }
+
+    def test_one_row_per_epoch_goes_to_standard_output(self, run_dir):
+        directory, stdout, _ = run_dir
+        header, *rows = stdout.splitlines()
+        assert header.split() == ["epoch", "train", "loss", "valid", "loss", "accuracy", "seconds"]
+        assert [row.split()[0] for row in rows] == ["1", "2"]
+        metrics = json.loads((directory / "result.json").read_text())["metrics"]
+        last = [metrics["train/loss"], metrics["valid/loss"], metrics["valid/accuracy"]]
+        assert [float(word) for word in rows[-1].split()[1:4]] == pytest.approx(last, abs=1e-4)
+
+    def test_messages_go_to_standard_error_and_are_few(self, run_dir):
+        _, _, stderr = run_dir
+        first, best, rest = stderr.splitlines()
+        assert "54,305 parameters" in first
+        assert "best.ckpt" in best
+        assert "tensorboard --logdir outputs/human_numbers/gru/" in rest
+
+    def test_tensorboard_has_loss_accuracy_perplexity_and_learning_rate(self, run_dir):
+        events = EventAccumulator(str(run_dir[0]))
+        events.Reload()
+        names = ("train/batch_loss", "train/loss", "valid/loss", "valid/accuracy", "valid/perplexity", "lr")
+        for name in names:
+            assert len(events.Scalars(name)) >= 2, name
+
+    def test_metrics_csv_ends_with_the_result(self, run_dir):
+        directory, _, _ = run_dir
+        with open(directory / "metrics.csv") as file:
+            accuracies = [row["valid/accuracy"] for row in csv.DictReader(file) if row["valid/accuracy"]]
+        metrics = json.loads((directory / "result.json").read_text())["metrics"]
+        assert len(accuracies) == 2
+        assert float(accuracies[-1]) == pytest.approx(metrics["valid/accuracy"])
+
+    def test_the_checkpoint_alone_gives_the_trained_model(self, run_dir, tmp_path):
+        moved = (run_dir[0] / "checkpoints" / "last.ckpt").read_bytes()
+        (tmp_path / "moved.ckpt").write_bytes(moved)
+        model, vocabulary = load_model(tmp_path / "moved.ckpt")
+        after_eight, _ = model(vocabulary.encode("nine hundred , eight").unsqueeze(0))
+        assert vocabulary.decode([after_eight[0, -1].argmax()])[0] in vocabulary.entries
+        assert len(vocabulary) == after_eight.size(-1) == 33
+
+
+def test_the_main_job_reaches_the_lessons_level(train, tmp_path):
+    finished = train("hydra.run.dir=run", "logger=none")
+    assert finished.returncode == 0, finished.stderr
+    metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    assert metrics["valid/accuracy"] > 0.78  # the lesson: 0.807; the mean over seeds is `benchmarks.lessons`' to show
+
+
+@pytest.mark.parametrize("model", ["unrolled", "loop", "multi_output", "stateful", "rnn", "gru"])
+def test_the_same_seed_gives_the_same_figures(train, tmp_path, model):
+    def metrics(name):
+        finished = train(f"model={model}", f"hydra.run.dir={name}", *SHORT, "logger=none")
+        assert finished.returncode == 0, finished.stderr
+        return json.loads((tmp_path / name / "result.json").read_text())["metrics"]
+
+    assert metrics("first") == metrics("second")
+
+
+def test_your_own_text(train, tmp_path):
+    (tmp_path / "mine.txt").write_text("It was the best of times, it was the worst of times. " * 100)
+    finished = train("data=text", "data.train=mine.txt", "data.tokenizer=words", "data.batch_size=8", *SHORT)
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "outputs" / "text" / "gru").is_dir()
+
+
+def test_a_sweep_over_bptt(train, tmp_path):
+    finished = train("-m", "model=gru", "data.bptt=8,0,20", "hydra.sweep.dir=sweep", *SHORT)
+    done = [json.loads(path.read_text())["overrides"] for path in sorted(tmp_path.glob("sweep/*/result.json"))]
+    assert ["data.bptt=8" in overrides for overrides in done] == [True, False]
+    assert finished.returncode != 0
+    assert "error: data.bptt=0: must be" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_memory_does_not_grow_with_the_length_of_the_stream(tmp_path):
+    (tmp_path / "long.txt").write_text("one two three four five " * 5000)
+
+    def peak(windows):
+        overrides = ["data=text", "data.train=long.txt", "data.batch_size=8", "data.bptt=10", "trainer.max_epochs=1"]
+        command = [sys.executable, ROOT / "train.py", *overrides, f"trainer.limit_train_batches={windows}"]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        assert status == 0
+        return usage.ru_maxrss
+
+    assert peak(1000) < 1.03 * peak(10)
+
+
+class TestAnswers:
+    """What is answered before anything heavy is imported."""
+
+    QUICK = (
+        "import runpy, sys; sys.argv = ['train.py', *sys.argv[1:]]\ntry: runpy.run_path({!r}, run_name='__main__')\n"
+    )
+    QUICK += "finally: print('torch' in sys.modules, file=sys.stderr)"
+
+    @pytest.mark.parametrize("argument", ["--help", "--cfg=job", "data.bpt=3", "model=gruu", "data.bptt=0"])
+    def test_torch_is_not_imported(self, command, argument):
+        answer = command(
+            "-c", self.QUICK.format(str(ROOT / "train.py")), *argument.split("=job"), *["job"] * ("job" in argument)
+        )
+        assert "False" in answer.stderr.splitlines()
+        assert "True" not in answer.stderr.splitlines()
+
+    def test_help_lists_the_choices(self, train):
+        answer = train("--help")
+        assert answer.returncode == 0
+        assert "model: gru, loop, multi_output, rnn, stateful, unrolled" in answer.stdout
+
+    def test_cfg_job_prints_the_configuration(self, train):
+        answer = train("--cfg", "job", "model=rnn")
+        assert answer.returncode == 0
+        assert "_target_: lm.models.RNN" in answer.stdout
+
+
+class TestBadInput:
+    @pytest.fixture(autouse=True)
+    def files(self, tmp_path):
+        contents = {
+            "empty.txt": b"",
+            "binary.bin": bytes(range(256)),
+            "one.txt": b"a",
+            "new.txt": b"x y z",
+            "text.txt": b"a b " * 99,
+        }
+        for name, content in contents.items():
+            (tmp_path / name).write_bytes(content)
+
+    @pytest.mark.parametrize(
+        ("overrides", "words"),
+        [
+            ("data.bptt=0", "data.bptt=0"),
+            ("data.batch_size=1000000", "larger than the corpus"),
+            ("data=text", "data.train"),
+            ("data=text data.train=empty.txt", "empty"),
+            ("data=text data.train=missing.txt", "no such file"),
+            ("data=text data.train=binary.bin", "not UTF-8 text"),
+            ("data=text data.train=one.txt", "at least 2 tokens"),
+            (
+                "data=text data.train=text.txt data.valid=new.txt data.tokenizer=words data.batch_size=2",
+                "validation split: none",
+            ),
+            ("model=gruu", "gru, loop, multi_output, rnn, stateful, unrolled"),
+            ("optimizer.lr=-1", "optimizer.lr=-1"),
+            ("optimizer.lr=abc", "optimizer.lr=abc"),
+            ("optimizer=null", "a choice needs a name"),
+            ("trainer.accelerator=abacus", "abacus"),
+            ("trainer.val_check_interval=1000", "val_check_interval"),
+            ("+data.colour=red", "colour"),
+            ("model=unrolled data.bptt=20", "data.bptt=3"),
+            ("hydra.run.dir=one.txt/run", "one.txt"),
+        ],
+    )
+    def test_it_ends_in_one_clear_line(self, train, overrides, words):
+        answer = train(*overrides.split(), "trainer.accelerator=cpu" if "abacus" not in overrides else "seed=0")
+        assert answer.returncode == 1
+        *before, last = answer.stderr.splitlines()
+        assert last.startswith("error: ")
+        assert words in last
+        assert not [line for line in before if "parameters;" not in line]  # at most what every run begins with
+
+
+def test_the_house_keeps_its_rooms_apart(command):
+    script = "import sys, lm.{}; print(*{{'hydra', 'pytorch_lightning', 'lm.data', 'lm.models'}} & set(sys.modules))"
+    assert command("-c", script.format("data")).stdout.split() == ["lm.data"]
+    assert command("-c", script.format("models")).stdout.split() == ["lm.models"]

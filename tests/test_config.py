@@ -1,0 +1,118 @@
+"""What a choice brings with it, what wins, and what is said of a wrong name."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+
+from lm.config import CONFIG_DIR, check, explain
+from lm.errors import UserError
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+def choices(group):
+    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+
+
+EVERY_CHOICE = [
+    f"{group}={name}"
+    for group in ("model", "data", "optimizer", "schedule", "trainer", "callbacks", "logger")
+    for name in choices(group)
+]
+
+
+@pytest.mark.parametrize("choice", EVERY_CHOICE)
+def test_every_choice_composes_and_passes_its_own_checks(choice):
+    check(composed(choice, *(["data.train=a.txt"] if choice == "data=text" else [])))
+
+
+@pytest.mark.parametrize(
+    ("model", "bptt", "epochs", "lr", "pct_start"),
+    [
+        ("unrolled", 3, 6, 1e-4, 0.3),
+        ("loop", 3, 6, 1e-4, 0.3),
+        ("multi_output", 20, 10, 1e-4, 0.1),
+        ("stateful", 20, 20, 3e-3, 0.3),
+        ("rnn", 20, 20, 3e-3, 0.3),
+        ("gru", 20, 10, 1e-2, 0.3),
+    ],
+)
+def test_a_model_brings_its_lesson(model, bptt, epochs, lr, pct_start):
+    config = composed(f"model={model}", "data=human_numbers")
+    assert config == composed(f"model={model}")
+    assert (config.data.bptt, config.data.batch_size) == (bptt, 64)
+    assert config.trainer.max_epochs == epochs
+    assert config.optimizer.lr == lr
+    assert (config.optimizer._target_, config.optimizer.weight_decay) == ("torch.optim.AdamW", 0.01)
+    assert list(config.optimizer.betas) == [0.9, 0.99]
+    assert config.schedule.pct_start == pct_start
+
+
+def test_what_is_typed_wins_over_what_the_model_brings():
+    typed = ["data.bptt=7", "data.batch_size=5", "optimizer.lr=0.5", "trainer.max_epochs=2", "schedule=constant"]
+    config = composed("model=rnn", "data=text", "optimizer=sgd", *typed)
+    assert (config.data.bptt, config.data.batch_size, config.optimizer.lr) == (7, 5, 0.5)
+    assert config.trainer.max_epochs == 2
+    assert config.data._target_.endswith("TextFiles")
+    assert config.optimizer._target_ == "torch.optim.SGD"
+    assert config.schedule._target_ == "lm.schedules.constant"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.bptt=0",
+        "data.bptt=2.5",
+        "data.bptt=true",
+        "data.batch_size=-1",
+        "data.tail=cut",
+        "data.tokenizer=bytes",
+        "optimizer.lr=-1",
+        "optimizer.lr=abc",
+        "optimizer.lr=nan",
+        "optimizer.lr=null",
+        "optimizer.weight_decay=-0.1",
+        "optimizer.betas=[0.9]",
+        "schedule.pct_start=1.5",
+        "trainer.max_epochs=0",
+        "trainer.devices=2",
+        "model.hidden_size=0",
+        "seed=x",
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_by_name(override):
+    key = override.split("=")[0]
+    with pytest.raises(UserError, match=f"^{key}=.*: must be "):
+        check(composed(override))
+
+
+def test_a_file_that_must_be_given_is_asked_for():
+    with pytest.raises(UserError, match=r"data\.train"):
+        check(composed("data=text"))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model=gruu", ["model=gruu", "gru, loop, multi_output, rnn, stateful, unrolled", "did you mean gru?"]),
+        ("data.bpt=3", ["data.bpt", "batch_size, bptt", "did you mean bptt?"]),
+        ("modle=gru", ["modle", "model, optimizer", "did you mean model?"]),
+        ("model.hidden=3", ["model.hidden", "embedding_size, hidden_size, num_layers"]),
+        ("data.bptt.x=3", ["data.bptt.x"]),
+        ("data.bptt=[1", ["[1"]),
+    ],
+)
+def test_a_wrong_name_is_answered_by_one_line_with_the_choices(override, words):
+    with pytest.raises(HydraException) as caught:
+        composed(override)
+    line = explain(caught.value, [override])
+    assert "\n" not in line
+    for word in words:
+        assert word in line
+
+
+def test_an_error_that_is_not_the_users_is_not_explained_away():
+    assert explain(ValueError("a bug"), []) is None

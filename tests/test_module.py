@@ -1,0 +1,181 @@
+"""The state that travels, and metrics that are what they say."""
+
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+
+import lm.models
+from lm.data import BpttStream
+from lm.module import LanguageModel
+from lm.schedules import one_cycle
+from lm.state import detach, for_rows
+
+
+class Streams(pl.LightningDataModule):
+    def __init__(self, train, valid):
+        super().__init__()
+        self.streams = train, valid
+
+    def train_dataloader(self):
+        return self.streams[0]
+
+    def val_dataloader(self):
+        return self.streams[1]
+
+
+class Record(pl.Callback):
+    """What a run did, step by step."""
+
+    def __init__(self):
+        self.losses, self.rates, self.momenta, self.states, self.windows = [], [], [], [], []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        group = trainer.optimizers[0].param_groups[0]
+        self.rates.append(group["lr"])
+        self.momenta.append(group["betas"][0])
+        self.states.append(module.states["train"])
+        self.windows.append(batch[0].shape)
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.losses.append(outputs["loss"].item())
+
+
+def text(length, seed=0):
+    return torch.randint(9, (length,), generator=torch.Generator().manual_seed(seed))
+
+
+def fit(model="GRU", epochs=2, train=None, valid=None, schedule=one_cycle, **trainer):
+    torch.manual_seed(0)
+    module = LanguageModel(
+        getattr(lm.models, model)(vocab_size=9),
+        optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-2, betas=(0.9, 0.99)),
+        schedule=schedule,
+    )
+    record = Record()
+    pl.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=[record],
+        **trainer,
+    ).fit(module, datamodule=Streams(train or BpttStream(text(500), 4, 10), valid or BpttStream(text(300, 1), 4, 10)))
+    return module, record
+
+
+class TestState:
+    def test_it_is_reset_when_a_pass_starts_and_carried_within(self):
+        _, record = fit()
+        per_epoch = len(record.states) // 2
+        for step, state in enumerate(record.states):
+            assert (state is None) == (step % per_epoch == 0)
+
+    def test_rows_that_remain_keep_theirs(self):
+        state = torch.arange(24.0).view(2, 4, 3)
+        assert torch.equal(for_rows(state, 3), state[:, :3])
+        assert for_rows(state, 4) is state or torch.equal(for_rows(state, 4), state)
+
+    def test_a_wider_batch_starts_anew(self):
+        state = torch.zeros(2, 4, 3)
+        assert for_rows(state, 5) is None
+        assert for_rows((state, state), 5) is None
+        assert for_rows(None, 5) is None
+
+    def test_pairs_are_states_too(self):
+        pair = torch.rand(2, 4, 3, requires_grad=True), torch.rand(2, 4, 3)
+        hidden, cell = for_rows(pair, 2)
+        assert torch.equal(hidden, pair[0][:, :2])
+        assert torch.equal(cell, pair[1][:, :2])
+        assert not detach(pair)[0].requires_grad
+
+    def test_the_carried_state_is_the_one_of_reading_the_row_from_its_start(self):
+        stream = BpttStream(text(503), 4, 10)
+        module, _ = fit(train=stream, epochs=1)
+        module.eval()
+        module.start("train")
+        for batch in stream:
+            module.step("train", batch)
+        # The last row has ended before; the others have read all of theirs.
+        rows = stream.tokens[: 3 * stream.row_length].view(3, -1)
+        _, whole = module.model(rows)
+        torch.testing.assert_close(module.states["train"], whole, atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("model", ["GRU", "Stateful"])
+    def test_validation_in_the_middle_of_an_epoch_changes_no_training_loss(self, model):
+        _, often = fit(model, val_check_interval=0.5)
+        _, once = fit(model, val_check_interval=1.0)
+        _, never = fit(model, limit_val_batches=0)
+        assert often.losses == once.losses == never.losses
+
+
+class TestMetrics:
+    def test_validation_is_per_token_however_the_windows_lie(self):
+        ragged = BpttStream(text(301, 1), 7, 16)
+        assert len({inputs.numel() for inputs, _ in ragged}) > 1
+        module, _ = fit(valid=ragged)
+        model = module.model.eval()
+
+        loss = correct = 0.0
+        state = None
+        with torch.no_grad():
+            for inputs, targets in ragged:
+                logits, state = model(inputs, for_rows(state, len(inputs)))
+                loss += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
+                correct += (logits.argmax(-1) == targets).sum().item()
+        metrics = module.trainer.callback_metrics
+        assert metrics["valid/loss"].item() == pytest.approx(loss / 300, rel=1e-6)
+        assert metrics["valid/accuracy"].item() == pytest.approx(correct / 300, rel=1e-6)
+        assert metrics["valid/perplexity"].item() == pytest.approx(math.exp(loss / 300), rel=1e-5)
+
+    def test_training_loss_is_per_token_over_the_last_epoch(self):
+        stream = BpttStream(text(301), 7, 16)
+        module, record = fit(train=stream, epochs=2)
+        last = record.losses[len(stream) :]
+        sizes = [inputs.numel() for inputs, _ in stream]
+        mean = sum(loss * size for loss, size in zip(last, sizes, strict=True)) / sum(sizes)
+        assert module.trainer.callback_metrics["train/loss"].item() == pytest.approx(mean, rel=1e-6)
+
+    def test_a_model_of_the_last_word_is_compared_with_the_last_target(self):
+        module = LanguageModel(lm.models.Loop(vocab_size=9).eval())
+        module.start("valid")
+        inputs, targets = text(12).view(4, 3), text(12, 1).view(4, 3)
+        loss, _, _ = module.step("valid", (inputs, targets))
+        expected = F.cross_entropy(module.model(inputs)[0][:, 0], targets[:, -1])
+        torch.testing.assert_close(loss, expected)
+        assert module.totals["valid"].targets == 4
+
+
+class TestOneCycle:
+    def test_the_lessons_course_of_learning_rate_and_momentum(self):
+        _, record = fit(epochs=10)
+        steps, peak = len(record.rates), max(record.rates)
+        assert record.rates[0] == pytest.approx(1e-2 / 25)
+        assert peak == pytest.approx(1e-2, rel=1e-2)
+        assert record.rates[-1] == pytest.approx(1e-2 / 25e4, rel=1e-2)
+        assert record.rates.index(peak) == pytest.approx(0.3 * steps, abs=1)
+        assert (record.momenta[0], min(record.momenta), record.momenta[-1]) == pytest.approx(
+            (0.95, 0.85, 0.95), rel=1e-2
+        )
+        halfway_up = record.rates[round(0.15 * steps)]
+        assert halfway_up == pytest.approx((1e-2 + 1e-2 / 25) / 2, rel=0.1)  # cosine: halfway at half time
+
+    @pytest.mark.parametrize(
+        "trainer",
+        [{"accumulate_grad_batches": 3}, {"limit_train_batches": 5}, {"limit_train_batches": 0.5}, {"max_steps": 7}],
+    )
+    def test_it_lasts_as_long_as_training(self, trainer):
+        module, _ = fit(epochs=3, **trainer)
+        assert module.lr_schedulers().total_steps == module.trainer.global_step
+
+
+def test_jitter_differs_from_epoch_to_epoch():
+    stream = BpttStream(text(2000), 4, 20, jitter=True)
+    _, record = fit(train=stream)
+    per_epoch = len(stream)
+    assert record.windows[:per_epoch] != record.windows[per_epoch:]

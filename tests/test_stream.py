@@ -1,0 +1,144 @@
+"""The stream's contract, for any length, batch size, bptt and tail."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lm.data import BpttStream
+from lm.errors import UserError
+
+
+@st.composite
+def streams(draw, tails=("keep", "drop")):
+    length = draw(st.integers(2, 300))
+    return BpttStream(
+        torch.arange(length),
+        batch_size=draw(st.integers(1, length - 1)),
+        bptt=draw(st.integers(1, 40)),
+        tail=draw(st.sampled_from(tails)),
+        jitter=draw(st.booleans()),
+        seed=draw(st.integers(0, 5)),
+    )
+
+
+def rows_of(stream):
+    """Each row's targets, joined over the batches."""
+    rows = [[] for _ in range(stream.batch_size)]
+    for _, targets in stream:
+        for row, words in zip(rows, targets.tolist(), strict=False):
+            row.extend(words)
+    return rows
+
+
+@given(streams())
+def test_targets_are_one_step_ahead_and_windows_have_at_most_batch_size_rows(stream):
+    for inputs, targets in stream:
+        assert torch.equal(targets, inputs + 1)  # token i is the number i
+        assert inputs.dtype == torch.int64
+        assert 1 <= inputs.size(0) <= stream.batch_size
+        assert inputs.size(1) >= 1
+
+
+@given(streams(tails=["keep"]))
+def test_keep_makes_every_token_but_the_first_a_target_once_and_in_order(stream):
+    assert [target for row in rows_of(stream) for target in row] == list(range(1, len(stream.tokens)))
+
+
+@given(streams(tails=["keep"]))
+def test_keep_makes_rows_of_equal_length_but_the_last(stream):
+    lengths = [len(row) for row in rows_of(stream) if row]
+    row_length = math.ceil(len(stream.tokens) / stream.batch_size)
+    assert all(length == row_length for length in lengths[:-1])
+    assert lengths[-1] <= row_length
+
+
+@given(streams(tails=["drop"]))
+def test_drop_makes_equal_rows_and_leaves_out_less_than_one_target_a_row(stream):
+    rows = rows_of(stream)
+    assert len({len(row) for row in rows}) == 1
+    flat = [target for row in rows for target in row]
+    assert flat == list(range(1, len(flat) + 1))
+    assert 0 <= len(stream.tokens) - 1 - len(flat) < stream.batch_size
+
+
+@given(streams())
+def test_row_r_continues_row_r(stream):
+    previous = None
+    for inputs, _ in stream:
+        if previous is not None:
+            assert inputs.size(0) <= previous.size(0)
+            assert torch.equal(inputs[:, 0], previous[: inputs.size(0), -1] + 1)
+        previous = inputs
+
+
+@given(streams())
+def test_len_is_the_number_of_batches_in_every_epoch(stream):
+    for epoch in range(3):
+        stream.set_epoch(epoch)
+        assert len(list(stream)) == len(stream)
+
+
+@given(streams())
+def test_nothing_is_copied(stream):
+    storage = stream.tokens.untyped_storage().data_ptr()
+    for inputs, targets in stream:
+        assert inputs.untyped_storage().data_ptr() == storage
+        assert targets.untyped_storage().data_ptr() == storage
+
+
+@given(streams())
+def test_without_jitter_only_a_rows_end_cuts_a_window(stream):
+    stream.jitter = False
+    ends = {stream.last_row_length, stream.row_length, len(stream.tokens) - 1}
+    for start, stop in stream.windows():
+        assert stop - start == stream.bptt or stop in ends
+
+
+def test_the_picture_in_the_docstring():
+    letters = "abcdefghijklmnopqrs"
+    stream = BpttStream(torch.arange(19), batch_size=4, bptt=2)
+    batches = [["".join(letters[i] for i in row) for row in inputs.tolist()] for inputs, _ in stream]
+    assert batches == [["ab", "fg", "kl", "pq"], ["c", "h", "m", "r"], ["de", "ij", "no"]]
+
+
+def test_a_view_of_other_tokens_streams_as_a_copy_does():
+    tokens = torch.arange(100)[7::3]
+    copied = [inputs.tolist() for inputs, _ in BpttStream(tokens.clone(), 4, 5)]
+    assert [inputs.tolist() for inputs, _ in BpttStream(tokens, 4, 5)] == copied
+
+
+class TestJitter:
+    def windows(self, seed, epoch):
+        stream = BpttStream(torch.arange(10_000), batch_size=4, bptt=20, jitter=True, seed=seed)
+        stream.set_epoch(epoch)
+        return list(stream.windows())
+
+    def test_comes_from_seed_and_epoch_alone(self):
+        assert self.windows(1, 2) == self.windows(1, 2)
+        assert self.windows(1, 2) != self.windows(1, 3)
+        assert self.windows(1, 2) != self.windows(2, 2)
+
+    def test_lengths_vary_around_bptt(self):
+        lengths = torch.tensor([stop - start for start, stop in self.windows(0, 0)], dtype=torch.float)
+        assert lengths.mean() == pytest.approx(20, abs=1)
+        assert 3 < lengths.std() < 8
+
+
+@pytest.mark.parametrize(
+    ("tokens", "settings", "words"),
+    [
+        (torch.arange(1), {}, "at least 2 tokens"),
+        (torch.arange(4), {"batch_size": 4}, "larger than the corpus"),
+        (torch.arange(9), {"bptt": 0}, "bptt=0"),
+        (torch.arange(9), {"batch_size": 0}, "batch_size=0"),
+        (torch.arange(9), {"tail": "cut"}, "keep, drop"),
+        (torch.zeros(9), {}, "int64"),
+        (torch.zeros(3, 3, dtype=torch.int64), {}, "int64"),
+    ],
+)
+def test_what_cannot_be_a_stream_is_refused(tokens, settings, words):
+    with pytest.raises(UserError, match=words):
+        BpttStream(tokens, **{"batch_size": 2, "bptt": 3, **settings})
