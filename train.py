@@ -36,6 +36,7 @@ def main(config: DictConfig) -> float | None:
 def train(config: DictConfig) -> float | None:
     """One run, from the composed configuration to its report. Returns the last validation loss."""
     import pytorch_lightning as pl
+    import torch
     from hydra.utils import instantiate
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -44,6 +45,8 @@ def train(config: DictConfig) -> float | None:
 
     quieten_lightning()
     pl.seed_everything(config.seed, verbose=False)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
 
     data = instantiate(config.data, _convert_="all")
     data.setup()

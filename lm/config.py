@@ -38,6 +38,10 @@ def between(low: float, high: float) -> Rule:
     return Rule(lambda value: is_number(value) and low <= value < high, f"a number from {low:g} to below {high:g}")
 
 
+def or_null(rule: Rule) -> Rule:
+    return Rule(lambda value: value is None or rule.holds(value), f"{rule.words}, or null")
+
+
 def one_of(*choices: str) -> Rule:
     return Rule(lambda value: value in choices, f"one of: {', '.join(choices)}")
 
@@ -55,6 +59,7 @@ betas = Rule(
 # Only what is there is checked: each choice has some of these.
 RULES = {
     "seed": whole(0),
+    "threads": or_null(whole(1)),
     "data.bptt": whole(1),
     "data.batch_size": whole(1),
     "data.tail": one_of("keep", "drop"),

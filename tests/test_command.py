@@ -1,8 +1,11 @@
 """`python train.py` as people type it: real processes, in an empty folder."""
 
+import contextlib
 import csv
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 
@@ -21,7 +24,8 @@ def run_dir(tmp_path_factory):
     """A finished run of the main job, cut short, with its standard output and error."""
     folder = tmp_path_factory.mktemp("run")
     command = [sys.executable, ROOT / "train.py", "model=gru", "data=human_numbers", *SHORT]
-    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
     assert finished.returncode == 0, finished.stderr
     (directory,) = (folder / "outputs" / "human_numbers" / "gru").iterdir()
     return directory, finished.stdout, finished.stderr
@@ -91,6 +95,23 @@ class TestRun:
         assert len(vocabulary) == after_eight.size(-1) == 33
 
 
+def test_on_a_terminal_a_bar_shows_loss_and_speed_and_the_rows_stay(tmp_path):
+    screen, terminal = pty.openpty()
+    command = [sys.executable, ROOT / "train.py", "model=unrolled", "trainer.max_epochs=2", "logger=none"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # reading fails once the process has closed the terminal
+        while piece := os.read(screen, 65536):
+            shown += piece
+    assert process.wait() == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode()).replace("\r", "\n")
+    assert re.search(r"epoch 2/2 .* \d+/262 loss \d\.\d{3} [\d,]{4,} tokens/s", text)
+    rows = re.findall(r"^ +(\d)(?:  +[\d.]+){4}$", text, re.MULTILINE)
+    assert rows == ["1", "2"]
+
+
 def test_the_main_job_reaches_the_lessons_level(train, tmp_path):
     finished = train("hydra.run.dir=run", "logger=none")
     assert finished.returncode == 0, finished.stderr
@@ -130,7 +151,8 @@ def test_memory_does_not_grow_with_the_length_of_the_stream(tmp_path):
     def peak(windows):
         overrides = ["data=text", "data.train=long.txt", "data.batch_size=8", "data.bptt=10", "trainer.max_epochs=1"]
         command = [sys.executable, ROOT / "train.py", *overrides, f"trainer.limit_train_batches={windows}"]
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         assert status == 0
         return usage.ru_maxrss

@@ -50,7 +50,8 @@ class Progress(pl.Callback):
         self.started = self.shown = time.perf_counter()
         self.tokens = 0
         if self.bar is not None:
-            self.bar.reset(self.task, epoch=trainer.current_epoch + 1)
+            self.bar.reset(self.task)
+            self.bar.update(self.task, epoch=trainer.current_epoch + 1)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
