@@ -95,10 +95,9 @@ class LanguageModel(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, _, _ = self.step("train", batch)
-        if (
-            self.trainer.global_step + 1
-        ) % self.trainer.log_every_n_steps == 0:  # logging costs as much as a small step
-            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        trainer: Any = self.trainer
+        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # logging takes as long as a small step
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
             self.log_dict({"train/batch_loss": loss.detach(), "lr": rate})
         return loss
 
