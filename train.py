@@ -46,17 +46,19 @@ def train(config: DictConfig) -> float | None:
     quieten_lightning()
     pl.seed_everything(config.seed, verbose=False)
     if config.threads is not None:
-        torch.set_num_threads(config.threads)
+        torch.set_num_threads(min(config.threads, os.cpu_count() or 1))
 
     data = instantiate(config.data, _convert_="all")
     data.setup()
     model = instantiate(config.model, vocab_size=len(data.vocabulary))
     settings = {key: value for key, value in config.model.items() if key != "_target_"}
+    optimizer = {key: value for key, value in config.optimizer.items() if key != "groups"}
     module = LanguageModel(
         model,
-        optimizer=instantiate(config.optimizer, _convert_="all"),
+        optimizer=instantiate(optimizer, _convert_="all"),
+        groups=config.optimizer.groups,
         schedule=instantiate(config.schedule, _convert_="all"),
-        metadata=describe(model, settings, data.vocabulary),
+        metadata=describe(model, settings, data.vocabulary, data.bptt, data.prompt()),
     )
     callbacks = {name: instantiate(callback) for name, callback in config.callbacks.items() if callback}
     trainer = instantiate(

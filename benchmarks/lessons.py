@@ -1,10 +1,12 @@
 """Every model of a lesson as a user runs it, several seeds each, beside the lesson's own figures.
 
     python -m benchmarks.lessons human_numbers
+    python -m benchmarks.lessons nietzsche            about an hour on two cores
 
 Each run is a whole `python train.py model=… seed=…` of its own and keeps its directory under
-`outputs/benchmarks/lessons/`, so a run that was stopped goes on with what is missing; `--fresh` starts anew.
-The table goes to standard output; `--write FOLDER` also keeps it there, as Markdown and as JSON.
+`outputs/benchmarks/lessons/`, so a call that was stopped goes on with what is missing; `--fresh` starts anew.
+The table goes to standard output; `--write FOLDER` also keeps it there, as Markdown and as JSON. More overrides
+can follow, as `data.path=FILE` for a copy of the text.
 """
 
 import argparse
@@ -18,8 +20,8 @@ from statistics import mean, stdev
 ROOT = Path(__file__).parents[1]
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "lessons"
 
-# Lesson → model → the figures of the lesson's last epoch (fast.ai 2019, lesson7-human-numbers).
-LESSONS = {
+# Lesson → model → the figures of the lesson's last epoch (fast.ai: lesson7-human-numbers, lesson6-rnn).
+LESSONS: dict[str, dict[str, dict[str, float]]] = {
     "human_numbers": {
         "unrolled": {"valid/loss": 2.337, "valid/accuracy": 0.4088},
         "loop": {"valid/loss": 2.171, "valid/accuracy": 0.3932},
@@ -28,14 +30,26 @@ LESSONS = {
         "rnn": {"valid/loss": 1.676, "valid/accuracy": 0.6147},
         "gru": {"valid/loss": 1.253, "valid/accuracy": 0.8071},
     },
+    "nietzsche": {
+        "char_three": {"train/loss": 1.841},  # its validation figure came from a single sample
+        "char_loop": {"train/loss": 1.736, "valid/loss": 1.751},
+        "char_concat": {"train/loss": 1.690, "valid/loss": 1.699},
+        "char_rnn": {"train/loss": 1.465, "valid/loss": 1.504},
+        "char_seq": {"train/loss": 1.998, "valid/loss": 2.001},
+        "char_seq_identity": {"train/loss": 1.813, "valid/loss": 1.838},
+        "char_stateful": {"train/loss": 1.408, "valid/loss": 1.486},
+        "char_stateful_cell": {"train/loss": 1.487, "valid/loss": 1.542},
+        "char_gru": {"train/loss": 1.225, "valid/loss": 1.370},
+        "char_lstm": {"train/loss": 1.282, "valid/loss": 1.315},
+    },
 }
 
 # Where the first weights decide most (multi_output takes 400 small steps; stateful is barely stable), three
-# seeds say little.
-SEEDS = {"multi_output": 10, "stateful": 10}
+# seeds say little; where a run takes long and says the same each time, one does.
+SEEDS = {"multi_output": 10, "stateful": 10, "char_lstm": 1}
 
 
-def run(lesson: str, model: str, seed: int) -> dict:
+def run(lesson: str, model: str, seed: int, overrides: list[str]) -> dict:
     """The result of one run, from an earlier call if it finished then."""
     directory = OUTPUTS / lesson / model / f"seed_{seed}"
     result = directory / "result.json"
@@ -43,7 +57,9 @@ def run(lesson: str, model: str, seed: int) -> dict:
         shutil.rmtree(directory, ignore_errors=True)
         print(f"{model} seed={seed} …", file=sys.stderr)
         command = [sys.executable, "train.py", f"model={model}", f"seed={seed}", f"hydra.run.dir={directory}"]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        finished = subprocess.run([*command, *overrides], cwd=ROOT, capture_output=True, text=True)
+        if finished.returncode != 0:
+            sys.exit(f"{' '.join(command[1:])} failed: {finished.stderr.strip().splitlines()[-1]}")
     return json.loads(result.read_text())
 
 
@@ -54,31 +70,33 @@ def spread(values: list[float], digits: int) -> str:
 
 def table(lesson: str, results: dict[str, list[dict]]) -> str:
     """Markdown: lesson | ours (mean ± standard deviation over seeds), last epoch's figures on both sides."""
-    lines = [
-        "| model | seeds | lesson: loss | ours: loss | lesson: accuracy | ours: accuracy | seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    metrics = list(dict.fromkeys(metric for recorded in LESSONS[lesson].values() for metric in recorded))
+    titles = [f"{side}: {metric.replace('/', ' ')}" for metric in metrics for side in ("lesson", "ours")]
+    lines = [f"| model | seeds | {' | '.join(titles)} | seconds |", "|---" * (len(titles) + 3) + "|"]
     for model, runs in results.items():
-        recorded = LESSONS[lesson][model]
-        loss = [run["metrics"]["valid/loss"] for run in runs]
-        accuracy = [run["metrics"]["valid/accuracy"] for run in runs]
-        lines.append(
-            f"| `{model}` | {len(runs)} | {recorded['valid/loss']:.3f} | {spread(loss, 3)} "
-            f"| {recorded['valid/accuracy']:.4f} | {spread(accuracy, 4)} "
-            f"| {mean(run['seconds'] for run in runs):.0f} |"
-        )
+        cells = []
+        for metric in metrics:
+            digits = 4 if metric.endswith("accuracy") else 3
+            recorded = LESSONS[lesson][model].get(metric)
+            cells.append("–" if recorded is None else f"{recorded:.{digits}f}")
+            cells.append(spread([run["metrics"][metric] for run in runs], digits))
+        seconds = f"{mean(run['seconds'] for run in runs):.0f}"
+        lines.append(f"| `{model}` | {len(runs)} | {' | '.join(cells)} | {seconds} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("lesson", choices=LESSONS)
-    parser.add_argument("--models", nargs="+", help="only these")
-    parser.add_argument("--seeds", type=int, help="how many seeds, from 0 on (default: 3, and 10 where chance decides)")
+    parser.add_argument("overrides", nargs="*", help="more overrides for every run")
+    parser.add_argument("--models", metavar="A,B", help="only these")
+    parser.add_argument(
+        "--seeds", type=int, help="how many seeds, from 0 on (default: 3, and another where that says more)"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget the runs of earlier calls")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table as LESSON.md and LESSON.json")
-    arguments = parser.parse_args()
-    models = arguments.models or list(LESSONS[arguments.lesson])
+    arguments = parser.parse_intermixed_args()
+    models = arguments.models.split(",") if arguments.models else list(LESSONS[arguments.lesson])
     if unknown := set(models) - set(LESSONS[arguments.lesson]):
         parser.error(
             f"no such model: {', '.join(sorted(unknown))}; choose from: {', '.join(LESSONS[arguments.lesson])}"
@@ -89,7 +107,7 @@ def main() -> None:
     results = {}
     for model in models:
         seeds = arguments.seeds or SEEDS.get(model, 3)
-        results[model] = [run(arguments.lesson, model, seed) for seed in range(seeds)]
+        results[model] = [run(arguments.lesson, model, seed, arguments.overrides) for seed in range(seeds)]
     text = table(arguments.lesson, results)
     print(text)
     if arguments.write:

@@ -1,7 +1,7 @@
 """What makes a checkpoint enough by itself: the model's name and settings, the vocabulary, the tokenizer."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -14,24 +14,42 @@ FORMAT_VERSION = 1
 KEY = "unroll"
 
 
-def describe(model: nn.Module, settings: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+class Loaded(NamedTuple):
+    """What a checkpoint holds.
+
+    `context` is the number of tokens a window had in training, `prompt` a text to begin with.
+    """
+
+    model: nn.Module
+    vocabulary: Vocabulary
+    context: int
+    prompt: str
+
+
+def describe(
+    model: nn.Module, settings: dict[str, Any], vocabulary: Vocabulary, context: int, prompt: str
+) -> dict[str, Any]:
     """The metadata of a checkpoint: plain names, numbers and strings, no code.
 
     Args:
         model: the model whose weights the checkpoint holds.
         settings: the arguments it was built with, `vocab_size` apart.
         vocabulary: the tokens its ids stand for.
+        context: how many tokens a window has.
+        prompt: a text of the data to begin with.
     """
     return {
         "format_version": FORMAT_VERSION,
         "model": {"name": type(model).__name__, "settings": settings},
         "vocabulary": vocabulary.entries,
+        "context": context,
+        "prompt": prompt,
         "tokenizer": {"name": vocabulary.tokenizer.name, "lower": vocabulary.tokenizer.lower},
     }
 
 
-def load_model(path: str | Path) -> tuple[nn.Module, Vocabulary]:
-    """The trained model, in eval mode on the CPU, and its vocabulary.
+def load_model(path: str | Path) -> Loaded:
+    """The trained model, in eval mode on the CPU, and what belongs to it.
 
     Nothing in the file is run: it is read with `weights_only=True`, and the model is built only if it is
     one of `lm.models`.
@@ -50,6 +68,7 @@ def load_model(path: str | Path) -> tuple[nn.Module, Vocabulary]:
         version = metadata["format_version"]
         name, settings = metadata["model"]["name"], metadata["model"]["settings"]
         vocabulary = Vocabulary(metadata["vocabulary"], Tokenizer(**metadata["tokenizer"]))
+        context, prompt = metadata["context"], metadata["prompt"]
         weights = {
             key.removeprefix("model."): tensor
             for key, tensor in checkpoint["state_dict"].items()
@@ -67,4 +86,4 @@ def load_model(path: str | Path) -> tuple[nn.Module, Vocabulary]:
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: its weights do not fit the model {name} ({reason})") from None
-    return model.eval(), vocabulary
+    return Loaded(model.eval(), vocabulary, context, prompt)

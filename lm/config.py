@@ -71,6 +71,11 @@ RULES = {
     "model.embedding_size": whole(1),
     "model.hidden_size": whole(1),
     "model.num_layers": whole(1),
+    "data.stride": whole(1),
+    "data.split_seed": whole(0),
+    "model.dropout": between(0, 1),
+    "model.identity": yes_or_no,
+    "model.cell": one_of("torch", "written"),
     "optimizer.lr": above_zero,
     "optimizer.weight_decay": zero_or_more,
     "optimizer.momentum": between(0, 1),
@@ -81,6 +86,14 @@ RULES = {
     "schedule.final_div_factor": above_one,
     "schedule.base_momentum": between(0, 1),
     "schedule.max_momentum": between(0, 1),
+    "schedule.epochs": Rule(
+        lambda value: OmegaConf.is_list(value) and all(whole(1).holds(epoch) for epoch in value),
+        "a list of whole numbers, 1 or more, as in [4,6]",
+    ),
+    "schedule.factor": above_zero,
+    "schedule.constant_epochs": whole(0),
+    "schedule.cycle_length": whole(1),
+    "schedule.cycle_mult": whole(1),
     "trainer.max_epochs": whole(1),
     "trainer.max_steps": whole(-1),
     "trainer.accumulate_grad_batches": whole(1),
@@ -97,10 +110,23 @@ def check(config: DictConfig) -> None:
     """
     for key in sorted(OmegaConf.missing_keys(config.data)):
         raise UserError(f"data.{key} is not given; write data.{key}=…")
+    for name, settings in config.optimizer.groups.items():
+        for setting, value in settings.items():
+            key = f"optimizer.groups.{name}.{setting}"
+            rule = RULES.get(f"optimizer.{setting}")
+            if rule is None or setting not in config.optimizer:
+                known = (other for other in config.optimizer if f"optimizer.{other}" in RULES)
+                raise UserError(f"there is no {key}; {suggest(setting, known)}")
+            refuse_unless(rule, key, value)
     for key, rule in RULES.items():
         value = OmegaConf.select(config, key, default=rule)
-        if value is not rule and not rule.holds(value):
-            raise UserError(f"{key}={value}: must be {rule.words}")
+        if value is not rule:
+            refuse_unless(rule, key, value)
+
+
+def refuse_unless(rule: Rule, key: str, value: Any) -> None:
+    if not rule.holds(value):
+        raise UserError(f"{key}={value}: must be {rule.words}")
 
 
 def explain(error: Exception, overrides: Iterable[str]) -> str | None:

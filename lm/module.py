@@ -1,7 +1,7 @@
 """The LightningModule: loss, metrics, and the state that travels from batch to batch."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lm.checkpoint import KEY
+from lm.optimizers import parameter_groups
 from lm.state import State, detach, for_rows
 
 Batch = tuple[Tensor, Tensor]
@@ -44,7 +45,8 @@ class LanguageModel(pl.LightningModule):
 
     Args:
         model: `forward(tokens, state) -> (logits, state)` as described in `lm.models`.
-        optimizer: makes the optimizer from the parameters.
+        optimizer: makes the optimizer from the parameters or parameter groups.
+        groups: settings of single layers (see `lm.optimizers`).
         schedule: makes the learning rate schedule from the optimizer, `total_steps` and `steps_per_epoch`
             (see `lm.schedules`).
         metadata: what a checkpoint needs besides weights (see `lm.checkpoint`).
@@ -53,13 +55,15 @@ class LanguageModel(pl.LightningModule):
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        optimizer: Callable[[Iterable[Any]], Optimizer] | None = None,
+        groups: Mapping[str, Mapping[str, float]] | None = None,
         schedule: Callable[..., Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.optimizer = optimizer
+        self.groups = groups or {}
         self.schedule = schedule
         self.metadata = metadata
         self.states: dict[str, State] = {}
@@ -97,8 +101,9 @@ class LanguageModel(pl.LightningModule):
         loss, _, _ = self.step("train", batch)
         trainer: Any = self.trainer
         if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # logging takes as long as a small step
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            self.log_dict({"train/batch_loss": loss.detach(), "lr": rate})
+            first, *others = trainer.optimizers[0].param_groups
+            rates = {"lr": first["lr"], **{f"lr/{group['name']}": group["lr"] for group in others}}
+            self.log_dict({"train/batch_loss": loss.detach(), **rates})
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -121,7 +126,7 @@ class LanguageModel(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         assert self.optimizer is not None, "training needs an optimizer"
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer(parameter_groups(self.model, self.groups))
         if self.schedule is None:
             return optimizer
         steps_per_epoch, total_steps = self._count_steps()

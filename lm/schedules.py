@@ -1,12 +1,26 @@
-"""Learning rate schedules; all step once per optimizer step, and their peak is the optimizer's `lr`."""
+"""Learning rate schedules; all step once per optimizer step and start from the optimizer's `lr`.
+
+Each takes the optimizer, `total_steps` and `steps_per_epoch`, and then its own settings, in epochs.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate, count, takewhile
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
+from torch.optim.lr_scheduler import ConstantLR, LambdaLR, MultiStepLR, OneCycleLR
 
 
 def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> ConstantLR:
     """The optimizer's learning rate, unchanged."""
     return ConstantLR(optimizer, factor=1.0, total_iters=0)
+
+
+def steps(
+    optimizer: Optimizer, total_steps: int, steps_per_epoch: int, epochs: Sequence[int], factor: float = 0.1
+) -> MultiStepLR:
+    """The learning rate times `factor` after each of these epochs: 1e-3 for 4 epochs, then 1e-4, is `epochs=[4]`."""
+    return MultiStepLR(optimizer, milestones=[epoch * steps_per_epoch for epoch in epochs], gamma=factor)
 
 
 def one_cycle(
@@ -35,3 +49,37 @@ def one_cycle(
         base_momentum=base_momentum,
         max_momentum=max_momentum,
     )
+
+
+def sgdr(
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    constant_epochs: int = 0,
+    cycle_length: int = 1,
+    cycle_mult: int = 2,
+) -> LambdaLR:
+    """Cosine annealing to zero with warm restarts (Loshchilov & Hutter 2017, arXiv 1608.03983).
+
+    After `constant_epochs` at the full rate come cycles of `cycle_length`, `cycle_length × cycle_mult`, …
+    epochs; each starts again from the full rate.
+    """
+
+    def share(step: int) -> float:
+        epoch = step / steps_per_epoch
+        if epoch < constant_epochs:
+            return 1.0
+        start, length = constant_epochs, cycle_length
+        while epoch >= start + length:
+            start, length = start + length, length * cycle_mult
+        return (1 + math.cos(math.pi * (epoch - start) / length)) / 2
+
+    return LambdaLR(optimizer, share)
+
+
+def cycle_ends(max_epochs: int, constant_epochs: int = 0, cycle_length: int = 1, cycle_mult: int = 2) -> list[int]:
+    """After how many epochs each whole cycle of `sgdr` ends."""
+    lengths = (cycle_length * cycle_mult**number for number in count())
+    ends = accumulate(lengths, initial=constant_epochs)
+    next(ends)
+    return list(takewhile(lambda end: end <= max_epochs, ends))

@@ -15,14 +15,14 @@ torch.set_num_threads(1)  # the models are small, and the tests run side by side
 def command(tmp_path):
     """Runs `python …` as a user would, in an empty folder; returns the finished process."""
 
-    def run(*arguments: object, timeout: float = 200) -> subprocess.CompletedProcess:
+    def run(*arguments: object, input: str = "", timeout: float = 200) -> subprocess.CompletedProcess:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         environment.pop("HYDRA_FULL_ERROR", None)
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
             cwd=tmp_path,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            input=input,
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -18,7 +18,7 @@ def checkpoint():
     model = lm.models.GRU(vocab_size=len(vocabulary), **settings)
     return {
         "state_dict": {f"model.{key}": tensor for key, tensor in model.state_dict().items()},
-        KEY: describe(model, settings, vocabulary),
+        KEY: describe(model, settings, vocabulary, context=20, prompt="one two"),
     }
 
 
@@ -33,7 +33,8 @@ def saved(tmp_path):
 
 
 def test_the_model_and_its_vocabulary_come_back(checkpoint, saved):
-    model, vocabulary = load_model(saved(checkpoint))
+    model, vocabulary, context, prompt = load_model(saved(checkpoint))
+    assert (context, prompt) == (20, "one two")
     assert vocabulary.textify(vocabulary.encode("THREE one")) == "three one"
     for key, tensor in model.state_dict().items():
         assert torch.equal(tensor, checkpoint["state_dict"][f"model.{key}"])

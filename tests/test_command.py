@@ -57,12 +57,23 @@ class TestRun:
 
     def test_one_row_per_epoch_goes_to_standard_output(self, run_dir):
         directory, stdout, _ = run_dir
-        header, *rows = stdout.splitlines()
+        header, *rows = stdout.split("\n\n")[0].splitlines()
         assert header.split() == ["epoch", "train", "loss", "valid", "loss", "accuracy", "seconds"]
         assert [row.split()[0] for row in rows] == ["1", "2"]
         metrics = json.loads((directory / "result.json").read_text())["metrics"]
         last = [metrics["train/loss"], metrics["valid/loss"], metrics["valid/accuracy"]]
         assert [float(word) for word in rows[-1].split()[1:4]] == pytest.approx(last, abs=1e-4)
+
+    def test_a_sample_ends_what_goes_to_standard_output(self, run_dir):
+        _, stdout, _ = run_dir
+        sample = stdout.split("\n\n")[1].split()
+        assert sample[:4] == ["xxbos", "eight", "thousand", "one"]
+        assert len(sample) == 8 + 100
+
+    def test_tensorboard_has_a_sample_per_epoch(self, run_dir):
+        events = EventAccumulator(str(run_dir[0]))
+        events.Reload()
+        assert len(events.Tensors("sample/text_summary")) == 2
 
     def test_messages_go_to_standard_error_and_are_few(self, run_dir):
         _, _, stderr = run_dir
@@ -89,7 +100,7 @@ class TestRun:
     def test_the_checkpoint_alone_gives_the_trained_model(self, run_dir, tmp_path):
         moved = (run_dir[0] / "checkpoints" / "last.ckpt").read_bytes()
         (tmp_path / "moved.ckpt").write_bytes(moved)
-        model, vocabulary = load_model(tmp_path / "moved.ckpt")
+        model, vocabulary, *_ = load_model(tmp_path / "moved.ckpt")
         after_eight, _ = model(vocabulary.encode("nine hundred , eight").unsqueeze(0))
         assert vocabulary.decode([after_eight[0, -1].argmax()])[0] in vocabulary.entries
         assert len(vocabulary) == after_eight.size(-1) == 33
@@ -136,6 +147,22 @@ def test_your_own_text(train, tmp_path):
     assert (tmp_path / "outputs" / "text" / "gru").is_dir()
 
 
+def test_warm_restarts_leave_a_checkpoint_at_each_cycles_end(train, tmp_path):
+    (tmp_path / "mine.txt").write_text("It was the best of times, it was the worst of times. " * 100)
+    settings = ["schedule=sgdr", "trainer.max_epochs=4", "trainer.limit_train_batches=3", "data.batch_size=8"]
+    finished = train("data=text", "data.train=mine.txt", *settings, "hydra.run.dir=run", "logger=none")
+    assert finished.returncode == 0, finished.stderr
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["best.ckpt", "cycle_0.ckpt", "cycle_1.ckpt", "last.ckpt"]
+    assert torch.load(tmp_path / "run/checkpoints/cycle_1.ckpt", weights_only=True)["global_step"] == 3 * (1 + 2)
+
+
+def test_layer_groups_are_typed_and_wrong_names_refused(train):
+    answer = train("optimizer.groups={embedding: {lr: 1e-4}}", *SHORT)
+    assert answer.returncode == 1
+    assert answer.stderr.splitlines()[-1].startswith("error: optimizer.groups.embedding: the model has no such layer")
+
+
 def test_a_sweep_over_bptt(train, tmp_path):
     finished = train("-m", "model=gru", "data.bptt=8,0,20", "hydra.sweep.dir=sweep", *SHORT)
     done = [json.loads(path.read_text())["overrides"] for path in sorted(tmp_path.glob("sweep/*/result.json"))]
@@ -179,7 +206,8 @@ class TestAnswers:
     def test_help_lists_the_choices(self, train):
         answer = train("--help")
         assert answer.returncode == 0
-        assert "model: gru, loop, multi_output, rnn, stateful, unrolled" in answer.stdout
+        assert "gru, loop, multi_output, rnn, stateful, unrolled" in answer.stdout
+        assert "schedule: constant, one_cycle" in answer.stdout
 
     def test_cfg_job_prints_the_configuration(self, train):
         answer = train("--cfg", "job", "model=rnn")
@@ -221,12 +249,16 @@ class TestBadInput:
             ("trainer.accelerator=abacus", "abacus"),
             ("trainer.val_check_interval=1000", "val_check_interval"),
             ("+data.colour=red", "colour"),
+            ("data=nietzsche data.path=missing.txt", "no such file"),
+            ("model=char_seq data.path=text.txt data.bptt=1000", "windows"),
+            ("optimizer.groups={embed:{lr:-1}}", "optimizer.groups.embed.lr=-1"),
+            ("optimizer.groups={embed:{colour:1}}", "optimizer.groups.embed.colour"),
             ("model=unrolled data.bptt=20", "data.bptt=3"),
             ("hydra.run.dir=one.txt/run", "one.txt"),
         ],
     )
     def test_it_ends_in_one_clear_line(self, train, overrides, words):
-        answer = train(*overrides.split(), "trainer.accelerator=cpu" if "abacus" not in overrides else "seed=0")
+        answer = train(*overrides.split(), *[] if "abacus" in overrides else ["trainer.accelerator=cpu"])
         assert answer.returncode == 1
         *before, last = answer.stderr.splitlines()
         assert last.startswith("error: ")

@@ -51,6 +51,40 @@ def test_a_model_brings_its_lesson(model, bptt, epochs, lr, pct_start):
     assert config.schedule.pct_start == pct_start
 
 
+@pytest.mark.parametrize(
+    ("model", "data", "bptt", "stride", "epochs", "lr", "falls_after"),
+    [
+        ("char_three", "NietzscheWindows", 3, 3, 2, 1e-2, [1]),
+        ("char_loop", "NietzscheWindows", 8, 1, 2, 1e-2, [1]),
+        ("char_concat", "NietzscheWindows", 8, 1, 2, 1e-3, [1]),
+        ("char_rnn", "NietzscheWindows", 8, 1, 6, 1e-3, [4]),
+        ("char_seq", "NietzscheWindows", 8, 8, 5, 1e-3, [4]),
+        ("char_seq_identity", "NietzscheWindows", 8, 8, 8, 1e-2, [4]),
+        ("char_stateful", "Nietzsche", 8, None, 8, 1e-3, [4]),
+        ("char_stateful_cell", "Nietzsche", 8, None, 4, 1e-3, None),
+        ("char_gru", "Nietzsche", 8, None, 9, 1e-3, [6]),
+    ],
+)
+def test_a_character_model_brings_its_lesson(model, data, bptt, stride, epochs, lr, falls_after):
+    config = composed(f"model={model}")
+    assert config.data._target_ == f"lm.data.module.{data}"
+    assert (config.data.bptt, config.data.get("stride")) == (bptt, stride)
+    assert config.data.batch_size == (512 if stride else 64)
+    assert config.trainer.max_epochs == epochs
+    assert (config.optimizer._target_, config.optimizer.lr) == ("torch.optim.Adam", lr)
+    assert config.schedule.get("epochs") == falls_after
+    assert (config.model.embedding_size, config.model.hidden_size) == (42, 256)
+
+
+def test_the_lstm_brings_warm_restarts_and_a_checkpoint_for_each_cycle():
+    config = composed("model=char_lstm")
+    assert (config.optimizer.lr, config.optimizer.weight_decay, config.trainer.max_epochs) == (1e-2, 1e-5, 2 + 15)
+    assert (config.model.hidden_size, config.model.num_layers, config.model.dropout) == (512, 2, 0.5)
+    assert config.schedule._target_ == "lm.schedules.sgdr"
+    assert (config.schedule.constant_epochs, config.callbacks.cycles.constant_epochs) == (2, 2)
+    assert "cycles" not in composed("model=char_lstm", "schedule=constant").callbacks
+
+
 def test_what_is_typed_wins_over_what_the_model_brings():
     typed = ["data.bptt=7", "data.batch_size=5", "optimizer.lr=0.5", "trainer.max_epochs=2", "schedule=constant"]
     config = composed("model=rnn", "data=text", "optimizer=sgd", *typed)
@@ -98,6 +132,7 @@ def test_a_file_that_must_be_given_is_asked_for():
     ("override", "words"),
     [
         ("model=gruu", ["model=gruu", "gru, loop, multi_output, rnn, stateful, unrolled", "did you mean gru?"]),
+        ("data=nietsche", ["data=nietsche", "human_numbers, nietzsche, nietzsche_windows, text", "mean nietzsche?"]),
         ("data.bpt=3", ["data.bpt", "batch_size, bptt", "did you mean bptt?"]),
         ("modle=gru", ["modle", "model, optimizer", "did you mean model?"]),
         ("model.hidden=3", ["model.hidden", "embedding_size, hidden_size, num_layers"]),

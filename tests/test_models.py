@@ -6,12 +6,19 @@ import pytest
 import torch
 
 import lm.models
+from lm.errors import UserError
+from lm.models import cells
 from lm.state import BATCH_AXIS, detach
 
 VOCAB = 33
 MODELS = [getattr(lm.models, name) for name in lm.models.__all__]
-LAST_WORD_ONLY = [lm.models.Unrolled, lm.models.Loop]
-CARRYING = [lm.models.Stateful, lm.models.RNN, lm.models.GRU]
+LAST_WORD_ONLY = [
+    model
+    for model in MODELS
+    if model.__name__ in ("Unrolled", "Loop", "CharThree", "CharLoop", "CharConcat", "CharRNN")
+]
+NOT_CARRYING = [*LAST_WORD_ONLY, lm.models.MultiOutput, lm.models.CharSeq]
+CARRYING = [model for model in MODELS if model not in NOT_CARRYING]
 
 
 def make(model_class):
@@ -30,20 +37,24 @@ def tensors(state):
 @pytest.mark.parametrize("model_class", MODELS)
 @pytest.mark.parametrize("time", [1, 2, 3])
 def test_shapes(model_class, time):
+    if model_class is lm.models.CharThree and time != 3:
+        pytest.skip("it reads three characters")
     logits, _ = make(model_class)(torch.randint(VOCAB, (5, time)))
     assert logits.shape == (5, 1 if model_class in LAST_WORD_ONLY else time, VOCAB)
 
 
 @pytest.mark.parametrize("model_class", MODELS)
 def test_one_row_of_one_word_can_be_trained_on(model_class):
-    logits, _ = make(model_class).train()(torch.randint(VOCAB, (1, 1)))
+    time = 3 if model_class is lm.models.CharThree else 1
+    logits, _ = make(model_class).train()(torch.randint(VOCAB, (1, time)))
     assert logits.isfinite().all()
 
 
 @pytest.mark.parametrize("model_class", MODELS)
 def test_arguments_have_the_lessons_values(model_class):
     parameters = inspect.signature(model_class).parameters
-    assert parameters["hidden_size"].default == 64
+    hidden_size = {lm.models.CharLSTM: 512}.get(model_class, 256 if model_class.__name__.startswith("Char") else 64)
+    assert parameters["hidden_size"].default == hidden_size
 
 
 @pytest.mark.parametrize("model_class", MODELS)
@@ -125,3 +136,39 @@ def test_stateful_without_a_state_is_multi_output():
     stateful.load_state_dict(multi.state_dict())
     tokens = torch.randint(VOCAB, (4, 9))
     torch.testing.assert_close(stateful(tokens)[0], multi(tokens)[0])
+
+
+@pytest.mark.parametrize(
+    ("model_class", "words"), [(lm.models.Unrolled, "data.bptt=3"), (lm.models.CharThree, "data.bptt=3")]
+)
+def test_a_model_written_out_by_hand_refuses_longer_windows(model_class, words):
+    with pytest.raises(UserError, match=words):
+        make(model_class)(torch.randint(VOCAB, (2, 4)))
+
+
+@pytest.mark.parametrize("kind", ["RNNCell", "GRUCell", "LSTMCell"])
+def test_the_written_cells_are_pytorchs(kind):
+    theirs = getattr(torch.nn, kind)(7, 11)
+    ours = getattr(cells, kind)(7, 11)
+    ours.load_state_dict(theirs.state_dict())
+    inputs, h, c = torch.randn(5, 7), torch.randn(5, 11), torch.randn(5, 11)
+    state = (h, c) if kind == "LSTMCell" else h
+    torch.testing.assert_close(ours(inputs, state), theirs(inputs, state), atol=1e-6, rtol=0)
+
+
+def test_the_cell_model_is_the_same_from_both_cells_and_from_pytorchs_loop():
+    torch_cell, written = make(lm.models.CharStatefulCell), lm.models.CharStatefulCell(VOCAB, cell="written")
+    written.load_state_dict(torch_cell.state_dict())
+    whole = lm.models.CharStateful(VOCAB)
+    whole.load_state_dict(
+        {key.replace("cell.", "rnn.") + "_l0" * ("cell." in key): v for key, v in torch_cell.state_dict().items()}
+    )
+    tokens = torch.randint(VOCAB, (4, 9))
+    expected, _ = whole(tokens)
+    for model in (torch_cell, written):
+        torch.testing.assert_close(model(tokens)[0], expected, atol=1e-5, rtol=0)
+
+
+def test_identity_initialisation_starts_by_passing_the_state_on():
+    assert torch.equal(lm.models.CharSeq(VOCAB, identity=True).rnn.weight_hh_l0, torch.eye(256))
+    assert not torch.equal(lm.models.CharSeq(VOCAB).rnn.weight_hh_l0, torch.eye(256))

@@ -47,12 +47,13 @@ def text(length, seed=0):
     return torch.randint(9, (length,), generator=torch.Generator().manual_seed(seed))
 
 
-def fit(model="GRU", epochs=2, train=None, valid=None, schedule=one_cycle, **trainer):
+def fit(model="GRU", epochs=2, train=None, valid=None, schedule=one_cycle, groups=None, **trainer):
     torch.manual_seed(0)
     module = LanguageModel(
         getattr(lm.models, model)(vocab_size=9),
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-2, betas=(0.9, 0.99)),
         schedule=schedule,
+        groups=groups,
     )
     record = Record()
     pl.Trainer(
@@ -172,6 +173,14 @@ class TestOneCycle:
     def test_it_lasts_as_long_as_training(self, trainer):
         module, _ = fit(epochs=3, **trainer)
         assert module.lr_schedulers().total_steps == module.trainer.global_step
+
+
+def test_layer_groups_reach_the_optimizer_and_the_schedule():
+    torch.manual_seed(0)
+    module, _ = fit(groups={"embed": {"lr": 1e-4, "weight_decay": 0.0}})
+    rest, embed = module.trainer.optimizers[0].param_groups
+    assert (rest["max_lr"], embed["max_lr"]) == (1e-2, 1e-4)
+    assert (rest["weight_decay"], embed["weight_decay"]) == (0.01, 0.0)
 
 
 def test_jitter_differs_from_epoch_to_epoch():

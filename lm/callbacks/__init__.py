@@ -1,6 +1,8 @@
 """What a run shows and keeps."""
 
+from lm.callbacks.cycles import CycleCheckpoints
 from lm.callbacks.progress import Progress
 from lm.callbacks.result import Result
+from lm.callbacks.samples import Samples
 
-__all__ = ["Progress", "Result"]
+__all__ = ["CycleCheckpoints", "Progress", "Result", "Samples"]

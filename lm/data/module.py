@@ -1,23 +1,59 @@
-"""Lightning's view of the data: from a choice in `conf/data/` to two streams."""
+"""Lightning's view of the data: from a choice in `conf/data/` to batches."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 
-from lm.data.corpora import human_numbers, read_text
+from lm.data.corpora import download, human_numbers, read_text, split_lines
 from lm.data.stream import BpttStream
 from lm.data.tokenizers import Tokenizer
-from lm.data.vocabulary import SPECIALS, Vocabulary
+from lm.data.vocabulary import PADDING_CHARACTER, SPECIALS, Vocabulary
+from lm.data.windows import WindowBatches, Windows
 from lm.errors import UserError
 
 
-class StreamData(pl.LightningDataModule):
+class TextData(pl.LightningDataModule):
+    """A vocabulary, and batches to train and to validate on: after `setup()`, in `vocabulary`, `train` and `valid`.
+
+    `bptt` is the number of tokens in a window.
+    """
+
+    bptt: int
+    vocabulary: Vocabulary
+    train: BpttStream | WindowBatches
+    valid: BpttStream | WindowBatches
+
+    def prepare(self) -> None:
+        """Reads the text and makes the three."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        if not hasattr(self, "vocabulary"):  # train.py needs it before Lightning asks
+            self.prepare()
+
+    def train_dataloader(self) -> BpttStream | WindowBatches:
+        return self.train
+
+    def val_dataloader(self) -> BpttStream | WindowBatches:
+        return self.valid
+
+    def summary(self) -> str:
+        """One line for people: how much text there is."""
+        raise NotImplementedError
+
+    def prompt(self) -> str:
+        """The first few known tokens of the validation text, for samples to begin with."""
+        inputs, _ = next(iter(self.valid))
+        known = [int(index) for index in inputs[0] if index != self.vocabulary.unknown_id]
+        return self.vocabulary.textify(known[:8])
+
+
+class StreamData(TextData):
     """A training and a validation stream; a subclass says where their tokens come from.
 
-    After `setup()`, `vocabulary` holds the tokens of the training split (the validation split has no say),
-    and `train` and `valid` the streams. Validation keeps every token and never jitters, whatever is chosen
-    for training.
+    The vocabulary holds the tokens of the training split (the validation split has no say). Validation keeps
+    every token and never jitters, whatever is chosen for training.
 
     Args:
         tokenizer: "characters" or "words".
@@ -25,6 +61,9 @@ class StreamData(pl.LightningDataModule):
         min_freq: tokens seen less often than this in the training split become unknown.
         bptt, batch_size, tail, jitter, seed: as for `BpttStream`.
     """
+
+    train: BpttStream
+    valid: BpttStream
 
     def __init__(
         self,
@@ -51,38 +90,29 @@ class StreamData(pl.LightningDataModule):
         """The tokens of the training and of the validation split."""
         raise NotImplementedError
 
-    def setup(self, stage: str | None = None) -> None:
-        if hasattr(self, "vocabulary"):  # train.py needs it before Lightning asks
-            return
+    def prepare(self) -> None:
         train, valid = self.read()
-        self.vocabulary = Vocabulary.build(train, self.tokenizer, self.min_freq)
-        if train and len(self.vocabulary) == len(SPECIALS):
+        vocabulary = Vocabulary.build(train, self.tokenizer, self.min_freq)
+        if train and len(vocabulary) == len(SPECIALS):
             raise UserError(f"data.min_freq={self.min_freq}: no token is that frequent in the training text")
-        self.train = self._stream("training", train, tail=self.tail, jitter=self.jitter)
-        self.valid = self._stream("validation", valid)
-
-    def train_dataloader(self) -> BpttStream:
-        return self.train
-
-    def val_dataloader(self) -> BpttStream:
-        return self.valid
+        self.train = self._stream("training", vocabulary, train, tail=self.tail, jitter=self.jitter)
+        self.valid = self._stream("validation", vocabulary, valid)
+        self.vocabulary = vocabulary
 
     def summary(self) -> str:
-        """One line for people: how much text there is."""
         return (
             f"{len(self.train.tokens):,} training and {len(self.valid.tokens):,} validation tokens, "
             f"a vocabulary of {len(self.vocabulary)}"
         )
 
-    def _stream(self, split: str, tokens: Sequence[str], tail: Literal["keep", "drop"] = "keep", jitter: bool = False):
-        ids = self.vocabulary.encode(tokens)
+    def _stream(self, split: str, vocabulary: Vocabulary, tokens: Sequence[str], **settings: Any) -> BpttStream:
         try:
-            stream = BpttStream(ids, self.batch_size, self.bptt, tail, jitter, self.seed)
+            stream = BpttStream(vocabulary.encode(tokens), self.batch_size, self.bptt, seed=self.seed, **settings)
         except UserError as error:
             raise UserError(f"{split} split: {error}") from None
-        if set(tokens).isdisjoint(self.vocabulary.ids):
+        if set(tokens).isdisjoint(vocabulary.ids):
             raise UserError(
-                f"{split} split: none of its {len(ids)} tokens is in the vocabulary of the training text; "
+                f"{split} split: none of its {len(tokens)} tokens is in the vocabulary of the training text; "
                 f"use text of the same kind, or a smaller data.min_freq (now {self.min_freq})"
             )
         return stream
@@ -105,7 +135,7 @@ class TextFiles(StreamData):
         valid_fraction: how much of the training file is set aside then, by tokens.
     """
 
-    def __init__(self, train: str, valid: str | None = None, valid_fraction: float = 0.1, **stream) -> None:
+    def __init__(self, train: str, valid: str | None = None, valid_fraction: float = 0.1, **stream: Any) -> None:
         super().__init__(**stream)
         self.train_file = train
         self.valid_file = valid
@@ -117,3 +147,78 @@ class TextFiles(StreamData):
             return tokens, self.tokenizer.split(read_text(self.valid_file))
         cut = len(tokens) - round(len(tokens) * self.valid_fraction)
         return tokens[:cut], tokens[cut:]
+
+
+class Nietzsche(StreamData):
+    """The collected works, the first four fifths of the lines to train on and the rest to validate.
+
+    Args:
+        url, sha256, cache: as for `lm.data.corpora.download`.
+        path: a file of one's own instead.
+    """
+
+    def __init__(self, url: str, sha256: str, path: str | None, cache: str | None, **stream: Any) -> None:
+        super().__init__(**stream)
+        self.source = (url, sha256, path, cache)
+
+    def read(self) -> tuple[list[str], list[str]]:
+        train, valid = split_lines(nietzsche(*self.source), 0.8)
+        return self.tokenizer.split(train), self.tokenizer.split(valid)
+
+
+class NietzscheWindows(TextData):
+    """The same works as independent windows of characters; a random share of them is for validation.
+
+    The vocabulary is the lesson's: every character of the text, sorted, after a null character for padding.
+
+    Args:
+        url, sha256, path, cache: as for `Nietzsche`.
+        bptt, stride: as for `Windows`.
+        batch_size, seed: as for `WindowBatches`.
+        valid_fraction, split_seed: as for `Windows.split`.
+    """
+
+    train: WindowBatches
+    valid: WindowBatches
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        sha256: str,
+        path: str | None,
+        cache: str | None,
+        bptt: int,
+        stride: int,
+        batch_size: int,
+        valid_fraction: float,
+        split_seed: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.source = (url, sha256, path, cache)
+        self.bptt = bptt
+        self.stride = stride
+        self.batch_size = batch_size
+        self.valid_fraction = valid_fraction
+        self.split_seed = split_seed
+        self.seed = seed
+
+    def prepare(self) -> None:
+        text = nietzsche(*self.source)
+        vocabulary = Vocabulary([PADDING_CHARACTER, *sorted(set(text))], Tokenizer("characters"))
+        self.windows = Windows(vocabulary.encode(text), self.bptt, self.stride)
+        train, valid = self.windows.split(self.valid_fraction, self.split_seed)
+        self.train = WindowBatches(self.windows, train, self.batch_size, shuffle=True, seed=self.seed)
+        self.valid = WindowBatches(self.windows, valid, self.batch_size, shuffle=False)
+        self.vocabulary = vocabulary
+
+    def summary(self) -> str:
+        return (
+            f"{len(self.train.chosen):,} training and {len(self.valid.chosen):,} validation windows "
+            f"of {self.bptt} characters, a vocabulary of {len(self.vocabulary)}"
+        )
+
+
+def nietzsche(url: str, sha256: str, path: str | None, cache: str | None) -> str:
+    return read_text(path or download(url, sha256, cache))

@@ -11,6 +11,7 @@ from lm.data.tokenizers import Tokenizer
 UNKNOWN = "xxunk"
 PADDING = "xxpad"
 SPECIALS = (UNKNOWN, PADDING)
+PADDING_CHARACTER = "\0"  # the Nietzsche lesson's, in a vocabulary that knows every character
 
 
 class Vocabulary:

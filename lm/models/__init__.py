@@ -9,5 +9,32 @@
 """
 
 from lm.models.human_numbers import GRU, RNN, Loop, MultiOutput, Stateful, Unrolled
+from lm.models.nietzsche import (
+    CharConcat,
+    CharGRU,
+    CharLoop,
+    CharLSTM,
+    CharRNN,
+    CharSeq,
+    CharStateful,
+    CharStatefulCell,
+    CharThree,
+)
 
-__all__ = ["GRU", "RNN", "Loop", "MultiOutput", "Stateful", "Unrolled"]
+__all__ = [
+    "GRU",
+    "RNN",
+    "CharConcat",
+    "CharGRU",
+    "CharLSTM",
+    "CharLoop",
+    "CharRNN",
+    "CharSeq",
+    "CharStateful",
+    "CharStatefulCell",
+    "CharThree",
+    "Loop",
+    "MultiOutput",
+    "Stateful",
+    "Unrolled",
+]

@@ -1,0 +1,84 @@
+"""Independent windows of a text, for the models that start each from nothing."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lm.errors import UserError
+
+
+class Windows:
+    """All windows of `bptt` tokens at a stride, each with the token after every one of its tokens as targets.
+
+    With bptt=3 and stride=3, the text `PREFACE SUP…` has the windows PRE→REF, FAC→ACE, E S→ SU, …; a model that
+    guesses only after the last token is compared with the last target. The windows are one view of the
+    tokens; only a batch's own are gathered.
+
+    Args:
+        tokens: int64 `[n]`.
+        bptt: tokens per window.
+        stride: from the start of one window to the start of the next.
+
+    Raises:
+        UserError: the tokens do not fill one window.
+    """
+
+    def __init__(self, tokens: Tensor, bptt: int, stride: int) -> None:
+        if len(tokens) < bptt + 1:
+            raise UserError(f"a window of {bptt} tokens and a target need {bptt + 1} tokens; here: {len(tokens)}")
+        self.windows = tokens.unfold(0, bptt + 1, stride)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def split(self, valid_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+        """The windows' numbers, int64, for training and for validation: a random share of all."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        num_valid = int(valid_fraction * len(self))
+        return order[num_valid:].sort().values, order[:num_valid].sort().values
+
+
+class WindowBatches:
+    """Some of the windows, batch by batch; the last batch may be smaller.
+
+    Args:
+        windows: all windows.
+        chosen: the numbers of those to yield, int64 `[m]`.
+        batch_size: windows per batch.
+        shuffle: yield them in another order in each epoch (`set_epoch`), reproducible from `seed`.
+
+    Yields:
+        `(inputs, targets)`, int64 `[rows, bptt]` each.
+
+    Raises:
+        UserError: there are fewer windows than a batch holds.
+    """
+
+    def __init__(self, windows: Windows, chosen: Tensor, batch_size: int, shuffle: bool, seed: int = 0) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size}: a batch has at least 1 row")
+        if batch_size > len(chosen):
+            raise UserError(f"batch_size={batch_size} is larger than the corpus: it has {len(chosen)} windows")
+        self.windows = windows
+        self.chosen = chosen
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.chosen) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        chosen = self.chosen
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
+            chosen = chosen[torch.randperm(len(chosen), generator=generator)]
+        for numbers in chosen.split(self.batch_size):
+            batch = self.windows.windows[numbers]
+            yield batch[:, :-1], batch[:, 1:]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch whose order the next pass has."""
+        self.epoch = epoch

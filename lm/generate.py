@@ -1,0 +1,168 @@
+"""Text from a checkpoint: `python -m lm.generate CKPT --prompt "for thos" --length 400`."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from lm.checkpoint import load_model
+from lm.data.vocabulary import PADDING_CHARACTER, SPECIALS, Vocabulary
+from lm.errors import UserError
+
+
+def generate(
+    model: nn.Module,
+    prompt: Tensor,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    greedy: bool = False,
+    seed: int | None = None,
+    context: int | None = None,
+    never: tuple[int, ...] = (),
+) -> Iterator[int]:
+    """Goes on from a prompt, one id after the other, without end.
+
+    A model that carries a state reads each token once. One that does not (its state is None) reads its last
+    `context` tokens again for each new one, as the lesson's `get_next_n` did.
+
+    Args:
+        model: a model of `lm.models`, in eval mode.
+        prompt: int64 `[time]`, at least one token.
+        temperature: the logits are divided by it; below 1 the likely becomes likelier.
+        top_k: only the k most likely tokens are drawn from.
+        greedy: take the most likely token instead of drawing one.
+        seed: of the draws; without one they differ from call to call.
+        context: how many tokens a model without a state reads; by default all.
+        never: ids that are not to come out.
+
+    Raises:
+        UserError: the prompt is empty, or temperature or top_k is not positive.
+    """
+    if prompt.numel() == 0:
+        raise UserError("the prompt is empty; give at least one token")
+    if temperature <= 0:
+        raise UserError(f"temperature={temperature}: must be above 0 (for the most likely token, choose greedy)")
+    if top_k is not None and top_k < 1:
+        raise UserError(f"top_k={top_k}: must be 1 or more")
+    device = next(model.parameters()).device
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    with torch.inference_mode():
+        window = prompt.to(device)[None]
+        state = None
+        while True:
+            if state is None and context is not None:
+                window = window[:, -context:]
+            logits, state = model(window, state)
+            scores = logits[0, -1].float().cpu()
+            scores[list(never)] = -torch.inf
+            if greedy:
+                token = int(scores.argmax())
+            else:
+                if top_k is not None and top_k < len(scores):
+                    scores[scores < scores.topk(top_k).values[-1]] = -torch.inf
+                token = int(torch.multinomial((scores / temperature).softmax(-1), 1, generator=generator))
+            yield token
+            latest = torch.tensor([[token]], device=device)
+            window = latest if state is not None else torch.cat([window, latest], dim=1)
+
+
+def unspoken(vocabulary: Vocabulary) -> tuple[int, ...]:
+    """The ids that stand for no text: unknown and padding."""
+    return tuple(vocabulary.ids[entry] for entry in (*SPECIALS, PADDING_CHARACTER) if entry in vocabulary.ids)
+
+
+def encode_prompt(vocabulary: Vocabulary, text: str) -> Tensor:
+    """The prompt's ids, int64 `[time]`.
+
+    Raises:
+        UserError: it has no tokens, or some that the model does not know.
+    """
+    tokens = vocabulary.tokenizer.split(text)
+    unknown = list(dict.fromkeys(token for token in tokens if token not in vocabulary.ids))
+    if unknown:
+        kind = vocabulary.tokenizer.name
+        raise UserError(f"the prompt has {kind} that the model does not know: {', '.join(map(repr, unknown))}")
+    if not tokens:
+        raise UserError("the prompt is empty; give at least one token")
+    return vocabulary.encode(tokens)
+
+
+def main() -> None:
+    arguments = parse()
+    try:
+        loaded = load_model(arguments.checkpoint)
+
+        def go_on(text: str) -> None:
+            prompt = encode_prompt(loaded.vocabulary, text)
+            tokens = generate(
+                loaded.model,
+                prompt,
+                temperature=arguments.temperature,
+                top_k=arguments.top_k,
+                greedy=arguments.greedy,
+                seed=arguments.seed,
+                context=loaded.context,
+                never=unspoken(loaded.vocabulary),
+            )
+            separator = loaded.vocabulary.tokenizer.join(["", ""])
+            print(text, end="", flush=True)
+            for token in islice(tokens, arguments.length):
+                print(f"{separator}{loaded.vocabulary.entries[token]}", end="", flush=True)
+            print()
+
+        if not arguments.interactive:
+            go_on(loaded.prompt if arguments.prompt is None else arguments.prompt)
+            return
+        print("Type a prompt and press enter; an empty line ends.", file=sys.stderr)
+        for line in sys.stdin:
+            if not line.rstrip("\n"):
+                break
+            try:
+                go_on(line.rstrip("\n"))
+            except UserError as error:
+                print(error, file=sys.stderr)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print()
+        sys.exit(130)
+    except BrokenPipeError:  # the reader has seen enough, as in `… | head`
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def parse() -> argparse.Namespace:
+    def number(kind: type, at_least: float):
+        def parse_one(text: str):
+            value = kind(text)
+            if value < at_least:
+                raise argparse.ArgumentTypeError(f"{text}: must be {at_least} or more")
+            return value
+
+        parse_one.__name__ = "whole number" if kind is int else "number"
+        return parse_one
+
+    parser = argparse.ArgumentParser(prog="python -m lm.generate", description="Text from a checkpoint.")
+    parser.add_argument("checkpoint", help="a file that a run left in its checkpoints/")
+    parser.add_argument("--prompt", help="what the text begins with (default: a few tokens of the data)")
+    parser.add_argument("--length", type=number(int, 0), default=400, help="tokens to add (default: %(default)s)")
+    parser.add_argument(
+        "--temperature", type=float, default=0.8, help="below 1: more of the likely (default: %(default)s)"
+    )
+    parser.add_argument("--top-k", type=number(int, 1), help="draw from the k most likely tokens only")
+    parser.add_argument("--greedy", action="store_true", help="always the most likely token")
+    parser.add_argument("--seed", type=int, help="the same text each time")
+    parser.add_argument("--interactive", action="store_true", help="read prompts from standard input, a line each")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""The models of the Nietzsche lesson, character by character, in its order.
+
+The first six read independent windows and start each from zeros; the last four carry their state from
+window to window. `embed` takes a character to 42 numbers, `head` takes hidden units to a score for each
+character. `forward` is the contract of `lm.models`.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lm.errors import UserError
+from lm.models import cells
+
+
+class CharThree(nn.Module):
+    """Three characters in, the fourth out: three matrices, each used for every character (Char3Model)."""
+
+    def __init__(self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, embedding_size)
+        self.input = nn.Linear(embedding_size, hidden_size)
+        self.hidden = nn.Linear(hidden_size, hidden_size)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
+        if tokens.size(1) != 3:
+            raise UserError(
+                f"this model reads 3 characters and got {tokens.size(1)}; use data.bptt=3, or model=char_loop"
+            )
+        first, second, third = F.relu(self.input(self.embed(tokens))).unbind(1)
+        h = torch.tanh(self.hidden(first))  # the lesson adds a state of zeros to be like the two below
+        h = torch.tanh(self.hidden(h + second))
+        h = torch.tanh(self.hidden(h + third))
+        return self.head(h).unsqueeze(1), None
+
+
+class CharLoop(nn.Module):
+    """The same as a loop over any number of characters (CharLoopModel)."""
+
+    def __init__(self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, embedding_size)
+        self.input = nn.Linear(embedding_size, hidden_size)
+        self.hidden = nn.Linear(hidden_size, hidden_size)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
+        inputs = F.relu(self.input(self.embed(tokens)))
+        h = torch.zeros_like(inputs[:, 0])
+        for x in inputs.unbind(1):
+            h = torch.tanh(self.hidden(h + x))
+        return self.head(h).unsqueeze(1), None
+
+
+class CharConcat(nn.Module):
+    """Input and state are different things: concatenate them instead of adding (CharLoopConcatModel)."""
+
+    def __init__(self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, embedding_size)
+        self.input = nn.Linear(hidden_size + embedding_size, hidden_size)
+        self.hidden = nn.Linear(hidden_size, hidden_size)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
+        inputs = self.embed(tokens)
+        h = inputs.new_zeros(inputs.size(0), self.hidden.out_features)
+        for x in inputs.unbind(1):
+            x = F.relu(self.input(torch.cat([h, x], dim=1)))
+            h = torch.tanh(self.hidden(x))
+        return self.head(h).unsqueeze(1), None
+
+
+class CharRNN(nn.Module):
+    """PyTorch's loop; only its last output is used (CharRnn)."""
+
+    def __init__(self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, embedding_size)
+        self.rnn = nn.RNN(embedding_size, hidden_size, batch_first=True)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
+        outputs, _ = self.rnn(self.embed(tokens))
+        return self.head(outputs[:, -1:]), None
+
+
+class CharSeq(nn.Module):
+    """Every output is used (CharSeqRnn). With `identity`, the state at first passes on unchanged.
+
+    A hidden-to-hidden matrix that starts as the identity is due to Le, Jaitly & Hinton 2015, arXiv 1504.00941.
+    """
+
+    def __init__(
+        self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256, identity: bool = False
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, embedding_size)
+        self.rnn = nn.RNN(embedding_size, hidden_size, batch_first=True)
+        self.head = nn.Linear(hidden_size, vocab_size)
+        if identity:
+            nn.init.eye_(self.rnn.get_parameter("weight_hh_l0"))
+
+    def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
+        outputs, _ = self.rnn(self.embed(tokens))
+        return self.head(outputs), None
+
+
+class CharStateful(nn.Module):
+    """The state goes on from window to window (CharSeqStatefulRnn)."""
+
+    def __init__(self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, embedding_size)
+        self.rnn = nn.RNN(embedding_size, hidden_size, batch_first=True)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        outputs, state = self.rnn(self.embed(tokens), state)
+        return self.head(outputs), state
+
+
+class CharStatefulCell(nn.Module):
+    """The same from a cell in a loop of our own (CharSeqStatefulRnn2): PyTorch's, or `lm.models.cells`'."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int = 42,
+        hidden_size: int = 256,
+        cell: Literal["torch", "written"] = "torch",
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, embedding_size)
+        self.cell = (nn.RNNCell if cell == "torch" else cells.RNNCell)(embedding_size, hidden_size)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        inputs = self.embed(tokens)
+        h = inputs.new_zeros(inputs.size(0), self.cell.hidden_size) if state is None else state[0]
+        outputs = []
+        for x in inputs.unbind(1):
+            h = self.cell(x, h)
+            outputs.append(h)
+        return self.head(torch.stack(outputs, dim=1)), h.unsqueeze(0)
+
+
+class CharGRU(nn.Module):
+    """Gates decide how much of the state to keep (CharSeqStatefulGRU)."""
+
+    def __init__(self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, embedding_size)
+        self.rnn = nn.GRU(embedding_size, hidden_size, batch_first=True)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        outputs, state = self.rnn(self.embed(tokens), state)
+        return self.head(outputs), state
+
+
+class CharLSTM(nn.Module):
+    """Two layers, dropout between them, and a state that is a pair: hidden and cell (CharSeqStatefulLSTM)."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int = 42,
+        hidden_size: int = 512,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, embedding_size)
+        self.rnn = nn.LSTM(embedding_size, hidden_size, num_layers, dropout=dropout, batch_first=True)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(
+        self, tokens: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        outputs, state = self.rnn(self.embed(tokens), state)
+        return self.head(outputs), state
