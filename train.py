@@ -8,13 +8,12 @@ import logging
 import os
 import sys
 import warnings
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
 from lm.config import check, explain, one_line
 from lm.errors import UserError
@@ -27,10 +26,10 @@ def main(config: DictConfig) -> float | None:
     try:
         check(config)
         return train(config)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if WANTS_TRACEBACK or HydraConfig.get().mode == RunMode.MULTIRUN:  # a sweep goes on with its other jobs
+    except Exception as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # a sweep goes on with its other jobs
             raise
-        sys.exit(f"error: {explain(error, sys.argv[1:])}")
+        end_with_one_line(error)
 
 
 def train(config: DictConfig) -> float | None:
@@ -51,7 +50,8 @@ def train(config: DictConfig) -> float | None:
     data = instantiate(config.data, _convert_="all")
     data.setup()
     model = instantiate(config.model, vocab_size=len(data.vocabulary))
-    settings = {key: value for key, value in config.model.items() if key != "_target_"}
+    settings: Any = OmegaConf.to_container(config.model, resolve=True)
+    del settings["_target_"]
     optimizer = {key: value for key, value in config.optimizer.items() if key != "groups"}
     module = LanguageModel(
         model,
@@ -96,6 +96,14 @@ def quieten_lightning() -> None:
         warnings.filterwarnings("ignore", habit)
 
 
+def end_with_one_line(error: Exception) -> NoReturn:
+    """Ends the program: with one line if the user can do something about the error, else with its traceback."""
+    explanation = explain(error, sys.argv[1:])
+    if WANTS_TRACEBACK or explanation is None:
+        raise error
+    sys.exit(f"error: {explanation}")
+
+
 def say(message: str) -> None:
     print(message, file=sys.stderr)
 
@@ -105,7 +113,4 @@ if __name__ == "__main__":
     try:
         main()
     except Exception as error:
-        explanation = explain(error, sys.argv[1:])
-        if WANTS_TRACEBACK or explanation is None:
-            raise
-        sys.exit(f"error: {explanation}")
+        end_with_one_line(error)

@@ -68,11 +68,11 @@ RULES = {
     "data.lower": yes_or_no,
     "data.min_freq": whole(1),
     "data.valid_fraction": fraction,
+    "data.stride": whole(1),
+    "data.split_seed": whole(0),
     "model.embedding_size": whole(1),
     "model.hidden_size": whole(1),
     "model.num_layers": whole(1),
-    "data.stride": whole(1),
-    "data.split_seed": whole(0),
     "model.dropout": between(0, 1),
     "model.identity": yes_or_no,
     "model.cell": one_of("torch", "written"),
@@ -110,7 +110,7 @@ def check(config: DictConfig) -> None:
     """
     for key in sorted(OmegaConf.missing_keys(config.data)):
         raise UserError(f"data.{key} is not given; write data.{key}=…")
-    for name, settings in config.optimizer.groups.items():
+    for name, settings in (config.optimizer.groups or {}).items():
         for setting, value in settings.items():
             key = f"optimizer.groups.{name}.{setting}"
             rule = RULES.get(f"optimizer.{setting}")

@@ -147,6 +147,18 @@ def test_your_own_text(train, tmp_path):
     assert (tmp_path / "outputs" / "text" / "gru").is_dir()
 
 
+def test_a_run_that_diverges_ends_with_advice_and_keeps_its_checkpoints(train, tmp_path):
+    settings = ["schedule=steps", "schedule.epochs=[1]", "schedule.factor=1e30"]
+    answer = train(*settings, "trainer.max_epochs=3", "hydra.run.dir=run", "logger=none")
+    assert answer.returncode == 1
+    line = answer.stderr.splitlines()[-1]
+    assert re.match(r"error: the loss is not finite after step \d+ of epoch 2 \(learning rate ", line)
+    assert "optimizer.lr" in line
+    weights = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
 def test_warm_restarts_leave_a_checkpoint_at_each_cycles_end(train, tmp_path):
     (tmp_path / "mine.txt").write_text("It was the best of times, it was the worst of times. " * 100)
     settings = ["schedule=sgdr", "trainer.max_epochs=4", "trainer.limit_train_batches=3", "data.batch_size=8"]
@@ -250,7 +262,7 @@ class TestBadInput:
             ("trainer.val_check_interval=1000", "val_check_interval"),
             ("+data.colour=red", "colour"),
             ("data=nietzsche data.path=missing.txt", "no such file"),
-            ("model=char_seq data.path=text.txt data.bptt=1000", "windows"),
+            ("model=char_seq data.path=text.txt data.bptt=1000", "need 1001 tokens"),
             ("optimizer.groups={embed:{lr:-1}}", "optimizer.groups.embed.lr=-1"),
             ("optimizer.groups={embed:{colour:1}}", "optimizer.groups.embed.colour"),
             ("model=unrolled data.bptt=20", "data.bptt=3"),

@@ -1,8 +1,9 @@
 """What a run shows and keeps."""
 
 from lm.callbacks.cycles import CycleCheckpoints
+from lm.callbacks.divergence import StopWhenDiverged
 from lm.callbacks.progress import Progress
 from lm.callbacks.result import Result
 from lm.callbacks.samples import Samples
 
-__all__ = ["CycleCheckpoints", "Progress", "Result", "Samples"]
+__all__ = ["CycleCheckpoints", "Progress", "Result", "Samples", "StopWhenDiverged"]

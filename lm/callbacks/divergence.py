@@ -1,0 +1,27 @@
+"""Ends a run whose loss is no longer a number."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from lm.errors import UserError
+
+
+class StopWhenDiverged(pl.Callback):
+    """Ends the run when a training loss is not finite; the checkpoints of earlier epochs are left as they are.
+
+    On a CPU every step is looked at. On other devices looking means waiting, so it is done at the steps that
+    are logged.
+    """
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        every: int = 1 if pl_module.device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (batch_idx + 1) % every == 0 and not torch.isfinite(outputs["loss"]):
+            raise UserError(
+                f"the loss is not finite after step {trainer.global_step} of epoch {trainer.current_epoch + 1} "
+                f"(learning rate {trainer.optimizers[0].param_groups[0]['lr']:.3g}); try a lower optimizer.lr, "
+                f"a shorter data.bptt, or trainer.gradient_clip_val=1"
+            )
