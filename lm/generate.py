@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lm.checkpoint import load_model
 from lm.data.vocabulary import PADDING_CHARACTER, SPECIALS, Vocabulary
 from lm.errors import UserError
+from lm.state import State
 
 
 def generate(
@@ -54,24 +55,29 @@ def generate(
         generator.seed()
     else:
         generator.manual_seed(seed)
-    with torch.inference_mode():
-        window = prompt.to(device)[None]
-        state = None
-        while True:
-            if state is None and context is not None:
-                window = window[:, -context:]
-            logits, state = model(window, state)
-            scores = logits[0, -1].float().cpu()
-            scores[list(never)] = -torch.inf
-            if greedy:
-                token = int(scores.argmax())
-            else:
-                if top_k is not None and top_k < len(scores):
-                    scores[scores < scores.topk(top_k).values[-1]] = -torch.inf
-                token = int(torch.multinomial((scores / temperature).softmax(-1), 1, generator=generator))
-            yield token
-            latest = torch.tensor([[token]], device=device)
-            window = latest if state is not None else torch.cat([window, latest], dim=1)
+    window = prompt.to(device)[None]
+    state: State = None
+    while True:
+        if state is None and context is not None:
+            window = window[:, -context:]
+        scores, state = read(model, window, state)
+        scores[list(never)] = -torch.inf
+        if greedy:
+            token = int(scores.argmax())
+        else:
+            if top_k is not None and top_k < len(scores):
+                scores[scores < scores.topk(top_k).values[-1]] = -torch.inf
+            token = int(torch.multinomial((scores / temperature).softmax(-1), 1, generator=generator))
+        yield token
+        latest = torch.tensor([[token]], device=device)
+        window = latest if state is not None else torch.cat([window, latest], dim=1)
+
+
+@torch.no_grad()  # around each step, not around the loop above: what runs between two tokens is the caller's
+def read(model: nn.Module, window: Tensor, state: State) -> tuple[Tensor, State]:
+    """One step: the scores of what follows the window, float `[vocab]` on the CPU, and the state after it."""
+    logits, state = model(window, state)
+    return logits[0, -1].float().cpu().clone(), state
 
 
 def unspoken(vocabulary: Vocabulary) -> tuple[int, ...]:

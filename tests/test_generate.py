@@ -74,6 +74,11 @@ def test_generation_leaves_the_programs_own_draws_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_gradients_are_on_between_two_tokens():
+    for _ in islice(generate(model_of(lm.models.GRU), torch.tensor([1])), 2):
+        assert torch.is_grad_enabled()
+
+
 def test_top_k_and_never_limit_what_comes_out():
     model, prompt = model_of(lm.models.GRU), torch.tensor([1])
     first = model(prompt[None])[0][0, -1]
