@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import lm.models
+from lm.callbacks import Progress
 from lm.data import BpttStream
 from lm.module import LanguageModel
 from lm.schedules import one_cycle
@@ -47,7 +48,7 @@ def text(length, seed=0):
     return torch.randint(9, (length,), generator=torch.Generator().manual_seed(seed))
 
 
-def fit(model="GRU", epochs=2, train=None, valid=None, schedule=one_cycle, groups=None, **trainer):
+def fit(model="GRU", epochs=2, train=None, valid=None, schedule=one_cycle, groups=None, callbacks=(), **trainer):
     torch.manual_seed(0)
     module = LanguageModel(
         getattr(lm.models, model)(vocab_size=9),
@@ -64,7 +65,7 @@ def fit(model="GRU", epochs=2, train=None, valid=None, schedule=one_cycle, group
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=[record],
+        callbacks=[record, *callbacks],
         **trainer,
     ).fit(module, datamodule=Streams(train or BpttStream(text(500), 4, 10), valid or BpttStream(text(300, 1), 4, 10)))
     return module, record
@@ -173,6 +174,12 @@ class TestOneCycle:
     def test_it_lasts_as_long_as_training(self, trainer):
         module, _ = fit(epochs=3, **trainer)
         assert module.lr_schedulers().total_steps == module.trainer.global_step
+
+
+def test_an_epoch_without_validation_shows_no_figure_of_an_earlier_one(capsys):
+    fit(epochs=3, check_val_every_n_epoch=2, callbacks=[Progress()])
+    _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[2:4] == ["–", "–"] for row in rows] == [True, False, True]
 
 
 def test_layer_groups_reach_the_optimizer_and_the_schedule():

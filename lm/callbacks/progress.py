@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -49,6 +48,7 @@ class Progress(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = self.shown = time.perf_counter()
         self.tokens = 0
+        self.validated = False
         if self.bar is not None:
             self.bar.reset(self.task)
             self.bar.update(self.task, epoch=trainer.current_epoch + 1)
@@ -61,20 +61,23 @@ class Progress(pl.Callback):
         if self.bar is None or self.bar.disable or now - self.shown < REFRESH_SECONDS:
             return
         self.shown = now
-        loss = float(outputs["loss"]) if isinstance(outputs, dict) else float(outputs)
-        self.bar.update(self.task, completed=batch_idx + 1, loss=loss, speed=self.tokens / (now - self.started))
+        speed = self.tokens / (now - self.started)
+        self.bar.update(self.task, completed=batch_idx + 1, loss=float(outputs["loss"]), speed=speed)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.bar is None:
             return
         assert isinstance(pl_module, LanguageModel)
-        valid = {name: trainer.callback_metrics.get(f"valid/{name}", torch.nan) for name in ("loss", "accuracy")}
+        train, valid = pl_module.totals["train"], pl_module.totals.get("valid")
+        loss = accuracy = "–"
+        if self.validated and valid is not None:
+            loss, accuracy = f"{valid.mean_loss():.4f}", f"{valid.accuracy():.4f}"
+        seconds = time.perf_counter() - self.started
         print(
-            f"{trainer.current_epoch + 1:>5}"
-            f"  {pl_module.totals['train'].mean_loss():>10.4f}"
-            f"  {float(valid['loss']):>10.4f}"
-            f"  {float(valid['accuracy']):>8.4f}"
-            f"  {time.perf_counter() - self.started:>7.1f}",
+            f"{trainer.current_epoch + 1:>5}  {train.mean_loss():>10.4f}  {loss:>10}  {accuracy:>8}  {seconds:>7.1f}",
             flush=True,
         )
 
