@@ -1,6 +1,7 @@
 """Text from a checkpoint: `python -m lm.generate CKPT --prompt "for thos" --length 400`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -141,8 +142,8 @@ def main() -> None:
         print()
         sys.exit(130)
     except BrokenPipeError:  # the reader has seen enough, as in `… | head`
-        sys.stderr.close()
-        sys.exit(0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def parse() -> argparse.Namespace:
