@@ -140,7 +140,8 @@ class LanguageModel(pl.LightningModule):
         checkpoint is restored, and their position would be lost on resume (Lightning issue 20550).
         """
         trainer = self.trainer
-        batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        loader: Any = trainer.fit_loop._data_source.dataloader()  # whether it was given itself or by a data module
+        batches = len(loader)
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))

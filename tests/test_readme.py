@@ -1,0 +1,24 @@
+"""What the README shows works as it stands there."""
+
+import re
+
+import pytest
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+TYPED = [
+    [word.strip("'") for word in re.findall(r"'[^']*'|[^\s']+", typed)]
+    for typed in re.findall(r"^python train\.py (.*?)(?:  +.*)?$", README, re.MULTILINE)
+]
+
+
+def test_the_parts_work_without_train_py(command):
+    (script,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    finished = command("-c", script)
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize("overrides", [words for words in TYPED if not words[0].startswith("-")], ids=" ".join)
+def test_the_choices_and_settings_it_types_exist(train, overrides):
+    answer = train("--cfg", "job", *overrides)
+    assert answer.returncode == 0, answer.stderr
