@@ -70,6 +70,7 @@ RULES = {
     "data.valid_fraction": fraction,
     "data.stride": whole(1),
     "data.split_seed": whole(0),
+    "data.split_among": or_null(whole(1)),
     "model.embedding_size": whole(1),
     "model.hidden_size": whole(1),
     "model.num_layers": whole(1),

@@ -85,6 +85,14 @@ def test_the_lstm_brings_warm_restarts_and_a_checkpoint_for_each_cycle():
     assert "cycles" not in composed("model=char_lstm", "schedule=constant").callbacks
 
 
+@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize("choice", ["data=text", "data=nietzsche_windows", "optimizer=sgd", "schedule=constant"])
+def test_what_a_model_brings_fits_every_other_choice(model, choice):
+    group = choice.split("=")[0]
+    mixed = composed(f"model={model}", choice)
+    assert set(mixed[group]) == set(composed(choice)[group])
+
+
 def test_what_is_typed_wins_over_what_the_model_brings():
     typed = ["data.bptt=7", "data.batch_size=5", "optimizer.lr=0.5", "trainer.max_epochs=2", "schedule=constant"]
     config = composed("model=rnn", "data=text", "optimizer=sgd", *typed)
@@ -132,7 +140,7 @@ def test_a_file_that_must_be_given_is_asked_for():
     ("override", "words"),
     [
         ("model=gruu", ["model=gruu", "gru, loop, multi_output, rnn, stateful, unrolled", "did you mean gru?"]),
-        ("data=nietsche", ["data=nietsche", "human_numbers, nietzsche, nietzsche_windows, text", "mean nietzsche?"]),
+        ("data=nietsche", ["data=nietsche", "human_numbers, nietzsche, nietzsche_overlapping", "mean nietzsche?"]),
         ("data.bpt=3", ["data.bpt", "batch_size, bptt", "did you mean bptt?"]),
         ("modle=gru", ["modle", "model, optimizer", "did you mean model?"]),
         ("model.hidden=3", ["model.hidden", "embedding_size, hidden_size, num_layers"]),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -29,6 +30,7 @@ def windows(**settings):
         batch_size=512,
         valid_fraction=0.2,
         split_seed=42,
+        split_among=settings.pop("among", None),
         seed=0,
         **settings,
     )
@@ -50,6 +52,11 @@ class TestFacts:
         data = windows(bptt=bptt, stride=stride)
         assert len(data.windows) == number
         assert len(data.valid.chosen) == number // 5
+
+    def test_the_lessons_validation_windows(self):
+        np.random.seed(42)
+        lessons = np.random.permutation(75_111 - 8 - 1)[: int(0.2 * 75_102)]  # fastai's get_cv_idxs(len(xs)-cs-1)
+        assert windows(bptt=8, stride=8, among=75_102).valid.chosen.tolist() == sorted(lessons)
 
     def test_the_first_rows_as_the_lesson_encodes_them(self):
         first = windows(bptt=8, stride=8).windows.windows

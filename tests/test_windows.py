@@ -31,6 +31,9 @@ def test_a_window_is_in_one_split_and_the_splits_are_a_matter_of_the_seed(window
     train, valid = windows.split(fraction, seed)
     assert sorted([*train.tolist(), *valid.tolist()]) == list(range(len(windows)))
     assert len(valid) == int(fraction * len(windows))
+    few, valid_among_few = windows.split(fraction, seed, among=2)
+    assert set(valid_among_few.tolist()) <= {0, 1}
+    assert len(few) + len(valid_among_few) == len(windows)
     assert torch.equal(windows.split(fraction, seed)[1], valid)
 
 

@@ -175,7 +175,7 @@ class NietzscheWindows(TextData):
         url, sha256, path, cache: as for `Nietzsche`.
         bptt, stride: as for `Windows`.
         batch_size, seed: as for `WindowBatches`.
-        valid_fraction, split_seed: as for `Windows.split`.
+        valid_fraction, split_seed, split_among: as for `Windows.split`.
     """
 
     train: WindowBatches
@@ -193,6 +193,7 @@ class NietzscheWindows(TextData):
         batch_size: int,
         valid_fraction: float,
         split_seed: int,
+        split_among: int | None,
         seed: int,
     ) -> None:
         super().__init__()
@@ -202,13 +203,14 @@ class NietzscheWindows(TextData):
         self.batch_size = batch_size
         self.valid_fraction = valid_fraction
         self.split_seed = split_seed
+        self.split_among = split_among
         self.seed = seed
 
     def prepare(self) -> None:
         text = nietzsche(*self.source)
         vocabulary = Vocabulary([PADDING_CHARACTER, *sorted(set(text))], Tokenizer("characters"))
         self.windows = Windows(vocabulary.encode(text), self.bptt, self.stride)
-        train, valid = self.windows.split(self.valid_fraction, self.split_seed)
+        train, valid = self.windows.split(self.valid_fraction, self.split_seed, self.split_among)
         self.train = WindowBatches(self.windows, train, self.batch_size, shuffle=True, seed=self.seed)
         self.valid = WindowBatches(self.windows, valid, self.batch_size, shuffle=False)
         self.vocabulary = vocabulary

@@ -33,14 +33,22 @@ class Windows:
     def __len__(self) -> int:
         return len(self.windows)
 
-    def split(self, valid_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-        """The windows' numbers, int64, for training and for validation: a random share of all.
+    def split(self, valid_fraction: float, seed: int, among: int | None = None) -> tuple[Tensor, Tensor]:
+        """The windows' numbers, int64, for training and for validation.
 
-        Drawn as fastai's `get_cv_idxs` drew it, by NumPy's old generator, so that a seed means what it meant there.
+        Drawn as fastai 0.7's `get_cv_idxs` drew them, by NumPy's old generator, so that the lesson's seed gives
+        the lesson's split.
+
+        Args:
+            valid_fraction: the share that is for validation.
+            seed: decides which.
+            among: validation windows are drawn from the first so many; by default from all.
         """
-        order = torch.from_numpy(numpy.random.RandomState(seed).permutation(len(self)))
-        num_valid = int(valid_fraction * len(self))
-        return order[num_valid:].sort().values, order[:num_valid].sort().values
+        candidates = min(among or len(self), len(self))
+        order = numpy.random.RandomState(seed).permutation(candidates)
+        for_valid = torch.zeros(len(self), dtype=torch.bool)
+        for_valid[order[: int(valid_fraction * candidates)]] = True
+        return (~for_valid).nonzero()[:, 0], for_valid.nonzero()[:, 0]
 
 
 class WindowBatches:
