@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -87,7 +88,8 @@ class LanguageModel(pl.LightningModule):
         logits = logits.flatten(0, 1)
         loss = F.cross_entropy(logits, targets)
         totals = self.totals[split]
-        totals.loss += loss.detach().double() * len(targets)
+        exact = torch.float32 if loss.device.type == "mps" else torch.float64  # MPS has no float64
+        totals.loss += loss.detach().to(exact) * len(targets)
         totals.targets += len(targets)
         return loss, logits, targets
 
