@@ -47,7 +47,7 @@ LESSONS: dict[str, dict[str, dict[str, float]]] = {
 
 # Where the first weights decide most (multi_output takes 400 small steps; stateful is barely stable), or where
 # we are closer to the lesson than three seeds can tell, there are more; a run of char_lstm takes a quarter of an hour.
-SEEDS = {"multi_output": 10, "stateful": 10, "char_three": 10, "char_seq": 10, "char_lstm": 1}
+SEEDS = {"multi_output": 10, "stateful": 10, "char_three": 10, "char_concat": 10, "char_seq": 10, "char_lstm": 1}
 
 
 def run(lesson: str, model: str, seed: int, overrides: list[str]) -> dict:
