@@ -72,7 +72,7 @@ def train(config: DictConfig) -> float | None:
     try:
         trainer.fit(module, datamodule=data)
     except (MisconfigurationException, ValueError) as error:
-        if trainer.global_step > 0:
+        if isinstance(error, ValueError) and trainer.global_step > 0:
             raise
         raise UserError(one_line(str(error))) from error  # Lightning checks some settings only now
 

@@ -56,6 +56,13 @@ betas = Rule(
     "two numbers from 0 to below 1, as in [0.9,0.99]",
 )
 
+layer_groups = or_null(
+    Rule(
+        lambda value: OmegaConf.is_dict(value) and all(OmegaConf.is_dict(settings) for settings in value.values()),
+        "the settings of layers by name, as in {embed: {lr: 1e-4}}",
+    )
+)
+
 # Only what is there is checked: each choice has some of these.
 RULES = {
     "seed": whole(0),
@@ -111,7 +118,9 @@ def check(config: DictConfig) -> None:
     """
     for key in sorted(OmegaConf.missing_keys(config.data)):
         raise UserError(f"data.{key} is not given; write data.{key}=…")
-    for name, settings in (config.optimizer.groups or {}).items():
+    groups = config.optimizer.groups
+    refuse_unless(layer_groups, "optimizer.groups", groups)
+    for name, settings in (groups or {}).items():
         for setting, value in settings.items():
             key = f"optimizer.groups.{name}.{setting}"
             rule = RULES.get(f"optimizer.{setting}")

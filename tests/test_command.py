@@ -260,6 +260,7 @@ class TestBadInput:
             ("optimizer=null", "a choice needs a name"),
             ("trainer.accelerator=abacus", "abacus"),
             ("trainer.val_check_interval=1000", "val_check_interval"),
+            ("callbacks.best.monitor=valid/los trainer.max_epochs=1", "valid/los"),
             ("+data.colour=red", "colour"),
             ("data=nietzsche data.path=missing.txt", "no such file"),
             ("model=char_seq data.path=text.txt data.bptt=1000", "need 1001 tokens"),

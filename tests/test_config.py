@@ -118,6 +118,8 @@ def test_what_is_typed_wins_over_what_the_model_brings():
         "optimizer.lr=null",
         "optimizer.weight_decay=-0.1",
         "optimizer.betas=[0.9]",
+        "optimizer.groups=embed",
+        "optimizer.groups={embed: 3}",
         "schedule.pct_start=1.5",
         "trainer.max_epochs=0",
         "trainer.devices=2",
