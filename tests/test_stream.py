@@ -1,6 +1,7 @@
 """The stream's contract, for any length, batch size, bptt and tail."""
 
 import math
+from copy import copy
 
 import pytest
 import torch
@@ -108,6 +109,40 @@ def test_a_view_of_other_tokens_streams_as_a_copy_does():
     tokens = torch.arange(100)[7::3]
     copied = [inputs.tolist() for inputs, _ in BpttStream(tokens.clone(), 4, 5)]
     assert [inputs.tolist() for inputs, _ in BpttStream(tokens, 4, 5)] == copied
+
+
+@given(streams(), st.data())
+def test_a_pass_goes_on_where_another_stopped(stream, data):
+    stream.set_epoch(3)
+    whole = list(stream)
+    taken = data.draw(st.integers(0, len(whole)))
+    first = iter(stream)
+    for _ in range(taken):
+        next(first)
+    state = stream.state_dict() if taken else {"epoch": 3, "batches": 0}
+    other = copy(stream)
+    other.set_epoch(0)
+    other.load_state_dict(state)
+    assert other.state_dict() == state
+    for batches in (whole[taken:], whole):  # and the pass after it is a whole one
+        again = list(other)
+        assert len(again) == len(batches)
+        assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(again, batches, strict=True))
+
+
+@given(streams(), st.integers(2, 4))
+def test_processes_share_the_rows(stream, processes):
+    try:
+        shards = [stream.shard(rank, processes) for rank in range(processes)]
+    except UserError:
+        short_of_rows = stream.rows - (stream.last_row_length < stream.row_length)
+        assert stream.batch_size % processes or short_of_rows <= stream.batch_size // processes * (processes - 1)
+        return
+    assert {len(shard) for shard in shards} == {len(stream)}
+    for whole, *parts in zip(stream, *shards, strict=True):
+        for number in (0, 1):
+            assert torch.equal(torch.cat([part[number] for part in parts]), whole[number])
+        assert all(len(part[0]) > 0 for part in parts)
 
 
 class TestJitter:

@@ -65,6 +65,33 @@ def test_the_order_is_a_matter_of_seed_and_epoch():
     assert not torch.equal(order(0, 1), order(1, 1))
 
 
+def test_a_pass_goes_on_where_another_stopped():
+    def batches():
+        return WindowBatches(Windows(torch.arange(500), 3, 2), torch.arange(200), 64, shuffle=True)
+
+    first = batches()
+    first.set_epoch(2)
+    whole = list(first)
+    pass_of_two = iter(first)
+    next(pass_of_two), next(pass_of_two)
+    other = batches()
+    other.load_state_dict(first.state_dict())
+    assert [inputs.tolist() for inputs, _ in other] == [inputs.tolist() for inputs, _ in whole[2:]]
+    assert [inputs.tolist() for inputs, _ in other] == [inputs.tolist() for inputs, _ in whole]
+
+
+def test_processes_share_each_batch():
+    batches = WindowBatches(Windows(torch.arange(500), 3, 2), torch.arange(197), 64, shuffle=True)
+    for whole, *parts in zip(batches, *(batches.shard(rank, 4) for rank in range(4)), strict=True):
+        assert torch.equal(torch.cat([inputs for inputs, _ in parts]), whole[0])
+        assert torch.equal(torch.cat([targets for _, targets in parts]), whole[1])
+        assert max(len(inputs) for inputs, _ in parts) - min(len(inputs) for inputs, _ in parts) <= 1
+    with pytest.raises(UserError, match="can't be shared evenly by 3 processes"):
+        batches.shard(0, 3)
+    with pytest.raises(UserError, match="the last batch has 5 windows, too few for 8 processes"):
+        batches.shard(0, 8)
+
+
 def test_the_windows_are_a_view_of_the_tokens():
     tokens = torch.arange(1000)
     assert Windows(tokens, 8, 1).windows.untyped_storage().data_ptr() == tokens.untyped_storage().data_ptr()

@@ -33,10 +33,16 @@ class TextData(pl.LightningDataModule):
             self.prepare()
 
     def train_dataloader(self) -> BpttStream | WindowBatches:
-        return self.train
+        return self.shard(self.train)
 
     def val_dataloader(self) -> BpttStream | WindowBatches:
-        return self.valid
+        return self.shard(self.valid)
+
+    def shard(self, batches: BpttStream | WindowBatches) -> BpttStream | WindowBatches:
+        """This process's share of each batch."""
+        if self.trainer is None:
+            return batches
+        return batches.shard(self.trainer.global_rank, self.trainer.world_size)
 
     def summary(self) -> str:
         """One line for people: how much text there is."""

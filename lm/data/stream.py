@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from copy import copy
+from itertools import islice
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from lm.data.resumable import Resumable
 from lm.errors import UserError
 
 # The lesson's recipe for varying windows (AWD-LSTM, Merity et al. 2017, section 5.1): lengths are normal
@@ -16,7 +19,7 @@ JITTER_STD = 5.0
 JITTER_SHORTEST = 5.0
 
 
-class BpttStream:
+class BpttStream(Resumable):
     """Lays tokens out as `batch_size` contiguous rows and yields them window by window.
 
     Row r of a batch continues row r of the batch before it, so that a model's state after one batch is the
@@ -49,6 +52,8 @@ class BpttStream:
             (fewer than `batch_size` targets) so that all batches are equally wide.
         jitter: vary the windows' lengths around `bptt`, anew in each epoch; their number stays the same.
         seed: with the epoch (`set_epoch`), decides the jitter.
+
+    A pass can be resumed in its middle (`lm.data.resumable`), and shared by processes (`shard`).
 
     Yields:
         `(inputs, targets)`, int64 `[rows, time]` each.
@@ -88,7 +93,6 @@ class BpttStream:
         self.tail = tail
         self.jitter = jitter
         self.seed = seed
-        self.epoch = 0
         self.row_length = targets // batch_size if tail == "drop" else math.ceil(len(tokens) / batch_size)
         self.num_targets = self.row_length * batch_size if tail == "drop" else targets
         self.rows = math.ceil(self.num_targets / self.row_length)
@@ -96,15 +100,17 @@ class BpttStream:
         self.last_row_length = self.num_targets - (self.rows - 1) * self.row_length
         full_length = self.row_length if self.rows > 1 else self.last_row_length
         self._stretches = [(0, self.last_row_length), (self.last_row_length, full_length)]
+        self._shard = range(self.rows)
 
     def __len__(self) -> int:
         """The number of batches, the same in every epoch."""
         return sum(math.ceil((stop - start) / self.bptt) for start, stop in self._stretches)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for start, stop in self.windows():
+    def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for start, stop in islice(self.windows(), first, None):
             rows = self.rows if start < self.last_row_length else self.rows - 1
-            yield self._view(rows, start, stop), self._view(rows, start + 1, stop + 1)
+            mine = self._shard[: rows - self._shard.start]
+            yield self._view(mine, start, stop), self._view(mine, start + 1, stop + 1)
 
     def windows(self) -> Iterator[tuple[int, int]]:
         """The steps `[start, stop)` of each batch within its rows, in order."""
@@ -115,14 +121,29 @@ class BpttStream:
                 for at in range(start, stop, self.bptt):
                     yield at, min(at + self.bptt, stop)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose jitter the next pass has."""
-        self.epoch = epoch
+    def shard(self, rank: int, processes: int) -> "BpttStream":
+        """The rows of one of several processes: neighbours, so that each process keeps the states of its rows.
 
-    def _view(self, rows: int, start: int, stop: int) -> Tensor:
+        Raises:
+            UserError: the rows can't be shared out evenly, or the last process would run out of them.
+        """
+        if self.batch_size % processes:
+            raise UserError(f"data.batch_size={self.batch_size} can't be shared evenly by {processes} processes")
+        share = self.batch_size // processes
+        left_at_the_end = self.rows - (self.last_row_length < self.row_length)
+        if processes > 1 and left_at_the_end <= (processes - 1) * share:
+            raise UserError(
+                f"data.batch_size={self.batch_size} leaves the last of {processes} processes without a row; "
+                f"use a larger batch_size or fewer processes"
+            )
+        shard = copy(self)
+        shard._shard = range(rank * share, min((rank + 1) * share, self.rows))
+        return shard
+
+    def _view(self, rows: range, start: int, stop: int) -> Tensor:
         step = self.tokens.stride(0)
-        offset = self.tokens.storage_offset() + start * step
-        return self.tokens.as_strided((rows, stop - start), (self.row_length * step, step), offset)
+        offset = self.tokens.storage_offset() + (rows.start * self.row_length + start) * step
+        return self.tokens.as_strided((len(rows), stop - start), (self.row_length * step, step), offset)
 
     def _jittered(self, stretch: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """As many windows as without jitter: one step each, and the rest in proportion to lengths drawn at random."""

@@ -1,11 +1,13 @@
 """Independent windows of a text, for the models that start each from nothing."""
 
 from collections.abc import Iterator
+from copy import copy
 
 import numpy
 import torch
 from torch import Tensor
 
+from lm.data.resumable import Resumable
 from lm.errors import UserError
 
 
@@ -51,7 +53,7 @@ class Windows:
         return (~for_valid).nonzero()[:, 0], for_valid.nonzero()[:, 0]
 
 
-class WindowBatches:
+class WindowBatches(Resumable):
     """Some of the windows, batch by batch; the last batch may be smaller.
 
     Args:
@@ -77,20 +79,34 @@ class WindowBatches:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
-        self.epoch = 0
+        self.rank, self.processes = 0, 1
 
     def __len__(self) -> int:
         return -(-len(self.chosen) // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         chosen = self.chosen
         if self.shuffle:
             generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
             chosen = chosen[torch.randperm(len(chosen), generator=generator)]
-        for numbers in chosen.split(self.batch_size):
-            batch = self.windows.windows[numbers]
+        for numbers in chosen.split(self.batch_size)[first:]:
+            batch = self.windows.windows[numbers.tensor_split(self.processes)[self.rank]]
             yield batch[:, :-1], batch[:, 1:]
 
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose order the next pass has."""
-        self.epoch = epoch
+    def shard(self, rank: int, processes: int) -> "WindowBatches":
+        """One of several processes' share of each batch.
+
+        Raises:
+            UserError: the windows of a batch can't be shared out evenly, or there are fewer than processes in the last.
+        """
+        if self.batch_size % processes:
+            raise UserError(f"data.batch_size={self.batch_size} can't be shared evenly by {processes} processes")
+        last = (len(self.chosen) - 1) % self.batch_size + 1
+        if last < processes:
+            raise UserError(
+                f"with data.batch_size={self.batch_size} the last batch has {last} windows, "
+                f"too few for {processes} processes; use another batch_size"
+            )
+        shard = copy(self)
+        shard.rank, shard.processes = rank, processes
+        return shard
