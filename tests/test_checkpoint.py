@@ -3,12 +3,14 @@
 import os
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 import lm.models
-from lm.checkpoint import KEY, describe, load_model
+from lm.checkpoint import KEY, describe, load_model, read, write
 from lm.data import Tokenizer, Vocabulary
 from lm.errors import UserError
+from lm.module import NEEDED_TO_RESUME, LanguageModel
 
 
 @pytest.fixture
@@ -83,6 +85,7 @@ def change(path, value):
         (change([KEY, "vocabulary"], ["one"]), "do not fit"),
         (change([KEY, "model", "settings", "hidden_size"], 17), "do not fit"),
         (change([KEY, "model", "settings", "depth"], 17), "do not fit"),
+        (change([KEY, "model", "settings", "_target_"], "os.system"), "do not fit"),
     ],
 )
 def test_what_does_not_fit_is_named_in_one_line(checkpoint, saved, damage, words):
@@ -98,3 +101,58 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, saved):
     for path in (text, tmp_path / "missing.ckpt", saved([1, 2])):
         with pytest.raises(UserError, match=path.name):
             load_model(path)
+
+
+class TestResuming:
+    """What a run finds out about a checkpoint before it goes on from it."""
+
+    @pytest.fixture
+    def module(self, checkpoint):
+        vocabulary = Vocabulary.build(["one", "two", "three"], Tokenizer("words", lower=True))
+        settings = {"hidden_size": 16, "embedding_size": 8, "num_layers": 1}
+        model = lm.models.GRU(vocab_size=len(vocabulary), **settings)
+        module = LanguageModel(model, metadata=describe(model, settings, vocabulary, context=20, prompt="one two"))
+        module.trainer = pl.Trainer(logger=False, accelerator="cpu", barebones=True)
+        checkpoint.update({key: [1] for key in NEEDED_TO_RESUME[1:]}, loops={"fit_loop": {"epoch_progress": {}}})
+        return module
+
+    def test_the_runs_own_is_taken(self, module, checkpoint):
+        module.on_load_checkpoint(checkpoint)
+        assert module.resumed == 1
+
+    @pytest.mark.parametrize(
+        ("damage", "words"),
+        [
+            (change([KEY, "format_version"], 99), "format version 99"),
+            (change([KEY, "model", "settings", "hidden_size"], 17), "another model"),
+            (change([KEY, "model", "settings", "_target_"], "os.system"), "another model"),
+            (change([KEY, "vocabulary"], ["one"]), "another vocabulary"),
+            (change([KEY, "tokenizer", "lower"], False), "another tokenizer"),
+            (change([KEY, "tokenizer"], None), "not one of this project"),
+            (change([KEY], None), "not one of this project"),
+            (change(["optimizer_states"], None), "it has no optimizer_states"),
+            (change(["loops"], None), "it has no loops"),
+            (change(["loops", "fit_loop"], {}), "it has no loops"),
+            (change(["progress"], None), "it has no progress"),
+            (change(["progress"], [1, 2]), "of 2 processes; resume it with trainer.devices=2"),
+        ],
+    )
+    def test_another_is_refused(self, module, checkpoint, damage, words):
+        damage(checkpoint)
+        with pytest.raises(UserError, match=words):
+            module.on_load_checkpoint(checkpoint)
+
+
+class TestWrite:
+    def test_the_file_is_whole_or_the_one_before(self, tmp_path):
+        path = tmp_path / "folder" / "some.ckpt"
+        write({"weights": torch.ones(3)}, path)
+        with pytest.raises(AttributeError):
+            write({"weights": torch.zeros(3), "not to be written": lambda: 0}, path)
+        assert torch.equal(read(path)["weights"], torch.ones(3))
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_a_folder_that_cannot_be_written_to_is_named(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(UserError, match=r"file/some.ckpt: the checkpoint can't be written \(.*\)$"):
+            write({}, tmp_path / "file" / "some.ckpt")
