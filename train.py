@@ -6,8 +6,11 @@ are imported only once the configuration has been composed and checked, so that 
 
 import logging
 import os
+import shlex
 import sys
+import threading
 import warnings
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -15,34 +18,59 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from lm import runs
 from lm.config import check, explain, one_line
-from lm.errors import UserError
+from lm.errors import Interrupted, UserError
 
-WANTS_TRACEBACK = "HYDRA_FULL_ERROR" in os.environ
+WANTS_TRACEBACK = "HYDRA_FULL_ERROR" in os.environ and runs.rank() == 0
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> float | None:
     try:
         check(config)
-        return train(config)
+        run_dir = Path(HydraConfig.get().runtime.output_dir)
+        return train(config, run_dir, goes_on=config.checkpoint.requeue)
     except Exception as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:  # a sweep goes on with its other jobs
             raise
         end_with_one_line(error)
 
 
-def train(config: DictConfig) -> float | None:
-    """One run, from the composed configuration to its report. Returns the last validation loss."""
+def resume(run_dir: Path, overrides: list[str]) -> None:
+    """Goes on with a run in its own directory and with its own configuration, apart from what is typed now."""
+    config = runs.load(run_dir, overrides)
+    check(config)
+    if overrides and runs.rank() == 0:
+        runs.save(config, run_dir)
+    OmegaConf.resolve(config)
+    HydraConfig.instance().cfg = None  # Lightning starts further processes with this same command line
+    train(config, run_dir, goes_on=True)
+
+
+def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
+    """One run, from the composed configuration to its report. Returns the last validation loss.
+
+    Args:
+        config: the configuration.
+        run_dir: where the run leaves everything.
+        goes_on: with what is there already, if there is something.
+    """
+    shown_dir = os.path.relpath(run_dir)
+    if goes_on and runs.is_finished(run_dir, config):
+        say(f"{shown_dir}: this run is finished; a larger trainer.max_epochs or trainer.max_steps extends it")
+        return None
+
     import pytorch_lightning as pl
     import torch
     from hydra.utils import instantiate
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from lm.checkpoint import describe
+    from lm.checkpoint_io import CheckpointFiles
     from lm.module import LanguageModel
 
     quieten_lightning()
+    threading.excepthook = end_with_writer
     pl.seed_everything(config.seed, verbose=False)
     if config.threads is not None:
         torch.set_num_threads(min(config.threads, os.cpu_count() or 1))
@@ -65,33 +93,71 @@ def train(config: DictConfig) -> float | None:
         config.trainer,
         callbacks=list(callbacks.values()),
         logger=[instantiate(logger) for logger in config.logger.values() if logger],
+        plugins=[CheckpointFiles()],
         _convert_="all",
     )
+    if trainer.world_size > 1 and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise UserError("a sweep's jobs train in one process each; leave trainer.devices at 1")
+    for batches in (data.train, data.valid):
+        batches.shard(0, trainer.world_size)  # refuses what can't be shared before other processes are started
 
     say(f"{type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters; {data.summary()}")
+    last = run_dir / runs.LAST
+    if goes_on:
+        say(f"going on from {os.path.relpath(last)}" if last.exists() else f"{shown_dir} has no checkpoint yet")
     try:
-        trainer.fit(module, datamodule=data)
-    except (MisconfigurationException, ValueError) as error:
-        if isinstance(error, ValueError) and trainer.global_step > 0:
-            raise
-        raise UserError(one_line(str(error))) from error  # Lightning checks some settings only now
+        with runs.lock(run_dir):
+            fit(trainer, module, data, last if goes_on and last.exists() else None)
+    except Interrupted:
+        again = f"python {sys.argv[0]} resume={shlex.quote(shown_dir)}"
+        say(f"interrupted at step {trainer.global_step}; to go on: {again}")
+        raise
 
-    run_dir = os.path.relpath(HydraConfig.get().runtime.output_dir)
     best = callbacks.get("best")
-    if best is not None and best.best_model_path:
+    if best is not None and best.best_model_score is not None:
         say(f"best checkpoint: {os.path.relpath(best.best_model_path)} (valid loss {best.best_model_score:.4f})")
-    say(f"everything else is in {run_dir}; to see its curves: tensorboard --logdir {run_dir}")
+    say(f"everything else is in {shown_dir}; to see its curves: tensorboard --logdir {shown_dir}")
     valid_loss = trainer.callback_metrics.get("valid/loss")
     return None if valid_loss is None else valid_loss.item()
 
 
+def fit(trainer: Any, module: Any, data: Any, checkpoint: Path | None) -> None:
+    """Lightning's fit, from a checkpoint if there is one; what can't be fitted ends in one line."""
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    if checkpoint is None:  # a run that was killed before its first one leaves rows behind
+        for logger in trainer.loggers:
+            if hasattr(logger, "rewind"):
+                logger.rewind(None)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # Lightning checks some settings, and what a checkpoint holds, only now
+        if isinstance(error, MisconfigurationException) or (isinstance(error, ValueError) and not module.began):
+            raise UserError(one_line(str(error))) from error
+        if checkpoint is not None and not module.began:
+            raise UserError(f"{checkpoint}: can't be resumed from ({one_line(repr(error))})") from error
+        raise
+
+
+def end_with_writer(failure: threading.ExceptHookArgs) -> None:
+    """Ends the program when TensorBoard's writer can't write: waiting for a thread that has ended has no end."""
+    if isinstance(failure.exc_value, OSError):
+        print(f"error: {explain(failure.exc_value, [])}", file=sys.stderr, flush=True)
+        os._exit(1)
+    threading.__excepthook__(failure)
+
+
 def quieten_lightning() -> None:
     """Leaves out what Lightning says about itself at every start."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for habit in (
         ".*logs directory .* exists and is not empty.*",  # Hydra's run directory holds `.hydra/` already
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.13
+        ".*sync_dist=True.* when logging on epoch level.*",  # those figures are of all processes already
     ):
         warnings.filterwarnings("ignore", habit)
 
@@ -101,19 +167,26 @@ def end_with_one_line(error: Exception) -> NoReturn:
     explanation = explain(error, sys.argv[1:])
     if WANTS_TRACEBACK or explanation is None:
         raise error
-    sys.exit(f"error: {explanation}")
+    sys.exit(f"error: {explanation}" if runs.rank() == 0 else 1)
 
 
 def say(message: str) -> None:
-    print(message, file=sys.stderr)
+    if runs.rank() == 0:
+        print(message, file=sys.stderr)
 
 
 if __name__ == "__main__":
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the one line below says what is wrong
     try:
-        main()
+        run_dir, overrides = runs.resumed(sys.argv[1:])
+        if run_dir is None:
+            main()
+        else:
+            resume(run_dir, overrides)
     except BrokenPipeError:  # the reader has seen enough, as in `train.py --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:
         end_with_one_line(error)

@@ -51,14 +51,13 @@ SEEDS = {"multi_output": 10, "stateful": 10, "char_three": 10, "char_concat": 10
 
 
 def run(lesson: str, model: str, seed: int, overrides: list[str]) -> dict:
-    """The result of one run, from an earlier call if it finished then."""
+    """The result of one run, from an earlier call if it finished then; one that was stopped goes on."""
     directory = OUTPUTS / lesson / model / f"seed_{seed}"
     result = directory / "result.json"
-    if not result.exists():
-        shutil.rmtree(directory, ignore_errors=True)
+    if not result.exists() or json.loads(result.read_text())["status"] != "finished":
         print(f"{model} seed={seed} …", file=sys.stderr)
         command = [sys.executable, "train.py", f"model={model}", f"seed={seed}", f"hydra.run.dir={directory}"]
-        command.append("trainer.log_every_n_steps=1")  # for the moving average below
+        command += ["checkpoint.requeue=true", "trainer.log_every_n_steps=1"]  # each step: for the moving average below
         finished = subprocess.run([*command, *overrides], cwd=ROOT, capture_output=True, text=True)
         if finished.returncode != 0:
             sys.exit(f"{' '.join(command[1:])} failed: {finished.stderr.strip().splitlines()[-1]}")

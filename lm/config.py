@@ -105,7 +105,11 @@ RULES = {
     "trainer.max_epochs": whole(1),
     "trainer.max_steps": whole(-1),
     "trainer.accumulate_grad_batches": whole(1),
-    "trainer.devices": Rule(lambda value: value in (1, "1"), "1: training is by one process for now"),
+    "trainer.devices": Rule(lambda value: not is_number(value) or whole(1).holds(value), "a whole number, 1 or more"),
+    "trainer.num_nodes": whole(1),
+    "checkpoint.every_n_steps": or_null(whole(1)),
+    "checkpoint.every_n_minutes": or_null(above_zero),
+    "checkpoint.requeue": yes_or_no,
     "trainer.log_every_n_steps": whole(1),
 }
 
@@ -165,8 +169,8 @@ def explain(error: Exception, overrides: Iterable[str]) -> str | None:
         parent, names = siblings(unknown[1], overrides)
         last = unknown[1].removeprefix(f"{parent}.").split(".")[0]
         return f"there is no {unknown[1]}; {f'under {parent}, ' if parent else ''}{suggest(last, names)}"
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:  # a disk that is full names no file
+        return f"{error.filename or 'the run directory'}: {error.strerror}"
     if message.startswith("Config group override must be"):  # Hydra's, as a bare ValueError
         return "a choice needs a name (to leave one out: logger=none); --help lists the choices"
     if isinstance(error, (UserError, HydraException, OmegaConfBaseException)):

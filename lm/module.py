@@ -2,20 +2,26 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lm.checkpoint import KEY
+from lm import rng
+from lm.checkpoint import KEY, refuse_unless_same
+from lm.errors import UserError
 from lm.optimizers import parameter_groups
 from lm.state import State, detach, for_rows
 
 Batch = tuple[Tensor, Tensor]
+
+PROGRESS = "progress"  # where a checkpoint keeps what the module itself needs to go on in the middle of an epoch
+NEEDED_TO_RESUME = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", PROGRESS)
 
 
 @dataclass
@@ -44,6 +50,10 @@ class LanguageModel(pl.LightningModule):
     Logs `train/batch_loss` and `lr` per step, `train/loss` and `train/perplexity` per epoch, and `valid/loss`,
     `valid/accuracy` and `valid/perplexity` per validation; losses are in nats per token.
 
+    With several processes each has rows of its own (`BpttStream.shard`) and their states; losses, gradients and metrics
+    are those of all rows together. A checkpoint holds what it takes to go on exactly where it was taken: states, sums
+    and random generators of each process.
+
     Args:
         model: `forward(tokens, state) -> (logits, state)` as described in `lm.models`.
         optimizer: makes the optimizer from the parameters or parameter groups.
@@ -69,6 +79,8 @@ class LanguageModel(pl.LightningModule):
         self.metadata = metadata
         self.states: dict[str, State] = {}
         self.totals: dict[str, Totals] = {}
+        self.resumed: dict[str, Any] | None = None
+        self.began = False
 
     # One pass over a split
 
@@ -93,6 +105,30 @@ class LanguageModel(pl.LightningModule):
         totals.targets += len(targets)
         return loss, logits, targets
 
+    def total(self, split: str) -> Totals:
+        """The sums over all processes; each must ask."""
+        totals = self.totals.get(split, Totals())
+        if self.trainer.world_size == 1:
+            return totals
+        sums = [float(totals.loss), float(totals.correct), float(totals.targets)]
+        loss, correct, targets = self.over_processes(torch.tensor(sums, dtype=torch.float64), "sum").tolist()
+        return Totals(loss, correct, int(targets))
+
+    def over_processes(self, values: Tensor, operation: str) -> Tensor:
+        """Lightning's reduction, which is in place, of a copy on the device of this process."""
+        reduced: Any = self.trainer.strategy.reduce(values.to(self.device, copy=True), reduce_op=operation)
+        return reduced
+
+    def on_train_start(self) -> None:
+        if self.resumed is not None:
+            self.states = {"train": move_data_to_device(self.resumed["state"], self.device)}
+            self.totals = {split: Totals(**totals) for split, totals in self.resumed["totals"].items()}
+            rng.restore(self.resumed["random"])
+            self.resumed = None
+        elif self.global_rank > 0:  # the rows of another process get dropout masks of their own
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+        self.began = True
+
     def on_train_epoch_start(self) -> None:
         self.start("train")
         loader: Any = self.trainer.train_dataloader
@@ -100,16 +136,19 @@ class LanguageModel(pl.LightningModule):
             loader.set_epoch(self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss, _, _ = self.step("train", batch)
+        loss, _, targets = self.step("train", batch)
         trainer: Any = self.trainer
+        if trainer.world_size > 1:  # gradients will be averaged over processes, but they may have unequally many rows
+            count = torch.tensor(float(len(targets)), device=loss.device)
+            loss = loss * (count / self.over_processes(count, "mean"))
         if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # logging takes as long as a small step
             first, *others = trainer.optimizers[0].param_groups
             rates = {"lr": first["lr"], **{f"lr/{group['name']}": group["lr"] for group in others}}
-            self.log_dict({"train/batch_loss": loss.detach(), **rates})
+            self.log_dict({"train/batch_loss": loss.detach(), **rates}, sync_dist=trainer.world_size > 1)
         return loss
 
     def on_train_epoch_end(self) -> None:
-        loss = self.totals["train"].mean_loss()
+        loss = self.total("train").mean_loss()
         self.log_dict({"train/loss": loss, "train/perplexity": perplexity(loss)})
 
     def on_validation_epoch_start(self) -> None:
@@ -120,7 +159,7 @@ class LanguageModel(pl.LightningModule):
         self.totals["valid"].correct += (logits.argmax(-1) == targets).sum()
 
     def on_validation_epoch_end(self) -> None:
-        totals = self.totals["valid"]
+        totals = self.total("valid")
         loss = totals.mean_loss()
         self.log_dict({"valid/loss": loss, "valid/accuracy": totals.accuracy(), "valid/perplexity": perplexity(loss)})
 
@@ -157,6 +196,29 @@ class LanguageModel(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.metadata is not None:
             checkpoint[KEY] = self.metadata
+        mine = {
+            "state": move_data_to_device(self.states.get("train"), torch.device("cpu")),
+            "totals": {split: asdict(totals) for split, totals in self.totals.items()},
+            "random": rng.state(),
+        }
+        everyones = [mine]
+        if self.trainer.world_size > 1:
+            everyones = [{}] * self.trainer.world_size
+            torch.distributed.all_gather_object(everyones, mine)
+        checkpoint[PROGRESS] = everyones
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        missing = [key for key in NEEDED_TO_RESUME if key not in checkpoint]
+        if not missing and not checkpoint["loops"].get("fit_loop"):  # Lightning would begin anew, and not say so
+            missing = ["loops"]
+        if missing:
+            raise UserError(f"the checkpoint can't be resumed from: it has no {', '.join(missing)}")
+        if self.metadata is not None:
+            refuse_unless_same(checkpoint.get(KEY), self.metadata)
+        processes = len(checkpoint[PROGRESS])
+        if processes != self.trainer.world_size:
+            raise UserError(f"the checkpoint is of {processes} processes; resume it with trainer.devices={processes}")
+        self.resumed = checkpoint[PROGRESS][self.global_rank]
 
 
 def perplexity(loss: float) -> float:

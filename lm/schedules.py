@@ -6,6 +6,7 @@ Each takes the optimizer, `total_steps` and `steps_per_epoch`, and then its own 
 import math
 from collections.abc import Sequence
 from itertools import accumulate, count, takewhile
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LambdaLR, MultiStepLR, OneCycleLR
@@ -32,13 +33,13 @@ def one_cycle(
     final_div_factor: float = 1e4,
     base_momentum: float = 0.85,
     max_momentum: float = 0.95,
-) -> OneCycleLR:
+) -> "OneCycle":
     """One cycle (Smith 2018, arXiv 1803.09820), with the cosine annealing of fastai's `fit_one_cycle`.
 
     The learning rate goes lr / div_factor → lr → lr / div_factor / final_div_factor, the first momentum
     (`betas[0]`, or SGD's `momentum`) max → base → max; the turn is at `pct_start` of all steps.
     """
-    return OneCycleLR(
+    return OneCycle(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total_steps,
@@ -49,6 +50,13 @@ def one_cycle(
         base_momentum=base_momentum,
         max_momentum=max_momentum,
     )
+
+
+class OneCycle(OneCycleLR):
+    """torch's; its length is no part of its state, so that a run can be resumed with more epochs than it began with."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: vars(self)[key] for key in ("last_epoch", "_step_count", "_last_lr")}
 
 
 def sgdr(

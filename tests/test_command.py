@@ -130,7 +130,14 @@ def test_the_main_job_reaches_the_lessons_level(train, tmp_path):
     assert metrics["valid/accuracy"] > 0.78  # the lesson: 0.807; the mean over seeds is `benchmarks.lessons`' to show
 
 
-@pytest.mark.parametrize("model", ["unrolled", "loop", "multi_output", "stateful", "rnn", "gru"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "unrolled",
+        "rnn",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("loop", "multi_output", "stateful", "gru")),
+    ],
+)
 def test_the_same_seed_gives_the_same_figures(train, tmp_path, model):
     def metrics(name):
         finished = train(f"model={model}", f"hydra.run.dir={name}", *SHORT, "logger=none")

@@ -48,7 +48,17 @@ def text(length, seed=0):
     return torch.randint(9, (length,), generator=torch.Generator().manual_seed(seed))
 
 
-def fit(model="GRU", epochs=2, train=None, valid=None, schedule=one_cycle, groups=None, callbacks=(), **trainer):
+def fit(
+    model="GRU",
+    epochs=2,
+    train=None,
+    valid=None,
+    schedule=one_cycle,
+    groups=None,
+    callbacks=(),
+    ckpt_path=None,
+    **trainer,
+):
     torch.manual_seed(0)
     module = LanguageModel(
         getattr(lm.models, model)(vocab_size=9),
@@ -67,8 +77,34 @@ def fit(model="GRU", epochs=2, train=None, valid=None, schedule=one_cycle, group
         num_sanity_val_steps=0,
         callbacks=[record, *callbacks],
         **trainer,
-    ).fit(module, datamodule=Streams(train or BpttStream(text(500), 4, 10), valid or BpttStream(text(300, 1), 4, 10)))
+    ).fit(
+        module,
+        datamodule=Streams(train or BpttStream(text(500), 4, 10), valid or BpttStream(text(300, 1), 4, 10)),
+        ckpt_path=ckpt_path,
+        weights_only=True,
+    )
     return module, record
+
+
+class SaveAt(pl.Callback):
+    def __init__(self, step, path):
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("step", [3, 17])
+def test_a_checkpoint_that_lightning_takes_in_mid_epoch_resumes_stream_and_state(tmp_path, step):
+    def stream():
+        return BpttStream(text(500), 4, 10, jitter=True)
+
+    whole, record = fit(train=stream(), callbacks=[SaveAt(step, tmp_path / "some.ckpt")])
+    resumed, rest = fit(train=stream(), ckpt_path=tmp_path / "some.ckpt")
+    assert rest.losses == record.losses[step:]
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
 class TestState:

@@ -18,7 +18,9 @@ def test_the_parts_work_without_train_py(command):
     assert finished.returncode == 0, finished.stderr
 
 
-@pytest.mark.parametrize("overrides", [words for words in TYPED if not words[0].startswith("-")], ids=" ".join)
+@pytest.mark.parametrize(
+    "overrides", [words for words in TYPED if not words[0].startswith(("-", "resume="))], ids=" ".join
+)
 def test_the_choices_and_settings_it_types_exist(train, overrides):
     answer = train("--cfg", "job", *overrides)
     assert answer.returncode == 0, answer.stderr

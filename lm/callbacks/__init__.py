@@ -2,8 +2,9 @@
 
 from lm.callbacks.cycles import CycleCheckpoints
 from lm.callbacks.divergence import StopWhenDiverged
+from lm.callbacks.last import LastCheckpoint
 from lm.callbacks.progress import Progress
 from lm.callbacks.result import Result
 from lm.callbacks.samples import Samples
 
-__all__ = ["CycleCheckpoints", "Progress", "Result", "Samples", "StopWhenDiverged"]
+__all__ = ["CycleCheckpoints", "LastCheckpoint", "Progress", "Result", "Samples", "StopWhenDiverged"]

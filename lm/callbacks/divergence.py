@@ -19,7 +19,10 @@ class StopWhenDiverged(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         every: int = 1 if pl_module.device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (batch_idx + 1) % every == 0 and not torch.isfinite(outputs["loss"]):
+        if (batch_idx + 1) % every:
+            return
+        diverged = not torch.isfinite(outputs["loss"])
+        if trainer.strategy.reduce_boolean_decision(diverged, all=False):  # all processes end, if one must
             raise UserError(
                 f"the loss is not finite after step {trainer.global_step} of epoch {trainer.current_epoch + 1} "
                 f"(learning rate {trainer.optimizers[0].param_groups[0]['lr']:.3g}); try a lower optimizer.lr, "

@@ -21,8 +21,16 @@ class Progress(pl.Callback):
 
     def __init__(self) -> None:
         self.bar: Bar | None = None
+        self.validated = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"validated": self.validated}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.validated = state_dict["validated"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_clock()
         if not trainer.is_global_zero:
             return
         console = Console(stderr=True)
@@ -41,22 +49,30 @@ class Progress(pl.Callback):
         )
         self.bar.start()
         self.task = self.bar.add_task(
-            "", total=trainer.num_training_batches, epoch=1, epochs=trainer.max_epochs or "…", loss=math.nan, speed=0
+            "",
+            total=trainer.num_training_batches,
+            epoch=trainer.current_epoch + 1,
+            epochs=trainer.max_epochs or "…",
+            loss=math.nan,
+            speed=0,
         )
         print(HEADER, flush=True)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.started = self.shown = time.perf_counter()
-        self.tokens = 0
+        self._start_clock()
         self.validated = False
         if self.bar is not None:
             self.bar.reset(self.task)
             self.bar.update(self.task, epoch=trainer.current_epoch + 1)
 
+    def _start_clock(self) -> None:
+        self.started = self.shown = time.perf_counter()
+        self.tokens = 0
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.tokens += batch[0].numel()
+        self.tokens += batch[0].numel() * trainer.world_size
         now = time.perf_counter()
         if self.bar is None or self.bar.disable or now - self.shown < REFRESH_SECONDS:
             return
@@ -68,12 +84,12 @@ class Progress(pl.Callback):
         self.validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, LanguageModel)
+        train, valid = pl_module.total("train"), pl_module.total("valid")  # all processes must ask
         if self.bar is None:
             return
-        assert isinstance(pl_module, LanguageModel)
-        train, valid = pl_module.totals["train"], pl_module.totals.get("valid")
         loss = accuracy = "–"
-        if self.validated and valid is not None:
+        if self.validated:
             loss, accuracy = f"{valid.mean_loss():.4f}", f"{valid.accuracy():.4f}"
         seconds = time.perf_counter() - self.started
         print(

@@ -9,11 +9,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from lm.errors import Interrupted
+
 METRICS = ("train/loss", "valid/loss", "valid/accuracy", "valid/perplexity")
 
 
 class Result(pl.Callback):
-    """Writes `result.json` when the fit has ended.
+    """Writes `result.json` when the fit has ended, or when it was told to stop.
+
+    Seconds and tokens are those of the whole run: those before a resume count too.
 
     Args:
         path: the file.
@@ -25,24 +29,55 @@ class Result(pl.Callback):
         self.path = Path(path)
         self.seed = seed
         self.overrides = list(overrides)
+        self.metrics: dict[str, float | None] = dict.fromkeys(METRICS)
+        self.started = time.perf_counter()
+        self.seconds_before = 0.0
+        self.tokens = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.started = time.perf_counter()
-        self.tokens = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"metrics": self.metrics, "seconds": self._seconds(), "tokens": self.tokens}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.metrics, self.tokens = state_dict["metrics"], state_dict["tokens"]
+        self.seconds_before = state_dict["seconds"]
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.tokens += batch[0].numel()
+        self.tokens += batch[0].numel() * trainer.world_size
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._keep_metrics(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._keep_metrics(trainer)
+
+    def _keep_metrics(self, trainer: pl.Trainer) -> None:
+        """Lightning's own memory of them ends with the process."""
+        for name in METRICS:
+            if name in trainer.callback_metrics:
+                self.metrics[name] = trainer.callback_metrics[name].item()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer, pl_module, "finished")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, Interrupted):
+            self._write(trainer, pl_module, "interrupted")
+
+    def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule, status: str) -> None:
         if not trainer.is_global_zero:
             return
-        seconds = time.perf_counter() - self.started
-        metrics = trainer.callback_metrics
+        seconds = self._seconds()
         result = {
-            "status": "finished",
-            "metrics": {name: metrics[name].item() if name in metrics else None for name in METRICS},
+            "status": status,
+            "metrics": self.metrics,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "tokens_per_second": round(self.tokens / seconds, 1),

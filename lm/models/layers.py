@@ -1,7 +1,25 @@
 """Layers that several models share."""
 
+from typing import Any
+
+import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of all processes' tensors, in each of them; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
+        total = mine.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return SumOverProcesses.forward(ctx, gradient)
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -9,12 +27,33 @@ class BatchNorm(nn.BatchNorm1d):
 
     A single sample has no spread to be normalised by; it is normalised by the running statistics, in
     training too. (The end of a stream can be one row of one word.)
+
+    When several processes share a batch, it is the whole batch's statistics that count in training, as in
+    `nn.SyncBatchNorm`, which has no CPU version.
     """
 
     def forward(self, activations: Tensor) -> Tensor:
         samples = activations.flatten(0, -2)
-        if self.training and len(samples) == 1:
+        if self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            samples = self.over_processes(samples)
+        elif self.training and len(samples) == 1:
             samples = F.batch_norm(samples, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         else:
             samples = super().forward(samples)
         return samples.view_as(activations)
+
+    def over_processes(self, samples: Tensor) -> Tensor:
+        """Normalises `[samples, hidden]` by the statistics of all processes' samples; gradients reach all of them."""
+        count = SumOverProcesses.apply(samples.new_tensor(float(len(samples))))
+        mean = SumOverProcesses.apply(samples.sum(0)) / count
+        variance = SumOverProcesses.apply((samples - mean).square().sum(0)) / count
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        with torch.no_grad():
+            unbiased = variance * (count / (count - 1))
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(unbiased, self.momentum)
+            self.num_batches_tracked += 1
+        return (samples - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias

@@ -1,0 +1,65 @@
+"""Several processes train one model: the same losses as one process, and the same answers to signals and mistakes."""
+
+import csv
+import signal
+
+import pytest
+import torch
+from test_resume import EXACT, Run
+
+TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    run = Run(tmp_path_factory.mktemp("two"), "two", [*TWO, "trainer.max_epochs=1", *EXACT])
+    run.finish()
+    return run
+
+
+def figures(run, name):
+    return [float(row[name]) for row in run.rows() if row[name]]
+
+
+def test_losses_and_metrics_are_those_of_one_process(two):
+    one = Run(two.folder, "one", ["trainer.max_epochs=1", *EXACT])
+    one.finish()
+    assert figures(two, "train/batch_loss") == pytest.approx(figures(one, "train/batch_loss"), abs=1e-4)
+    for name in ("train/loss", "valid/loss", "valid/accuracy"):
+        assert figures(two, name) == pytest.approx(figures(one, name), abs=1e-6)
+    for name, tensor in one.weights().items():
+        torch.testing.assert_close(two.weights()[name], tensor, atol=1e-4, rtol=0)
+
+
+def test_only_one_process_writes(two):
+    assert len(list(two.directory.glob("events.out.tfevents.*"))) == 1
+    assert two.result()["overrides"] == two.first_command[:-1]
+    with open(two.directory / "metrics.csv", newline="") as file:
+        steps = [row["step"] for row in csv.DictReader(file) if row["train/batch_loss"]]
+    assert steps == [str(step) for step in range(40)]
+
+
+def test_stopped_by_a_signal_to_one_of_them_they_go_on_together(two):
+    run = Run(two.folder, "stopped", two.first_command[:-1])
+    status, errors = run.signal_when(lambda: run.step() >= 12, signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM, errors
+    run.finish()
+    assert (run.directory / "metrics.csv").read_bytes() == (two.directory / "metrics.csv").read_bytes()
+    assert all(torch.equal(tensor, two.weights()[name]) for name, tensor in run.weights().items())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data.batch_size=63"], "data.batch_size=63 can't be shared evenly by 2 processes"),
+        (["data.batch_size=2"], "leaves the last of 2 processes without a row"),
+        (["data.bptt=0"], "data.bptt=0"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused_in_one_line(tmp_path, overrides, words):
+    process = Run(tmp_path, "run", []).start(*TWO, *overrides)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (line,) = errors.splitlines()
+    assert line.startswith("error: ")
+    assert words in line

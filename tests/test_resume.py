@@ -1,0 +1,430 @@
+"""A run that is killed or told to stop loses nothing: real `train.py` processes."""
+
+import csv
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lm.checkpoint import KEY, load_model, write
+from lm.config import CONFIG_DIR
+from lm.errors import UserError
+from lm.runs import claim
+
+# With two threads, the last bits of a matrix product can differ from one process to the next.
+EXACT = ["threads=1", "trainer.log_every_n_steps=1", "checkpoint.every_n_steps=7"]
+
+RUNS = {
+    "gru, one cycle": ["trainer.max_epochs=3", "trainer.limit_train_batches=30"],
+    "jitter, two validations per epoch": ["data.jitter=true", "trainer.max_epochs=2", "trainer.val_check_interval=0.5"],
+    "lstm, warm restarts, dropout": [
+        *["model=char_lstm", "data=text", "data.train=text.txt", "trainer.max_epochs=4"],
+        *["model.hidden_size=32", "data.bptt=30", "data.batch_size=16"],
+    ],
+    "windows, shuffled": [
+        *["model=char_seq", "data.path=text.txt", "data.batch_size=128", "data.split_among=null"],
+        "trainer.max_epochs=3",
+    ],
+}
+
+SHORT = ["schedule=constant", "trainer.limit_train_batches=10", *EXACT]
+
+LONG_VALIDATION = [
+    *["data=text", "data.train=text.txt", "data.valid=valid.txt", "data.bptt=10", "data.batch_size=16"],
+    "trainer.max_epochs=2",
+    *EXACT,
+]
+
+
+class Run:
+    """A run in a directory of its own, and the `train.py` process that is at it."""
+
+    def __init__(self, folder: Path, name: str, overrides: list[str]) -> None:
+        self.folder = folder
+        self.directory = folder / name
+        self.first_command = [*overrides, f"hydra.run.dir={name}"]
+        self.resume_command = [f"resume={name}"]
+        (folder / "text.txt").write_text(some_text(16_000))
+
+    def start(self, *arguments: str, **settings: Any) -> subprocess.Popen:
+        if not arguments:
+            arguments = tuple(self.resume_command if self.directory.exists() else self.first_command)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, ROOT / "train.py", *arguments],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **settings,
+        )
+
+    def finish(self, *arguments: str) -> str:
+        process = self.start(*arguments)
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+        return errors
+
+    def signal_when(self, condition, number: int) -> tuple[int, str]:
+        """Starts the run, or goes on with it, and sends it a signal as soon as the condition holds."""
+        process = self.start()
+        while process.poll() is None and not condition():
+            time.sleep(0.0005)
+        assert process.poll() is None, "it ended before it could be stopped"
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=200)
+        return process.returncode, errors
+
+    def rows(self) -> list[dict[str, str]]:
+        try:
+            with open(self.directory / "metrics.csv", newline="") as file:
+                return list(csv.DictReader(file))
+        except OSError:
+            return []
+
+    def step(self) -> int:
+        """The step that was logged last."""
+        rows = self.rows()
+        return int(rows[-1]["step"] or -1) if rows else -1
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return torch.load(self.directory / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+    def result(self) -> dict:
+        return json.loads((self.directory / "result.json").read_text())
+
+    def scalars(self) -> dict[str, list[tuple[int, float]]]:
+        events = EventAccumulator(str(self.directory))
+        events.Reload()
+        return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def some_text(length: int) -> str:
+    """Real text where there is some, else text with some structure."""
+    corpus = ROOT.parent / "shared" / "data" / "nietzsche.txt"
+    if corpus.exists():
+        return corpus.read_text(encoding="utf-8")[:length]
+    words = ["the", "will", "to", "power", "is", "not", "a", "mere", "truth", "of", "men,"]
+    return " ".join(random.Random(0).choices(words, k=length))[:length]
+
+
+def assert_same(run: Run, undisturbed: Run) -> None:
+    weights = undisturbed.weights()
+    for name, tensor in run.weights().items():
+        assert torch.equal(tensor, weights[name]), name
+    assert (run.directory / "metrics.csv").read_bytes() == (undisturbed.directory / "metrics.csv").read_bytes()
+    assert run.scalars() == undisturbed.scalars()
+    ours, theirs = run.result(), undisturbed.result()
+    for key in ("status", "metrics", "epochs", "steps", "parameters", "seed"):
+        assert ours[key] == theirs[key]
+
+
+def kill_and_resume(folder: Path, overrides: list[str], kills: int, seed: int) -> None:
+    undisturbed = Run(folder, "undisturbed", [*overrides, *EXACT])
+    undisturbed.finish()
+    steps = undisturbed.result()["steps"]
+    moments = sorted(random.Random(seed).sample(range(1, steps - 3), kills))
+    run = Run(folder, "killed", [*overrides, *EXACT])
+    for moment in moments:
+        status, errors = run.signal_when(lambda moment=moment: run.step() >= moment, signal.SIGKILL)
+        assert status == -signal.SIGKILL, errors
+        assert "Traceback" not in errors
+    run.finish()
+    assert_same(run, undisturbed)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(tmp_path, name):
+    kill_and_resume(tmp_path, RUNS[name], kills=2, seed=len(name))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", [*RUNS, "accumulated gradients"])
+def test_twenty_kills(tmp_path, name):
+    accumulated = ["trainer.max_epochs=3", "trainer.accumulate_grad_batches=3", "trainer.check_val_every_n_epoch=2"]
+    kill_and_resume(tmp_path, RUNS.get(name, accumulated), kills=20, seed=0)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("signals")
+    (folder / "valid.txt").write_text(some_text(100_000))
+    run = Run(folder, "undisturbed", LONG_VALIDATION)
+    run.finish()
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run = Run(tmp_path_factory.mktemp("finished"), "run", [*SHORT, "trainer.max_epochs=1"])
+    run.finish()
+    return run
+
+
+class TestSignals:
+    def interrupted(self, undisturbed: Run, name: str, number: int, condition) -> Run:
+        run = Run(undisturbed.folder, name, LONG_VALIDATION)
+        status, errors = run.signal_when(lambda: condition(run), number)
+        assert status == 128 + number, errors
+        assert errors.splitlines()[-1].endswith(f"train.py resume={name}")
+        assert "Traceback" not in errors
+        assert run.result()["status"] == "interrupted"
+        return run
+
+    @pytest.mark.parametrize(("number", "epoch"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
+    def test_in_the_middle_of_validation(self, undisturbed, number, epoch):
+        last_step = undisturbed.result()["steps"] // 2 * epoch - 1
+        run = self.interrupted(undisturbed, f"validation_{epoch}", number, lambda run: run.step() == last_step)
+        assert run.step() == last_step
+        assert len([row for row in run.rows() if row.get("valid/loss")]) == epoch - 1
+        run.finish()
+        assert_same(run, undisturbed)
+
+    def test_in_the_middle_of_writing_a_checkpoint(self, undisturbed):
+        def writing(run):
+            return (run.directory / "checkpoints" / "last.tmp").exists()
+
+        run = self.interrupted(undisturbed, "writing", signal.SIGTERM, writing)
+        run.finish()
+        assert_same(run, undisturbed)
+
+    def test_a_second_one_ends_the_run_at_once(self, tmp_path):
+        run = Run(tmp_path, "run", ["trainer.accumulate_grad_batches=1000", "trainer.max_epochs=1000", "threads=1"])
+        process = run.start()
+        while run.step() < 0:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        for line in process.stderr:
+            if "once more" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=20)
+        assert process.returncode == -signal.SIGINT
+        assert "resume=" not in rest
+
+
+class TestResume:
+    def test_a_finished_run_says_so_and_can_be_extended(self, tmp_path):
+        finished = Run(tmp_path, "run", [*SHORT, "trainer.max_epochs=1"])
+        finished.finish()
+        assert "run: this run is finished" in finished.finish("resume=run")
+        longer = Run(finished.folder, "longer", [*SHORT, "trainer.max_epochs=3"])
+        longer.finish()
+        finished.finish("resume=run", "trainer.max_epochs=3")
+        assert_same(finished, longer)
+        assert finished.result()["overrides"] == [*SHORT, "trainer.max_epochs=1", "trainer.max_epochs=3"]
+        assert "this run is finished" in finished.finish("resume=run")
+
+    def test_one_that_max_steps_cut_short_can_be_extended(self, tmp_path):
+        run = Run(tmp_path, "run", ["trainer.max_steps=17", *SHORT])
+        run.finish()
+        run.finish("resume=run", "trainer.max_steps=25")
+        longer = Run(tmp_path, "longer", ["trainer.max_steps=25", *SHORT])
+        longer.finish()
+        weights = longer.weights()
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in run.weights().items())
+
+    def test_more_epochs_than_a_one_cycle_schedule_was_made_for(self, tmp_path):
+        run = Run(tmp_path, "run", ["trainer.limit_train_batches=10", "trainer.max_epochs=2", *EXACT])
+        run.finish()
+        run.finish("resume=run", "trainer.max_epochs=4")
+        rates = [float(row["lr"]) for row in run.rows() if row["lr"]]
+        assert len(rates) == 40
+        assert max(rates[25:]) > 1e-3 > rates[19]
+        assert rates[-1] == pytest.approx(1e-2 / 25 / 1e4, rel=0.1)
+
+    def test_a_run_directory_that_moved_goes_on_with_its_best(self, tmp_path):
+        run = Run(tmp_path, "before", [*SHORT, "trainer.max_epochs=1"])
+        run.finish()
+        checkpoint = torch.load(run.directory / "checkpoints" / "last.ckpt", weights_only=True)
+        (best,) = (state for state in checkpoint["callbacks"].values() if "best_model_score" in state)
+        best["best_model_score"].fill_(1e-3)
+        best["kth_value"].fill_(1e-3)
+        write(checkpoint, run.directory / "checkpoints" / "last.ckpt")
+        run.directory.rename(tmp_path / "after")
+        errors = run.finish("resume=after", "trainer.max_epochs=2")
+        assert "dirpath has changed" not in errors
+        assert "best checkpoint: after/checkpoints/best.ckpt (valid loss 0.0010)" in errors
+
+    def test_a_directory_is_not_overwritten_but_can_be_requeued(self, tmp_path):
+        overrides = [*SHORT, "trainer.max_epochs=3", "checkpoint.requeue=true"]
+        run = Run(tmp_path, "run", overrides)
+        run.resume_command = run.first_command
+        status, _ = run.signal_when(lambda: run.step() >= 12, signal.SIGTERM)
+        assert status == 128 + signal.SIGTERM
+        process = run.start("hydra.run.dir=run")
+        assert "run holds a run already" in process.communicate()[1]
+        process = run.start("seed=1", *run.first_command)
+        assert "run with other settings (seed)" in process.communicate()[1]
+        assert "going on from run/checkpoints/last.ckpt" in run.finish(*run.first_command)
+        assert "this run is finished" in run.finish(*run.first_command)
+        undisturbed = Run(tmp_path, "undisturbed", overrides)
+        undisturbed.finish()
+        assert_same(run, undisturbed)
+
+    def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(self, tmp_path):
+        overrides = ["trainer.max_epochs=1", "threads=1", "trainer.log_every_n_steps=1"]
+        run = Run(tmp_path, "run", overrides)
+        run.signal_when(lambda: run.step() >= 3, signal.SIGKILL)
+        assert "no checkpoint yet" in run.finish()
+        undisturbed = Run(tmp_path, "undisturbed", overrides)
+        undisturbed.finish()
+        assert_same(run, undisturbed)
+
+    def test_only_one_process_trains_in_a_directory(self, tmp_path):
+        run = Run(tmp_path, "run", ["trainer.max_epochs=1000", *EXACT])
+        process = run.start()
+        while run.step() < 8:
+            time.sleep(0.01)
+        second = run.start("resume=run")
+        _, errors = second.communicate(timeout=60)
+        process.kill()
+        process.communicate()
+        assert second.returncode == 1
+        assert "another process is training in this directory" in errors.splitlines()[-1]
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["resume=nowhere"], "not a run's directory"),
+            (["resume=run", "model=rnn"], "model=rnn: a run is resumed as it was"),
+            (["resume=run", "data.bptt=3"], "data.bptt=3: a run is resumed as it was"),
+            (["resume=run", "hydra.run.dir=x"], "hydra.run.dir=x: a run is resumed as it was"),
+            (["resume=run", "logger=none"], "logger=none: a run is resumed with the parts it has"),
+            (["resume=run", "trainer.max_epoch=3"], "there is no trainer.max_epoch"),
+            (["resume=run", "trainer.max_epochs=0"], "trainer.max_epochs=0: must be"),
+            (["-m", "resume=run"], "not with -m"),
+        ],
+    )
+    def test_what_cannot_be_resumed_is_refused_in_one_line(self, finished, arguments, words):
+        process = finished.start(*arguments)
+        _, errors = process.communicate()
+        assert process.returncode == 1
+        (line,) = errors.splitlines()
+        assert line.startswith("error: ")
+        assert words in line
+
+
+class RunsCode:
+    def __reduce__(self):
+        return os.system, ("touch touched",)
+
+
+class TestCheckpoints:
+    """What `resume=` and `load_model` say to a file that is not what it should be."""
+
+    @pytest.fixture
+    def run(self, finished, tmp_path):
+        run = Run(tmp_path, "run", [])
+        shutil.copytree(finished.directory, run.directory)
+        self.path = run.directory / "checkpoints" / "last.ckpt"
+        return run
+
+    def refusal(self, run: Run) -> str:
+        before = (run.directory / "metrics.csv").read_bytes()
+        process = run.start("resume=run", "trainer.max_epochs=2")
+        _, errors = process.communicate()
+        assert process.returncode == 1
+        assert "Traceback" not in errors
+        assert (run.directory / "metrics.csv").read_bytes() == before
+        *_, line = errors.splitlines()
+        return line
+
+    def test_a_hundred_damaged_files_load_as_they_were_or_are_refused(self, run):
+        whole = self.path.read_bytes()
+        weights = load_model(self.path).model.state_dict()
+        chance = random.Random(0)
+        refused = 0
+        for number in range(100):
+            damaged = bytearray(whole)
+            if number % 4 == 0:
+                del damaged[chance.randrange(len(damaged)) :]
+            else:
+                damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+            self.path.write_bytes(damaged)
+            try:
+                model = load_model(self.path).model
+            except UserError as error:
+                refused += 1
+                message = str(error)
+                assert message.startswith(f"{self.path}: ") and "\n" not in message  # noqa: PT018
+            else:
+                assert all(torch.equal(tensor, weights[key]) for key, tensor in model.state_dict().items())
+        assert refused > 50
+
+    def test_resume_refuses_a_damaged_file(self, run):
+        content = bytearray(self.path.read_bytes())
+        content[len(content) // 2] ^= 1
+        self.path.write_bytes(content)
+        assert re.match("error: .*last.ckpt: the file is damaged", self.refusal(run))
+
+    def test_resume_runs_nothing_of_the_file(self, run):
+        checkpoint = torch.load(self.path, weights_only=True)
+        write({**checkpoint, "more": RunsCode()}, self.path)
+        assert re.match("error: .*last.ckpt: not a checkpoint that can be read safely", self.refusal(run))
+        assert not (run.folder / "touched").exists()
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda c: c[KEY]["vocabulary"].append("ten thousand"), "another vocabulary"),
+            (lambda c: c["state_dict"].update({"model.embed.weight": torch.zeros(3, 4)}), "embed"),
+            (lambda c: c["optimizer_states"][0]["param_groups"].clear(), "parameter group"),
+            (lambda c: c["progress"][0].clear(), "can't be resumed"),
+        ],
+    )
+    def test_resume_says_what_does_not_fit(self, run, change, words):
+        checkpoint = torch.load(self.path, weights_only=True)
+        change(checkpoint)
+        write(checkpoint, self.path)
+        line = self.refusal(run)
+        assert line.startswith("error: ")
+        assert words in line
+
+
+class TestDisk:
+    def test_a_full_disk_leaves_the_last_checkpoint_whole(self, tmp_path):
+        run = Run(tmp_path, "run", ["trainer.max_epochs=1", *SHORT])
+        run.finish()
+        weights = run.weights()
+
+        def no_larger_files():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+        process = run.start("resume=run", "trainer.max_epochs=2", preexec_fn=no_larger_files)
+        _, errors = process.communicate()
+        assert process.returncode == 1
+        line = errors.splitlines()[-1]
+        assert re.match("error: .*ckpt: the checkpoint can't be written .*; the one before it is whole", line)
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in run.weights().items())
+        run.finish("resume=run", "trainer.max_epochs=2")
+
+    def test_an_outputs_folder_that_cannot_be_written_to(self, tmp_path):
+        (tmp_path / "outputs").write_text("not a folder")
+        process = Run(tmp_path, "run", []).start("trainer.max_epochs=1")
+        _, errors = process.communicate()
+        assert process.returncode == 1
+        assert re.match("error: .*outputs.*", errors.splitlines()[-1])
+
+    def test_runs_that_start_in_the_same_second_get_directories_of_their_own(self, tmp_path):
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            config = compose("train", [f"hydra.run.dir={tmp_path}/now"], return_hydra_config=True)
+        for _ in range(3):
+            claim(config.copy(), "run")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["now", "now_2", "now_3"]
