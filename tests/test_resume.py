@@ -5,11 +5,8 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import torch
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from warm import TrainProcess
 
 from lm.checkpoint import KEY, load_model, write
 from lm.config import CONFIG_DIR
@@ -60,19 +58,10 @@ class Run:
         self.resume_command = [f"resume={name}"]
         (folder / "text.txt").write_text(some_text(16_000))
 
-    def start(self, *arguments: str, **settings: Any) -> subprocess.Popen:
+    def start(self, *arguments: str, **settings: Any) -> TrainProcess:
         if not arguments:
             arguments = tuple(self.resume_command if self.directory.exists() else self.first_command)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [sys.executable, ROOT / "train.py", *arguments],
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **settings,
-        )
+        return TrainProcess(*arguments, folder=self.folder, **settings)
 
     def finish(self, *arguments: str) -> str:
         process = self.start(*arguments)
@@ -210,9 +199,8 @@ class TestSignals:
         while run.step() < 0:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        for line in process.stderr:
-            if "once more" in line:
-                break
+        while "once more" not in process.read(2):
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, rest = process.communicate(timeout=20)
         assert process.returncode == -signal.SIGINT
@@ -294,7 +282,7 @@ class TestResume:
             time.sleep(0.01)
         second = run.start("resume=run")
         _, errors = second.communicate(timeout=60)
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         process.communicate()
         assert second.returncode == 1
         assert "another process is training in this directory" in errors.splitlines()[-1]
@@ -403,11 +391,7 @@ class TestDisk:
         run = Run(tmp_path, "run", ["trainer.max_epochs=1", *SHORT])
         run.finish()
         weights = run.weights()
-
-        def no_larger_files():
-            resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-
-        process = run.start("resume=run", "trainer.max_epochs=2", preexec_fn=no_larger_files)
+        process = run.start("resume=run", "trainer.max_epochs=2", largest_file=300_000)
         _, errors = process.communicate()
         assert process.returncode == 1
         line = errors.splitlines()[-1]
