@@ -6,9 +6,9 @@ are imported only once the configuration has been composed and checked, so that 
 
 import logging
 import os
-import shlex
 import sys
 import threading
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,14 +27,30 @@ WANTS_TRACEBACK = "HYDRA_FULL_ERROR" in os.environ and runs.rank() == 0
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> float | None:
+    hydra_config = HydraConfig.get()
+    run_dir = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode == RunMode.MULTIRUN:
+        return job(config, run_dir)
     try:
         check(config)
-        run_dir = Path(HydraConfig.get().runtime.output_dir)
         return train(config, run_dir, goes_on=config.checkpoint.requeue)
     except Exception as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # a sweep goes on with its other jobs
-            raise
         end_with_one_line(error)
+
+
+def job(config: DictConfig, run_dir: Path) -> float | None:
+    """A run of a sweep: what was begun goes on, what is finished is left, and a failure leaves the others alone."""
+    runs.forget_failure(run_dir)
+    try:
+        check(config)
+        return train(config, run_dir, goes_on=True)
+    except Exception as error:
+        explanation = explain(error, [])
+        if explanation is None or WANTS_TRACEBACK:
+            traceback.print_exc()
+        say(f"error: {explanation or repr(error)}")
+        runs.note_failure(run_dir, explanation or repr(error))
+        return None
 
 
 def resume(run_dir: Path, overrides: list[str]) -> None:
@@ -45,6 +61,8 @@ def resume(run_dir: Path, overrides: list[str]) -> None:
         runs.save(config, run_dir)
     OmegaConf.resolve(config)
     HydraConfig.instance().cfg = None  # Lightning starts further processes with this same command line
+    if not (run_dir / runs.LAST).exists():
+        say(f"{run_dir} has no checkpoint yet; the run begins anew")
     train(config, run_dir, goes_on=True)
 
 
@@ -59,7 +77,7 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
     shown_dir = os.path.relpath(run_dir)
     if goes_on and runs.is_finished(run_dir, config):
         say(f"{shown_dir}: this run is finished; a larger trainer.max_epochs or trainer.max_steps extends it")
-        return None
+        return runs.valid_loss(run_dir)
 
     import pytorch_lightning as pl
     import torch
@@ -72,8 +90,7 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
     quieten_lightning()
     threading.excepthook = end_with_writer
     pl.seed_everything(config.seed, verbose=False)
-    if config.threads is not None:
-        torch.set_num_threads(min(config.threads, os.cpu_count() or 1))
+    torch.set_num_threads(runs.threads(config.threads))
 
     data = instantiate(config.data, _convert_="all")
     data.setup()
@@ -103,14 +120,13 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
 
     say(f"{type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters; {data.summary()}")
     last = run_dir / runs.LAST
-    if goes_on:
-        say(f"going on from {os.path.relpath(last)}" if last.exists() else f"{shown_dir} has no checkpoint yet")
+    if goes_on and last.exists():
+        say(f"going on from {os.path.relpath(last)}")
     try:
         with runs.lock(run_dir):
             fit(trainer, module, data, last if goes_on and last.exists() else None)
     except Interrupted:
-        again = f"python {sys.argv[0]} resume={shlex.quote(shown_dir)}"
-        say(f"interrupted at step {trainer.global_step}; to go on: {again}")
+        say(f"interrupted at step {trainer.global_step}; to go on: {runs.command_to_go_on(shown_dir)}")
         raise
 
     best = callbacks.get("best")

@@ -163,7 +163,8 @@ def explain(error: Exception, overrides: Iterable[str]) -> str | None:
         return one_line(f"{where}{cause or message}")
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return f"there is no {group}={name}; {suggest(name, error.options)}"
+        more = " (others: pip install 'unroll[sweep]')" if group in ("hydra/sweeper", "hydra/launcher") else ""
+        return f"there is no {group}={name}; {suggest(name, error.options)}{more}"
     unknown = re.match(r"Could not override '([^']+)'", message)
     if isinstance(error, ConfigCompositionException) and unknown:
         parent, names = siblings(unknown[1], overrides)
@@ -171,6 +172,8 @@ def explain(error: Exception, overrides: Iterable[str]) -> str | None:
         return f"there is no {unknown[1]}; {f'under {parent}, ' if parent else ''}{suggest(last, names)}"
     if isinstance(error, OSError) and error.strerror:  # a disk that is full names no file
         return f"{error.filename or 'the run directory'}: {error.strerror}"
+    if "are you indeed on a slurm cluster" in message:  # submitit's
+        return "hydra/launcher=submitit_slurm: there is no Slurm here; submitit_local or joblib use this machine alone"
     if message.startswith("Config group override must be"):  # Hydra's, as a bare ValueError
         return "a choice needs a name (to leave one out: logger=none); --help lists the choices"
     if isinstance(error, (UserError, HydraException, OmegaConfBaseException)):

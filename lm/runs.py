@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -13,11 +14,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lm.errors import UserError
 
 LAST = Path("checkpoints", "last.ckpt")
+FAILURE = "failure.json"
 
 # What a run is; anything else (how long, how often, how many threads) may change when it is resumed.
 IDENTITY = ("seed", "model", "data", "optimizer", "schedule")
@@ -44,7 +47,9 @@ class ClaimRunDirectory(Callback):
             claim(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        if not typed(config, "hydra.sweep.dir"):
+        if typed(config, "hydra.sweep.dir"):
+            stop_if_other_sweep(Path(config.hydra.sweep.dir), config)
+        else:
             claim(config, "sweep")
 
 
@@ -93,6 +98,17 @@ def stop_if_occupied(run_dir: Path, config: DictConfig) -> None:
     for part in IDENTITY:
         if before.get(part) != config.get(part):
             sys.exit(f"error: {run_dir} holds a run with other settings ({part}); choose another hydra.run.dir")
+
+
+def stop_if_other_sweep(sweep_dir: Path, config: DictConfig) -> None:
+    """Ends the program rather than mix two sweeps; the same one goes on with what is missing."""
+    with suppress(OSError):
+        before: Any = OmegaConf.load(sweep_dir / "multirun.yaml")
+        if before.hydra.overrides.task != config.hydra.overrides.task:
+            sys.exit(
+                f"error: {sweep_dir} holds another sweep ({' '.join(before.hydra.overrides.task)}); "
+                f"type the same to go on with it, or choose another hydra.sweep.dir"
+            )
 
 
 def resumed(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -147,6 +163,38 @@ def save(config: DictConfig, run_dir: Path) -> None:
         unfinished = path.with_suffix(".tmp")
         OmegaConf.save(content, unfinished)
         os.replace(unfinished, path)
+
+
+def threads(wanted: int | None) -> int:
+    """As many as wanted, or as the cores allow; jobs of a sweep that run side by side share the cores."""
+    cores = os.cpu_count() or 1
+    jobs = OmegaConf.select(HydraConfig.get().launcher, "n_jobs", default=1) if HydraConfig.initialized() else 1
+    return max(1, min(wanted or cores, cores // (jobs if jobs > 0 else cores)))
+
+
+def note_failure(run_dir: Path, error: str) -> None:
+    """Leaves word for the sweep's report."""
+    overrides = list(HydraConfig.get().overrides.task)
+    content = json.dumps({"status": "failed", "error": error, "overrides": overrides}, indent=2)
+    (run_dir / FAILURE).write_text(content + "\n", encoding="utf-8")
+
+
+def forget_failure(run_dir: Path) -> None:
+    (run_dir / FAILURE).unlink(missing_ok=True)
+
+
+def command_to_go_on(run_dir: str) -> str:
+    """What to type to go on with a run, or with the sweep that it is part of."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        sweep_dir = f"hydra.sweep.dir={HydraConfig.get().sweep.dir}"
+        others = [argument for argument in sys.argv if not argument.startswith("hydra.sweep.dir=")]
+        return shlex.join(["python", *others, sweep_dir])
+    return shlex.join(["python", sys.argv[0], f"resume={run_dir}"])
+
+
+def valid_loss(run_dir: Path) -> float | None:
+    """Of a finished run."""
+    return json.loads((run_dir / "result.json").read_text(encoding="utf-8"))["metrics"]["valid/loss"]
 
 
 def is_finished(run_dir: Path, config: DictConfig) -> bool:

@@ -182,15 +182,6 @@ def test_layer_groups_are_typed_and_wrong_names_refused(train):
     assert answer.stderr.splitlines()[-1].startswith("error: optimizer.groups.embedding: the model has no such layer")
 
 
-def test_a_sweep_over_bptt(train, tmp_path):
-    finished = train("-m", "model=gru", "data.bptt=8,0,20", "hydra.sweep.dir=sweep", *SHORT)
-    done = [json.loads(path.read_text())["overrides"] for path in sorted(tmp_path.glob("sweep/*/result.json"))]
-    assert ["data.bptt=8" in overrides for overrides in done] == [True, False]
-    assert finished.returncode != 0
-    assert "error: data.bptt=0: must be" in finished.stderr
-    assert "Traceback" not in finished.stderr
-
-
 def test_memory_does_not_grow_with_the_length_of_the_stream(tmp_path):
     (tmp_path / "long.txt").write_text("one two three four five " * 5000)
 

@@ -19,7 +19,7 @@ def choices(group):
 
 EVERY_CHOICE = [
     f"{group}={name}"
-    for group in ("model", "data", "optimizer", "schedule", "trainer", "callbacks", "logger")
+    for group in ("model", "data", "optimizer", "schedule", "trainer", "callbacks", "logger", "experiment")
     for name in choices(group)
 ]
 

@@ -409,6 +409,10 @@ class TestDisk:
     def test_runs_that_start_in_the_same_second_get_directories_of_their_own(self, tmp_path):
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             config = compose("train", [f"hydra.run.dir={tmp_path}/now"], return_hydra_config=True)
+        directories = []
         for _ in range(3):
-            claim(config.copy(), "run")
+            mine = config.copy()
+            claim(mine, "run")
+            directories.append(mine.hydra.run.dir)
+        assert directories == [f"{tmp_path}/{name}" for name in ("now", "now_2", "now_3")]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["now", "now_2", "now_3"]
