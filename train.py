@@ -33,6 +33,8 @@ def main(config: DictConfig) -> float | None:
         return job(config, run_dir)
     try:
         check(config)
+        if config.ckpt is not None:
+            config = runs.with_data_of(config, Path(config.ckpt))
         return train(config, run_dir, goes_on=config.checkpoint.requeue)
     except Exception as error:
         end_with_one_line(error)
@@ -105,6 +107,12 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
         schedule=instantiate(config.schedule, _convert_="all"),
         metadata=describe(model, settings, data.vocabulary, data.bptt, data.prompt()),
     )
+    if config.task != "train":
+        from lm import tasks
+
+        tasks.run(config.task, config, data, module, Path(shown_dir))
+        return None
+
     callbacks = {name: instantiate(callback) for name, callback in config.callbacks.items() if callback}
     trainer = instantiate(
         config.trainer,

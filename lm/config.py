@@ -65,6 +65,7 @@ layer_groups = or_null(
 
 # Only what is there is checked: each choice has some of these.
 RULES = {
+    "task": one_of("train", "show_batch", "summary", "lr_find", "evaluate"),
     "seed": whole(0),
     "threads": or_null(whole(1)),
     "data.bptt": whole(1),
@@ -122,6 +123,8 @@ def check(config: DictConfig) -> None:
     """
     for key in sorted(OmegaConf.missing_keys(config.data)):
         raise UserError(f"data.{key} is not given; write data.{key}=…")
+    if (config.task == "evaluate") != (config.ckpt is not None):
+        raise UserError("task=evaluate and ckpt=FILE go together")
     groups = config.optimizer.groups
     refuse_unless(layer_groups, "optimizer.groups", groups)
     for name, settings in (groups or {}).items():

@@ -38,7 +38,7 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         row = {**metrics, "step": step}
         if not set(row) <= set(self.columns):
-            self._write(self._read() if self.rows else [], sorted({*self.columns, *row}))
+            self._write(self.read() if self.rows else [], sorted({*self.columns, *row}))
         with open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
         self.rows += 1
@@ -55,10 +55,10 @@ class MetricsFile(Logger):
         if self.rows == 0:
             self.path.unlink(missing_ok=True)
         else:
-            rows = self._read()[: self.rows]
+            rows = self.read()[: self.rows]
             self._write(rows, list(rows[0]))
 
-    def _read(self) -> list[dict[str, Any]]:
+    def read(self) -> list[dict[str, Any]]:
         with open(self.path, newline="") as file:
             return list(csv.DictReader(file))
 

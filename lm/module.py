@@ -47,8 +47,8 @@ class LanguageModel(pl.LightningModule):
     the memory goes on. Automatic optimization, clipping, precision, accumulation and callbacks are
     Lightning's, untouched.
 
-    Logs `train/batch_loss` and `lr` per step, `train/loss` and `train/perplexity` per epoch, and `valid/loss`,
-    `valid/accuracy` and `valid/perplexity` per validation; losses are in nats per token.
+    Logs `train/batch_loss`, `lr` and `grad_norm` (before clipping) per step, `train/loss` and `train/perplexity` per
+    epoch, and `valid/loss`, `valid/accuracy` and `valid/perplexity` per validation; losses are in nats per token.
 
     With several processes each has rows of its own (`BpttStream.shard`) and their states; losses, gradients and metrics
     are those of all rows together. A checkpoint holds what it takes to go on exactly where it was taken: states, sums
@@ -141,11 +141,21 @@ class LanguageModel(pl.LightningModule):
         if trainer.world_size > 1:  # gradients will be averaged over processes, but they may have unequally many rows
             count = torch.tensor(float(len(targets)), device=loss.device)
             loss = loss * (count / self.over_processes(count, "mean"))
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # logging takes as long as a small step
+        if self._is_logged():
             first, *others = trainer.optimizers[0].param_groups
             rates = {"lr": first["lr"], **{f"lr/{group['name']}": group["lr"] for group in others}}
             self.log_dict({"train/batch_loss": loss.detach(), **rates}, sync_dist=trainer.world_size > 1)
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self._is_logged():
+            gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+            self.log("grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def _is_logged(self) -> bool:
+        """Whether the step at hand is: logging takes as long as a small step, so it is not left to Lightning."""
+        trainer: Any = self.trainer
+        return (trainer.global_step + 1) % trainer.log_every_n_steps == 0
 
     def on_train_epoch_end(self) -> None:
         loss = self.total("train").mean_loss()

@@ -37,7 +37,12 @@ class ClaimRunDirectory(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         if rank() > 0:
             return
-        if typed(config, "hydra.run.dir"):
+        if config.task != "train":  # no run: nothing to resume or to report
+            with read_write(config.hydra):
+                config.hydra.output_subdir = None
+                if not typed(config, "hydra.run.dir"):
+                    config.hydra.run.dir = f"outputs/tasks/{config.task}"
+        elif typed(config, "hydra.run.dir"):
             stop_if_occupied(Path(config.hydra.run.dir), config)
         elif in_process_group():
             sys.exit(
@@ -137,6 +142,15 @@ def load(run_dir: Path, overrides: Sequence[str]) -> DictConfig:
         config.hydra.overrides.task = [*typed_before, *overrides]
         HydraConfig.instance().set_config(config)
         del config["hydra"]
+    return config
+
+
+def with_data_of(config: DictConfig, checkpoint: Path) -> DictConfig:
+    """The configuration with the data of the run that left the checkpoint, unless other data are typed."""
+    saved = checkpoint.resolve().parents[1] / ".hydra" / "config.yaml"
+    if saved.is_file() and not any(override.startswith("data") for override in HydraConfig.get().overrides.task):
+        before: Any = OmegaConf.load(saved)
+        config.data = before.data
     return config
 
 

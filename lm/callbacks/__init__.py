@@ -1,5 +1,6 @@
 """What a run shows and keeps."""
 
+from lm.callbacks.board import Board
 from lm.callbacks.cycles import CycleCheckpoints
 from lm.callbacks.divergence import StopWhenDiverged
 from lm.callbacks.last import LastCheckpoint
@@ -7,4 +8,4 @@ from lm.callbacks.progress import Progress
 from lm.callbacks.result import Result
 from lm.callbacks.samples import Samples
 
-__all__ = ["CycleCheckpoints", "LastCheckpoint", "Progress", "Result", "Samples", "StopWhenDiverged"]
+__all__ = ["Board", "CycleCheckpoints", "LastCheckpoint", "Progress", "Result", "Samples", "StopWhenDiverged"]

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+import torch
+from torch import Tensor
 
 from lm.data.corpora import download, human_numbers, read_text, split_lines
 from lm.data.stream import BpttStream
@@ -50,9 +52,20 @@ class TextData(pl.LightningDataModule):
 
     def prompt(self) -> str:
         """The first few known tokens of the validation text, for samples to begin with."""
-        inputs, _ = next(iter(self.valid))
-        known = [int(index) for index in inputs[0] if index != self.vocabulary.unknown_id]
+        known = [int(index) for index in self.start_of_validation() if index != self.vocabulary.unknown_id]
         return self.vocabulary.textify(known[:8])
+
+    def start_of_validation(self, length: int = 1) -> Tensor:
+        """The tokens that the first row of validation begins with: `length` if there are so many, at least one window.
+
+        Independent windows don't continue each other: then it is the first one.
+        """
+        start: list[Tensor] = []
+        for inputs, _ in self.valid:
+            start.append(inputs[0])
+            if sum(map(len, start)) >= length or isinstance(self.valid, WindowBatches):
+                break
+        return torch.cat(start)
 
 
 class StreamData(TextData):

@@ -1,0 +1,45 @@
+"""What all that a run shows and keeps costs: every default logger and callback against none.
+
+    python -m benchmarks.overhead [OVERRIDE …]
+
+Whole processes, one of each in turn, seven times; overrides go to all of them (as in `data.path=FILE`).
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+REPEATS = 7
+RUNS = {
+    "`gru`, 10 epochs": ["model=gru"],
+    "`gru`, 60 epochs": ["model=gru", "trainer.max_epochs=60"],
+    "`char_gru`, 2 epochs": ["model=char_gru", "trainer.max_epochs=2"],
+}
+NONE = ["callbacks=none", "logger=none", "+trainer.enable_checkpointing=false"]
+
+
+def seconds(arguments: list[str]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "train.py", *arguments, f"hydra.run.dir={folder}/run"]
+        started = time.perf_counter()
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        return time.perf_counter() - started
+
+
+def main() -> None:
+    print("| run | with none, seconds | with all | ratio of medians |\n|---|---|---|---|")
+    for name, run in RUNS.items():
+        times: dict[str, list[float]] = {"none": [], "all": []}
+        for _ in range(REPEATS):
+            times["none"].append(seconds([*run, *NONE, *sys.argv[1:]]))
+            times["all"].append(seconds([*run, *sys.argv[1:]]))
+        none, all_ = (statistics.median(values) for values in times.values())
+        print(f"| {name} | {none:.2f} | {all_:.2f} | {all_ / none:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
