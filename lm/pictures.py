@@ -1,27 +1,33 @@
-"""Pictures of a run, as matplotlib figures: its curves, and what its hidden units do while it reads."""
+"""Pictures of a run: its curves, and what its hidden units do while it reads."""
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+from matplotlib import get_data_path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
-
-from lm.state import State
 
 UNITS = 3
 TOKENS = 96
-CELLS_PER_LINE = {"characters": 48, "words": 12}
+CELLS = {"characters": (48, 20), "words": (12, 80)}  # on a line, and the width of each in pixels
+LINE, LABEL = 22, 70
+FONT = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 
-def curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Losses, accuracy and learning rate over the steps.
+def curves(rows: Sequence[Mapping[str, Any]]) -> numpy.ndarray:
+    """Losses, accuracy, learning rate and gradient norm over the steps.
 
     Args:
         rows: of `metrics.csv`: numbers by name, "" or nothing where a row has none.
+
+    Returns:
+        uint8 `[height, width, 3]`.
     """
     figure = Figure(figsize=(9, 6))
     (loss, accuracy), (rate, norm) = figure.subplots(2, 2)
@@ -43,56 +49,58 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     loss.legend(fontsize="small")
     for axes in (rate, norm):
         axes.set_xlabel("step")
-    return figure
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return numpy.asarray(canvas.buffer_rgba())[:, :, :3]
 
 
 @torch.no_grad()
-def read_states(model: nn.Module, tokens: Tensor) -> Tensor | None:
+def read_states(model: nn.Module, tokens: Tensor, context: int) -> Tensor | None:
     """What the last layer's hidden units are after each token, float `[time, hidden]`; None without a state.
 
     Args:
         tokens: int64 `[time]`.
+        context: the number of tokens in a window; some models read no other.
     """
-    state: State = None
+    _, state = model(tokens[None, :context])
+    if state is None:
+        return None
+    state = None
     states = []
     for token in tokens:
         _, state = model(token.view(1, 1), state)
-        if state is None:
-            return None
         hidden = state[0] if isinstance(state, tuple) else state  # of an LSTM's pair, the first is the output
         states.append(hidden[-1, 0].float().cpu())
     return torch.stack(states)
 
 
-def activations(states: Tensor, tokens: Sequence[str], kind: str) -> Figure:
+def activations(states: Tensor, tokens: Sequence[str], kind: str) -> numpy.ndarray:
     """The text once for each of the units that vary most, every token coloured by the unit's activation after it.
+
+    Drawn by Pillow: matplotlib takes half a second for so much text.
 
     Args:
         states: float `[time, hidden]`.
         tokens: the text, `time` tokens.
         kind: "characters" or "words".
+
+    Returns:
+        uint8 `[height, width, 3]`: blue for -1, white for 0, red for 1 (or for the largest there is, if larger).
     """
     units = states.var(0).topk(min(UNITS, states.size(1))).indices.sort().values.tolist()
-    width = CELLS_PER_LINE.get(kind, 12)
-    lines = math.ceil(len(tokens) / width)
-    figure = Figure(figsize=(11, 0.3 * lines * len(units)))
-    figure.subplots_adjust(left=0.07, right=0.99, bottom=0.02, top=0.98, hspace=0.05)
-    for axes, unit in zip(figure.subplots(len(units), 1, squeeze=False)[:, 0], units, strict=True):
-        grid = numpy.full(lines * width, numpy.nan)
-        grid[: len(tokens)] = states[:, unit]
-        bound = max(1.0, states[:, unit].abs().max().item())
-        axes.imshow(grid.reshape(lines, width), cmap="coolwarm", vmin=-bound, vmax=bound, aspect="auto")
-        for at, token in enumerate(tokens):
-            if shown := {" ": "", "\n": "↵"}.get(token, token):
-                axes.text(at % width, at // width, shown, ha="center", va="center", fontsize=8, parse_math=False)
-        axes.set_ylabel(f"unit {unit}", rotation=0, ha="right", va="center")
-        axes.set_xticks([])
-        axes.set_yticks([])
-    return figure
-
-
-def pixels(figure: Figure) -> numpy.ndarray:
-    """The figure as uint8 `[height, width, 3]`."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return numpy.asarray(canvas.buffer_rgba())[:, :, :3]
+    columns, width = CELLS[kind]
+    lines = math.ceil(len(tokens) / columns)
+    picture = Image.new("RGB", (LABEL + columns * width, (lines + 1) * LINE * len(units)), "white")
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.truetype(str(FONT), 12)
+    for block, unit in enumerate(units):
+        top = block * (lines + 1) * LINE
+        draw.text((4, top + LINE // 2), f"unit {unit}", "black", font, anchor="lm")
+        values = states[:, unit] / max(1.0, states[:, unit].abs().max().item())
+        for at, (token, value) in enumerate(zip(tokens, values.tolist(), strict=True)):
+            x, y = LABEL + at % columns * width, top + at // columns * LINE
+            fade = round(255 * (1 - abs(value)))
+            draw.rectangle((x, y, x + width, y + LINE), (255, fade, fade) if value > 0 else (fade, fade, 255))
+            shown = "↵" if token == "\n" else "·" if kind == "characters" and len(token) > 1 else token  # · is xxunk
+            draw.text((x + width // 2, y + LINE // 2), shown, "black", font, anchor="mm")
+    return numpy.asarray(picture)

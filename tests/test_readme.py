@@ -19,7 +19,9 @@ def test_the_parts_work_without_train_py(command):
 
 
 @pytest.mark.parametrize(
-    "overrides", [words for words in TYPED if not words[0].startswith(("-", "resume="))], ids=" ".join
+    "overrides",
+    [words for words in TYPED if not words[0].startswith(("-", "resume=")) and "<" not in "".join(words)],
+    ids=" ".join,
 )
 def test_the_choices_and_settings_it_types_exist(train, overrides):
     answer = train("--cfg", "job", *overrides)

@@ -97,10 +97,13 @@ class Run:
     def result(self) -> dict:
         return json.loads((self.directory / "result.json").read_text())
 
-    def scalars(self) -> dict[str, list[tuple[int, float]]]:
+    def scalars(self) -> dict[str, list[tuple[int, float | None]]]:
         events = EventAccumulator(str(self.directory))
         events.Reload()
-        return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+        return {
+            tag: [(event.step, None if tag == "tokens_per_second" else event.value) for event in events.Scalars(tag)]
+            for tag in events.Tags()["scalars"]
+        }
 
 
 def some_text(length: int) -> str:
@@ -274,6 +277,14 @@ class TestResume:
         undisturbed = Run(tmp_path, "undisturbed", overrides)
         undisturbed.finish()
         assert_same(run, undisturbed)
+
+    def test_last_ckpt_is_written_by_time_too(self, tmp_path):
+        run = Run(tmp_path, "run", ["checkpoint.every_n_minutes=0.001", "trainer.log_every_n_steps=1", "threads=1"])
+        last = run.directory / "checkpoints" / "last.ckpt"
+        run.signal_when(lambda: run.step() >= 8 and last.exists(), signal.SIGKILL)
+        checkpoint = torch.load(last, weights_only=True)
+        assert checkpoint["epoch"] == 0
+        assert 0 < checkpoint["global_step"] < 40
 
     def test_only_one_process_trains_in_a_directory(self, tmp_path):
         run = Run(tmp_path, "run", ["trainer.max_epochs=1000", *EXACT])

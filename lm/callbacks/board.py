@@ -93,17 +93,16 @@ class Board(pl.Callback):
 
         from lm import pictures  # matplotlib takes a while
 
-        figures = {}
+        drawn = {}
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
-                figures["curves"] = pictures.curves(logger.read())
+                drawn["curves"] = pictures.curves(logger.read())
         stretch = data.start_of_validation(pictures.TOKENS)
-        states = pictures.read_states(model.eval(), stretch.to(next(model.parameters()).device))
+        states = pictures.read_states(model.eval(), stretch.to(next(model.parameters()).device), data.bptt)
         if states is not None:
             words = [data.vocabulary.entries[index] for index in stretch.tolist()]
-            figures["activations"] = pictures.activations(states, words, data.vocabulary.tokenizer.name)
-        for name, figure in figures.items():
-            pixels = pictures.pixels(figure)
+            drawn["activations"] = pictures.activations(states, words, data.vocabulary.tokenizer.name)
+        for name, pixels in drawn.items():
             Image.fromarray(pixels).save(self.folder / f"{name}.png", compress_level=1)
             for writer in self.writers:
                 writer.add_image(name, pixels, trainer.global_step, dataformats="HWC")

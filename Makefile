@@ -1,0 +1,22 @@
+# The few commands that people of the project repeat; `make PYTHON=.venv/bin/python test` uses an environment that is not active.
+PYTHON ?= python
+
+.PHONY: setup check test slow lessons board
+
+setup:  ## an environment with everything
+	python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[test]'
+
+check:  ## what CI looks at before the tests
+	$(PYTHON) -m ruff format . && $(PYTHON) -m ruff check . && $(PYTHON) -m mypy
+
+test:
+	$(PYTHON) -m pytest -n 2
+
+slow:  ## the tests that take minutes
+	$(PYTHON) -m pytest -n 2 -m slow
+
+lessons:  ## the README's tables
+	$(PYTHON) -m benchmarks.lessons human_numbers && $(PYTHON) -m benchmarks.lessons nietzsche
+
+board:
+	$(PYTHON) -m tensorboard.main --logdir outputs
