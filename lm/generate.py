@@ -58,11 +58,12 @@ def generate(
         generator.manual_seed(seed)
     window = prompt.to(device)[None]
     state: State = None
+    blocked = torch.tensor(never, dtype=torch.int64)
     while True:
         if state is None and context is not None:
             window = window[:, -context:]
         scores, state = read(model, window, state)
-        scores[list(never)] = -torch.inf
+        scores.index_fill_(0, blocked, -torch.inf)
         if greedy:
             token = int(scores.argmax())
         else:

@@ -171,18 +171,11 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict
     """Loss (nats per token), accuracy and perplexity over a whole pass, the state carried; sums, divided once."""
     module = LanguageModel(model.eval())
     module.start("valid")
-    correct = 0
-    for batch in batches:
-        _, logits, targets = module.step("valid", batch)
-        correct += int((logits.argmax(-1) == targets).sum())
+    for number, batch in enumerate(batches):
+        module.validation_step(batch, number)
     totals = module.totals["valid"]
     loss = totals.mean_loss()
-    return {
-        "loss": loss,
-        "accuracy": correct / totals.targets,
-        "perplexity": perplexity(loss),
-        "tokens": totals.targets,
-    }
+    return {"loss": loss, "accuracy": totals.accuracy(), "perplexity": perplexity(loss), "tokens": totals.targets}
 
 
 def run(task: str, config: Any, data: TextData, module: LanguageModel, folder: Path) -> None:

@@ -1,9 +1,9 @@
 """Ends a run whose loss is no longer a number."""
 
+import math
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from lm.errors import UserError
 
@@ -21,7 +21,7 @@ class StopWhenDiverged(pl.Callback):
         every: int = 1 if pl_module.device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (batch_idx + 1) % every:
             return
-        diverged = not torch.isfinite(outputs["loss"])
+        diverged = not math.isfinite(outputs["loss"].item())
         if trainer.strategy.reduce_boolean_decision(diverged, all=False):  # all processes end, if one must
             raise UserError(
                 f"the loss is not finite after step {trainer.global_step} of epoch {trainer.current_epoch + 1} "
