@@ -23,7 +23,7 @@ from lm.config import CONFIG_DIR
 from lm.errors import UserError
 from lm.runs import claim
 
-# With two threads, the last bits of a matrix product can differ from one process to the next.
+# One thread, as the tests run side by side.
 EXACT = ["threads=1", "trainer.log_every_n_steps=1", "checkpoint.every_n_steps=7"]
 
 RUNS = {
