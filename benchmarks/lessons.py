@@ -16,7 +16,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
+
+from lm.report import spread
 
 ROOT = Path(__file__).parents[1]
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "lessons"
@@ -74,11 +76,6 @@ def moving_average(metrics: Path) -> float:
     for loss in losses:
         average = 0.98 * average + 0.02 * loss
     return average / (1 - 0.98 ** len(losses))
-
-
-def spread(values: list[float], digits: int) -> str:
-    sd = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{sd}"
 
 
 def table(lesson: str, results: dict[str, list[dict]]) -> str:

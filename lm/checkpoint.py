@@ -12,6 +12,7 @@ from torch import nn
 import lm.models
 from lm.data import Tokenizer, Vocabulary
 from lm.errors import UserError
+from lm.files import replacing
 
 FORMAT_VERSION = 1
 KEY = "unroll"
@@ -57,17 +58,12 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: the disk is full, or the folder can't be written to.
     """
-    unfinished = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(unfinished, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with replacing(path) as unfinished, open(unfinished, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch wraps some of the system's errors
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):

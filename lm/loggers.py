@@ -14,6 +14,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from lm.files import replacing
+
 
 class MetricsFile(Logger):
     """A CSV file: a row for each time that something is logged, a column for each name.
@@ -65,12 +67,10 @@ class MetricsFile(Logger):
     def _write(self, rows: list[dict[str, Any]], columns: list[str]) -> None:
         self.columns = columns
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = self.path.with_suffix(".tmp")  # a reader sees the whole file, and so does a run that was killed
-        with open(whole, "w", newline="") as file:
+        with replacing(self.path) as unfinished, open(unfinished, "w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(whole, self.path)
 
 
 class TensorBoard(TensorBoardLogger):

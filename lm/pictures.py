@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from lm.state import output
+
 UNITS = 3
 TOKENS = 96
 CELLS = {"characters": (48, 20), "words": (12, 80)}  # on a line, and the width of each in pixels
@@ -40,10 +42,12 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> numpy.ndarray:
     ):
         for name in names:
             points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name) not in ("", None)]
-            faint = (
-                {"alpha": 0.4, "linewidth": 0.8} if name == "train/batch_loss" else {"marker": "." * (len(points) < 50)}
-            )
-            axes.plot(*zip(*points, strict=True), label=name, **faint) if points else None
+            if name == "train/batch_loss":
+                style: dict[str, Any] = {"alpha": 0.4, "linewidth": 0.8}
+            else:
+                style = {"marker": "." if len(points) < 50 else ""}
+            if points:
+                axes.plot(*zip(*points, strict=True), label=name, **style)
         axes.set_title(title, fontsize="medium")
         axes.grid(alpha=0.3)
     loss.legend(fontsize="small")
@@ -69,8 +73,7 @@ def read_states(model: nn.Module, tokens: Tensor, context: int) -> Tensor | None
     states = []
     for token in tokens:
         _, state = model(token.view(1, 1), state)
-        hidden = state[0] if isinstance(state, tuple) else state  # of an LSTM's pair, the first is the output
-        states.append(hidden[-1, 0].float().cpu())
+        states.append(output(state)[-1, 0].float().cpu())
     return torch.stack(states)
 
 

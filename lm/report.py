@@ -6,7 +6,6 @@ Leaves `report.csv` (a row per run), `report.md` (a row per setting, seeds as me
 
 import argparse
 import csv
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +18,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from lm.errors import UserError
-from lm.runs import FAILURE
+from lm.runs import FAILURE, read_json
+from lm.runs import METRICS as RECORDED
 
-METRICS = ("valid/loss", "valid/accuracy", "valid/perplexity", "train/loss")
+METRICS = (*RECORDED[1:], RECORDED[0])  # validation first
 DIGITS = {"seconds": 1, "tokens/s": 0}
 LARGER_IS_BETTER = ("valid/accuracy",)
 
@@ -77,13 +77,6 @@ class Setting:
         return [figure for figure in figures if figure is not None]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
 def parse(override: str) -> tuple[str, Any]:
     """`data.bptt=8` as a key and a value of its kind."""
     key, _, text = override.lstrip("+~").partition("=")
@@ -137,10 +130,14 @@ def show(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def deviation(figures: Sequence[float]) -> float:
+    return stdev(figures) if len(figures) > 1 else 0.0
+
+
 def spread(figures: Sequence[float], digits: int) -> str:
     if not figures:
         return "–"
-    sd = f" ± {stdev(figures):,.{digits}f}" if len(figures) > 1 else ""
+    sd = f" ± {deviation(figures):,.{digits}f}" if len(figures) > 1 else ""
     return f"{mean(figures):,.{digits}f}{sd}"
 
 
@@ -201,10 +198,6 @@ def draw(path: Path, ranked: Sequence[Setting], keys: Sequence[str], metric: str
         axes.set_xlabel(metric)
         axes.set_ylabel(", ".join(keys))
     figure.savefig(path, dpi=150)
-
-
-def deviation(figures: Sequence[float]) -> float:
-    return stdev(figures) if len(figures) > 1 else 0.0
 
 
 def draw_curves(axes: Any, done: Sequence[Setting], keys: Sequence[str], at: int, metric: str) -> None:

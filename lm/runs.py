@@ -18,7 +18,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lm.errors import UserError
+from lm.files import replacing
 
+METRICS = ("train/loss", "valid/loss", "valid/accuracy", "valid/perplexity")  # what result.json holds
 LAST = Path("checkpoints", "last.ckpt")
 FAILURE = "failure.json"
 
@@ -173,10 +175,8 @@ def refuse_other_identity(overrides: Iterable[str]) -> None:
 def save(config: DictConfig, run_dir: Path) -> None:
     """Keeps a changed configuration, so that the next resume goes on with it."""
     for name, content in (("config.yaml", config), ("overrides.yaml", HydraConfig.get().overrides.task)):
-        path = run_dir / ".hydra" / name
-        unfinished = path.with_suffix(".tmp")
-        OmegaConf.save(content, unfinished)
-        os.replace(unfinished, path)
+        with replacing(run_dir / ".hydra" / name) as unfinished:
+            OmegaConf.save(content, unfinished)
 
 
 def threads(wanted: int | None) -> int:
@@ -206,17 +206,22 @@ def command_to_go_on(run_dir: str) -> str:
     return shlex.join(["python", sys.argv[0], f"resume={run_dir}"])
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """What the file holds; nothing if there is none yet."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
 def valid_loss(run_dir: Path) -> float | None:
     """Of a finished run."""
-    return json.loads((run_dir / "result.json").read_text(encoding="utf-8"))["metrics"]["valid/loss"]
+    return read_json(run_dir / "result.json")["metrics"]["valid/loss"]
 
 
 def is_finished(run_dir: Path, config: DictConfig) -> bool:
     """Whether there is nothing left to do: the run has ended by itself, and is not to go on for longer now."""
-    try:
-        result = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+    result = read_json(run_dir / "result.json")
     steps = config.trainer.max_steps
     return result.get("status") == "finished" and (
         result["epochs"] >= config.trainer.max_epochs or 0 < steps <= result["steps"]

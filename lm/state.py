@@ -30,3 +30,8 @@ def for_rows(state: State, rows: int) -> State:
         return None
     kept = tuple(part.narrow(BATCH_AXIS, 0, rows) for part in parts)
     return kept if isinstance(state, tuple) else kept[0]
+
+
+def output(state: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The hidden units, `[layers, batch, hidden]`: of an LSTM's pair, the first is what it gives."""
+    return state[0] if isinstance(state, tuple) else state

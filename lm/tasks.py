@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -20,7 +19,6 @@ from lm.data.windows import WindowBatches
 from lm.errors import UserError
 from lm.module import LanguageModel, perplexity
 from lm.optimizers import parameter_groups
-from lm.state import State, detach, for_rows
 
 ROWS, BATCHES, WIDTH = 4, 3, 36
 
@@ -111,20 +109,19 @@ def lr_find(
     """
     assert module.optimizer is not None
     before = rng.state()
-    model = deepcopy(module.model).train()
-    optimizer: Optimizer = module.optimizer(parameter_groups(model, module.groups))
+    trial = LanguageModel(deepcopy(module.model).train())
+    optimizer: Optimizer = module.optimizer(parameter_groups(trial.model, module.groups))
     rates: list[float] = []
     losses: list[float] = []
     average = 0.0
-    state: State = None
     try:
-        for start, (inputs, targets) in endless(batches):
+        for start, batch in endless(batches):
+            if start:
+                trial.start("train")
             rate = lowest * (highest / lowest) ** (len(rates) / (steps - 1))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            logits, state = model(inputs, None if start else for_rows(state, inputs.size(0)))
-            state = detach(state)
-            loss = F.cross_entropy(logits.flatten(0, 1), targets[:, -logits.size(1) :].flatten())
+            loss, _, _ = trial.step("train", batch)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

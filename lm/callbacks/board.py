@@ -11,11 +11,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.tensorboard.summary import hparams
 
-from lm.callbacks.result import METRICS
+from lm.callbacks.result import latest_metrics
 from lm.data.module import TextData
 from lm.data.vocabulary import Vocabulary
 from lm.loggers import MetricsFile
 from lm.module import LanguageModel
+from lm.state import output
 
 SATURATED = 0.95  # of what a unit of a tanh, a GRU or an LSTM can reach, which is 1
 
@@ -36,9 +37,8 @@ class Board(pl.Callback):
         self.settings = flat(OmegaConf.to_container(settings, resolve=True))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not trainer.is_global_zero:
-            self.writers = []
+        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        self.writers = [board.experiment for board in boards if trainer.is_global_zero]
         self._start_clock()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -65,7 +65,7 @@ class Board(pl.Callback):
         state = pl_module.states["train"]
         if state is None:
             return
-        hidden = (state[0] if isinstance(state, tuple) else state).float()
+        hidden = output(state).float()
         for writer in self.writers:
             for number, layer in enumerate(hidden):
                 writer.add_histogram(f"hidden_state/layer_{number}", layer, trainer.global_step)
@@ -80,10 +80,7 @@ class Board(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, TextData)
         for writer in self.writers:
-            final = {
-                name: trainer.callback_metrics[name].item() for name in METRICS if name in trainer.callback_metrics
-            }
-            for summary in hparams(self.settings, final):
+            for summary in hparams(self.settings, latest_metrics(trainer)):
                 writer.file_writer.add_summary(summary)
             write_projector(Path(writer.log_dir), pl_module.model, data.vocabulary)
         self._draw(trainer, pl_module.model, data)

@@ -1,7 +1,6 @@
 """The figures of a finished run, for people and programs: `result.json`."""
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +9,13 @@ from typing import Any
 import pytorch_lightning as pl
 
 from lm.errors import Interrupted
+from lm.files import replacing
+from lm.runs import METRICS
 
-METRICS = ("train/loss", "valid/loss", "valid/accuracy", "valid/perplexity")
+
+def latest_metrics(trainer: pl.Trainer) -> dict[str, float]:
+    """Of those that are recorded, what was logged last."""
+    return {name: trainer.callback_metrics[name].item() for name in METRICS if name in trainer.callback_metrics}
 
 
 class Result(pl.Callback):
@@ -30,7 +34,6 @@ class Result(pl.Callback):
         self.seed = seed
         self.overrides = list(overrides)
         self.metrics: dict[str, float | None] = dict.fromkeys(METRICS)
-        self.started = time.perf_counter()
         self.seconds_before = 0.0
         self.tokens = 0
 
@@ -60,9 +63,7 @@ class Result(pl.Callback):
 
     def _keep_metrics(self, trainer: pl.Trainer) -> None:
         """Lightning's own memory of them ends with the process."""
-        for name in METRICS:
-            if name in trainer.callback_metrics:
-                self.metrics[name] = trainer.callback_metrics[name].item()
+        self.metrics |= latest_metrics(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer, pl_module, "finished")
@@ -86,6 +87,5 @@ class Result(pl.Callback):
             "seed": self.seed,
             "overrides": self.overrides,
         }
-        whole = self.path.with_suffix(".tmp")  # a reader sees the whole file or none
-        whole.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        os.replace(whole, self.path)
+        with replacing(self.path) as unfinished:
+            unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from lm.errors import UserError
+
 
 class Resumable:
     """Batches whose order depends on the epoch alone, so that epoch and number say where a pass is.
@@ -39,3 +41,14 @@ class Resumable:
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.epoch = state["epoch"]
         self._taken = self._first = state["batches"]
+
+
+def fair_share(batch_size: int, processes: int) -> int:
+    """How many rows of a batch each process has.
+
+    Raises:
+        UserError: not all would have as many.
+    """
+    if batch_size % processes:
+        raise UserError(f"data.batch_size={batch_size} can't be shared evenly by {processes} processes")
+    return batch_size // processes

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lm.data.resumable import Resumable
+from lm.data.resumable import Resumable, fair_share
 from lm.errors import UserError
 
 # The lesson's recipe for varying windows (AWD-LSTM, Merity et al. 2017, section 5.1): lengths are normal
@@ -127,9 +127,7 @@ class BpttStream(Resumable):
         Raises:
             UserError: the rows can't be shared out evenly, or the last process would run out of them.
         """
-        if self.batch_size % processes:
-            raise UserError(f"data.batch_size={self.batch_size} can't be shared evenly by {processes} processes")
-        share = self.batch_size // processes
+        share = fair_share(self.batch_size, processes)
         left_at_the_end = self.rows - (self.last_row_length < self.row_length)
         if processes > 1 and left_at_the_end <= (processes - 1) * share:
             raise UserError(

@@ -7,7 +7,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from lm.data.resumable import Resumable
+from lm.data.resumable import Resumable, fair_share
 from lm.errors import UserError
 
 
@@ -99,8 +99,7 @@ class WindowBatches(Resumable):
         Raises:
             UserError: the windows of a batch can't be shared out evenly, or there are fewer than processes in the last.
         """
-        if self.batch_size % processes:
-            raise UserError(f"data.batch_size={self.batch_size} can't be shared evenly by {processes} processes")
+        fair_share(self.batch_size, processes)
         last = (len(self.chosen) - 1) % self.batch_size + 1
         if last < processes:
             raise UserError(
