@@ -4,6 +4,7 @@ Everything that can be chosen is a file under `conf/`; `python train.py --help` 
 are imported only once the configuration has been composed and checked, so that help and mistakes answer at once.
 """
 
+import gc
 import logging
 import os
 import sys
@@ -81,6 +82,8 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
         say(f"{shown_dir}: this run is finished; a larger trainer.max_epochs or trainer.max_steps extends it")
         return runs.valid_loss(run_dir)
 
+    if "torch" not in sys.modules:
+        gc.disable()  # imports make no garbage, and looking for some took a second
     import pytorch_lightning as pl
     import torch
     from hydra.utils import instantiate
@@ -89,6 +92,9 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
     from lm.checkpoint_io import CheckpointFiles
     from lm.module import LanguageModel
 
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     quieten_lightning()
     threading.excepthook = end_with_writer
     pl.seed_everything(config.seed, verbose=False)

@@ -90,6 +90,7 @@ RULES = {
     "optimizer.momentum": between(0, 1),
     "optimizer.betas": betas,
     "optimizer.eps": above_zero,
+    "optimizer.fused": yes_or_no,
     "schedule.pct_start": fraction,
     "schedule.div_factor": above_one,
     "schedule.final_div_factor": above_one,
@@ -139,6 +140,9 @@ def check(config: DictConfig) -> None:
         value = OmegaConf.select(config, key, default=rule)
         if value is not rule:
             refuse_unless(rule, key, value)
+    scales_losses = str(config.trainer.precision).startswith("16")
+    if scales_losses and config.trainer.gradient_clip_val and config.optimizer.get("fused"):
+        raise UserError("trainer.precision=16-mixed with trainer.gradient_clip_val needs optimizer.fused=false")
 
 
 def refuse_unless(rule: Rule, key: str, value: Any) -> None:

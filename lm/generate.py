@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 import torch
@@ -58,28 +58,33 @@ def generate(
         generator.manual_seed(seed)
     window = prompt.to(device)[None]
     state: State = None
-    blocked = torch.tensor(never, dtype=torch.int64)
+    penalty: Tensor | None = None
+
+    def choose(scores: Tensor) -> Tensor:
+        nonlocal penalty
+        if penalty is None:
+            penalty = torch.zeros_like(scores).index_fill_(0, torch.tensor(never, dtype=torch.int64), -torch.inf)
+        scores = torch.add(penalty, scores, alpha=1 / temperature)
+        if greedy:
+            return scores.argmax(0, keepdim=True)
+        if top_k is not None and top_k < len(scores):
+            scores[scores < scores.topk(top_k).values[-1]] = -torch.inf
+        return torch.multinomial(scores.softmax(0), 1, generator=generator)
+
     while True:
         if state is None and context is not None:
             window = window[:, -context:]
-        scores, state = read(model, window, state)
-        scores.index_fill_(0, blocked, -torch.inf)
-        if greedy:
-            token = int(scores.argmax())
-        else:
-            if top_k is not None and top_k < len(scores):
-                scores[scores < scores.topk(top_k).values[-1]] = -torch.inf
-            token = int(torch.multinomial((scores / temperature).softmax(-1), 1, generator=generator))
-        yield token
-        latest = torch.tensor([[token]], device=device)
+        token, state = step(model, window, state, choose)
+        yield int(token)
+        latest = token.to(device)[None]
         window = latest if state is not None else torch.cat([window, latest], dim=1)
 
 
-@torch.no_grad()  # around each step, not around the loop above: what runs between two tokens is the caller's
-def read(model: nn.Module, window: Tensor, state: State) -> tuple[Tensor, State]:
-    """One step: the scores of what follows the window, float `[vocab]` on the CPU, and the state after it."""
+@torch.inference_mode()  # around each step, not around the loop above: what runs between two tokens is the caller's
+def step(model: nn.Module, window: Tensor, state: State, choose: Callable[[Tensor], Tensor]) -> tuple[Tensor, State]:
+    """Reads a window `[1, time]`. Returns the id that `choose` takes by its scores, float `[vocab]` on the CPU."""
     logits, state = model(window, state)
-    return logits[0, -1].float().cpu().clone(), state
+    return choose(logits[0, -1].float().cpu()), state
 
 
 def unspoken(vocabulary: Vocabulary) -> tuple[int, ...]:

@@ -136,6 +136,13 @@ def test_a_value_that_cannot_be_meant_is_refused_by_name(override):
         check(composed(override))
 
 
+def test_scaled_losses_and_clipping_do_not_go_with_a_fused_optimizer():
+    settings = ["trainer.precision=16-mixed", "trainer.gradient_clip_val=1"]
+    with pytest.raises(UserError, match=r"optimizer\.fused=false"):
+        check(composed(*settings))
+    check(composed(*settings, "optimizer.fused=false"))
+
+
 def test_a_file_that_must_be_given_is_asked_for():
     with pytest.raises(UserError, match=r"data\.train"):
         check(composed("data=text"))

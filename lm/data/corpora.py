@@ -1,6 +1,7 @@
 """Where text comes from."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -10,10 +11,13 @@ from num2words import num2words
 from lm.errors import UserError
 
 
+@cache
 def spell(number: int) -> str:
-    """A number in plain English words: 8143 → "eight thousand one hundred forty three"."""
-    words = num2words(number).replace("-", " ").replace(",", "")
-    return words.replace(" and ", " ")
+    """A number below a million in plain English words: 8143 → "eight thousand one hundred forty three"."""
+    thousands, rest = divmod(number, 1000)
+    if thousands:  # thousands of numbers share these parts
+        return f"{spell(thousands)} thousand {spell(rest)}" if rest else f"{spell(thousands)} thousand"
+    return num2words(number).replace("-", " ").replace(" and ", " ")
 
 
 def human_numbers() -> tuple[str, str]:

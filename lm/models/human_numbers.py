@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lm.errors import UserError
+from lm.models import recurrent
 from lm.models.layers import BatchNorm
 
 
@@ -117,7 +118,7 @@ class GRU(nn.Module):
     def __init__(self, vocab_size: int, embedding_size: int = 64, hidden_size: int = 64, num_layers: int = 2) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
-        self.rnn = nn.GRU(embedding_size, hidden_size, num_layers, batch_first=True)
+        self.rnn = recurrent.GRU(embedding_size, hidden_size, num_layers, batch_first=True)
         self.norm = BatchNorm(hidden_size)
         self.head = nn.Linear(hidden_size, vocab_size)
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lm.errors import UserError
-from lm.models import cells
+from lm.models import cells, recurrent
 
 
 class CharThree(nn.Module):
@@ -154,7 +154,7 @@ class CharGRU(nn.Module):
     def __init__(self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
-        self.rnn = nn.GRU(embedding_size, hidden_size, batch_first=True)
+        self.rnn = recurrent.GRU(embedding_size, hidden_size, batch_first=True)
         self.head = nn.Linear(hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
