@@ -48,7 +48,7 @@ def describe(
         "vocabulary": vocabulary.entries,
         "context": context,
         "prompt": prompt,
-        "tokenizer": {"name": vocabulary.tokenizer.name, "lower": vocabulary.tokenizer.lower},
+        "tokenizer": vocabulary.tokenizer.settings(),
     }
 
 

@@ -72,7 +72,8 @@ RULES = {
     "data.batch_size": whole(1),
     "data.tail": one_of("keep", "drop"),
     "data.jitter": yes_or_no,
-    "data.tokenizer": one_of("characters", "words"),
+    "data.tokenizer": one_of("characters", "words", "bpe"),
+    "data.vocab_size": whole(256),
     "data.lower": yes_or_no,
     "data.min_freq": whole(1),
     "data.valid_fraction": fraction,
@@ -140,6 +141,8 @@ def check(config: DictConfig) -> None:
         value = OmegaConf.select(config, key, default=rule)
         if value is not rule:
             refuse_unless(rule, key, value)
+    if config.data.get("tokenizer") == "bpe" and "vocab_size" not in config.data:
+        raise UserError("data.tokenizer=bpe is for text of your own (data=text)")
     scales_losses = str(config.trainer.precision).startswith("16")
     if scales_losses and config.trainer.gradient_clip_val and config.optimizer.get("fused"):
         raise UserError("trainer.precision=16-mixed with trainer.gradient_clip_val needs optimizer.fused=false")

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 import torch
@@ -13,6 +13,8 @@ from lm.checkpoint import load_model
 from lm.data.vocabulary import PADDING_CHARACTER, SPECIALS, Vocabulary
 from lm.errors import UserError
 from lm.state import State
+
+LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
 
 def generate(
@@ -108,6 +110,18 @@ def encode_prompt(vocabulary: Vocabulary, text: str) -> Tensor:
     return vocabulary.encode(tokens)
 
 
+def texts(vocabulary: Vocabulary, tokens: Iterable[int]) -> Iterator[str]:
+    """What each token adds to a text; a character of which "bpe" has made several tokens comes with its last one."""
+    separator = vocabulary.tokenizer.join(["", ""])
+    waiting: list[int] = []
+    for token in tokens:
+        waiting.append(token)
+        text = vocabulary.textify(waiting)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}") or len(waiting) == LONGEST_CHARACTER:
+            yield separator + text
+            waiting.clear()
+
+
 def main() -> None:
     arguments = parse()
     try:
@@ -125,10 +139,9 @@ def main() -> None:
                 context=loaded.context,
                 never=unspoken(loaded.vocabulary),
             )
-            separator = loaded.vocabulary.tokenizer.join(["", ""])
             print(text, end="", flush=True)
-            for token in islice(tokens, arguments.length):
-                print(f"{separator}{loaded.vocabulary.entries[token]}", end="", flush=True)
+            for more in texts(loaded.vocabulary, islice(tokens, arguments.length)):
+                print(more, end="", flush=True)
             print()
 
         if not arguments.interactive:

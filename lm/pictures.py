@@ -17,7 +17,7 @@ from lm.state import output
 
 UNITS = 3
 TOKENS = 96
-CELLS = {"characters": (48, 20), "words": (12, 80)}  # on a line, and the width of each in pixels
+CELLS = {"characters": (48, 20), "bpe": (16, 60), "words": (12, 80)}  # on a line, and the width of each in pixels
 LINE, LABEL = 22, 70
 FONT = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 

@@ -4,11 +4,11 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lm.errors import UserError
-from lm.files import replacing
+from lm.files import locked, replacing
 
 METRICS = ("train/loss", "valid/loss", "valid/accuracy", "valid/perplexity")  # what result.json holds
 LAST = Path("checkpoints", "last.ckpt")
@@ -228,21 +228,17 @@ def is_finished(run_dir: Path, config: DictConfig) -> bool:
     )
 
 
-def lock(run_dir: Path) -> IO[str]:
-    """Keeps other runs out of the directory for as long as the file that is returned is open.
+@contextmanager
+def lock(run_dir: Path) -> Iterator[None]:
+    """Keeps other runs out of the directory for as long as the block runs.
 
     Raises:
         UserError: another one is at it.
     """
-    file = open(run_dir / ".lock" if rank() == 0 else os.devnull, "w")  # noqa: SIM115
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{run_dir}: another process is training in this directory") from None
-    except OSError:  # a file system without locks
-        pass
-    return file
+    with ExitStack() as stack:
+        if rank() == 0:
+            try:
+                stack.enter_context(locked(run_dir / ".lock", wait=False))
+            except BlockingIOError:
+                raise UserError(f"{run_dir}: another process is training in this directory") from None
+        yield

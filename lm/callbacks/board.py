@@ -97,7 +97,7 @@ class Board(pl.Callback):
         stretch = data.start_of_validation(pictures.TOKENS)
         states = pictures.read_states(model.eval(), stretch.to(next(model.parameters()).device), data.bptt)
         if states is not None:
-            words = [data.vocabulary.entries[index] for index in stretch.tolist()]
+            words = [data.vocabulary.textify([index]) for index in stretch.tolist()]
             drawn["activations"] = pictures.activations(states, words, data.vocabulary.tokenizer.name)
         for name, pixels in drawn.items():
             Image.fromarray(pixels).save(self.folder / f"{name}.png", compress_level=1)

@@ -34,27 +34,6 @@ def human_numbers() -> tuple[str, str]:
     return document(range(1, 8000)), document(range(8001, 10000))
 
 
-def read_text(path: str | Path) -> str:
-    """A UTF-8 text file, whole.
-
-    Raises:
-        UserError: the file is missing, not a file, empty, or not UTF-8 text.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start} cannot be read)") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    if "\0" in text:
-        raise UserError(f"{path}: not a text file (it holds NUL bytes)")
-    if not text.strip():
-        raise UserError(f"{path}: the file is empty")
-    return text
-
-
 def download(url: str, sha256: str, cache: str | Path | None = None) -> Path:
     """A file of the web, or of a `file://` address, checked against its sum; downloaded once, then cached.
 

@@ -1,18 +1,21 @@
 """Lightning's view of the data: from a choice in `conf/data/` to batches."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lm.data.corpora import download, human_numbers, read_text, split_lines
+from lm.data.corpora import download, human_numbers, split_lines
+from lm.data.encoding import Encoded, Recipe, encode, encode_files
+from lm.data.pieces import Text, set_aside, whole
 from lm.data.stream import BpttStream
 from lm.data.tokenizers import Tokenizer
 from lm.data.vocabulary import PADDING_CHARACTER, SPECIALS, Vocabulary
 from lm.data.windows import WindowBatches, Windows
 from lm.errors import UserError
+
+LET_GO_EVERY = 256  # batches
 
 
 class TextData(pl.LightningDataModule):
@@ -75,9 +78,10 @@ class StreamData(TextData):
     every token and never jitters, whatever is chosen for training.
 
     Args:
-        tokenizer: "characters" or "words".
+        tokenizer: "characters" or "words"; for text files also "bpe".
         lower: lower-case the text first.
         min_freq: tokens seen less often than this in the training split become unknown.
+        vocab_size: how many tokens "bpe" is to learn.
         bptt, batch_size, tail, jitter, seed: as for `BpttStream`.
     """
 
@@ -92,31 +96,37 @@ class StreamData(TextData):
         tokenizer: str = "words",
         lower: bool = False,
         min_freq: int = 1,
+        vocab_size: int | None = None,
         tail: Literal["keep", "drop"] = "keep",
         jitter: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.tokenizer = Tokenizer(tokenizer, lower)
-        self.min_freq = min_freq
+        self.recipe = Recipe(tokenizer, lower, min_freq, vocab_size)
         self.bptt = bptt
         self.batch_size = batch_size
         self.tail = tail
         self.jitter = jitter
         self.seed = seed
+        self.batches_read = 0
 
-    def read(self) -> tuple[list[str], list[str]]:
-        """The tokens of the training and of the validation split."""
+    def encode(self) -> Encoded:
+        """The ids of both splits."""
         raise NotImplementedError
 
     def prepare(self) -> None:
-        train, valid = self.read()
-        vocabulary = Vocabulary.build(train, self.tokenizer, self.min_freq)
-        if train and len(vocabulary) == len(SPECIALS):
-            raise UserError(f"data.min_freq={self.min_freq}: no token is that frequent in the training text")
-        self.train = self._stream("training", vocabulary, train, tail=self.tail, jitter=self.jitter)
-        self.valid = self._stream("validation", vocabulary, valid)
-        self.vocabulary = vocabulary
+        self.encoded = self.encode()
+        self.vocabulary = self.encoded.vocabulary
+        if len(self.encoded.train) and len(self.vocabulary) == len(SPECIALS):
+            raise UserError(f"data.min_freq={self.recipe.min_freq}: no token is that frequent in the training text")
+        self.train = self._stream("training", self.encoded.train, tail=self.tail, jitter=self.jitter)
+        self.valid = self._stream("validation", self.encoded.valid)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        self.batches_read += 1
+        if self.batches_read % LET_GO_EVERY == 0:
+            self.encoded.let_go()
+        return batch
 
     def summary(self) -> str:
         return (
@@ -124,15 +134,16 @@ class StreamData(TextData):
             f"a vocabulary of {len(self.vocabulary)}"
         )
 
-    def _stream(self, split: str, vocabulary: Vocabulary, tokens: Sequence[str], **settings: Any) -> BpttStream:
+    def _stream(self, split: str, tokens: Tensor, **settings: Any) -> BpttStream:
         try:
-            stream = BpttStream(vocabulary.encode(tokens), self.batch_size, self.bptt, seed=self.seed, **settings)
+            stream = BpttStream(tokens, self.batch_size, self.bptt, seed=self.seed, **settings)
         except UserError as error:
             raise UserError(f"{split} split: {error}") from None
-        if set(tokens).isdisjoint(vocabulary.ids):
+        beginning = tokens[: 2**20].long()
+        if self.vocabulary.unknown_id is not None and (beginning == self.vocabulary.unknown_id).all():
             raise UserError(
-                f"{split} split: none of its {len(tokens)} tokens is in the vocabulary of the training text; "
-                f"use text of the same kind, or a smaller data.min_freq (now {self.min_freq})"
+                f"{split} split: none of its {len(beginning)} tokens is in the vocabulary of the training text; "
+                f"use text of the same kind, or a smaller data.min_freq (now {self.recipe.min_freq})"
             )
         return stream
 
@@ -140,9 +151,9 @@ class StreamData(TextData):
 class HumanNumbers(StreamData):
     """The numbers in English words, `lm.data.human_numbers`."""
 
-    def read(self) -> tuple[list[str], list[str]]:
-        train, valid = human_numbers()
-        return self.tokenizer.split(train), self.tokenizer.split(valid)
+    def encode(self) -> Encoded:
+        train, valid = map(Text, human_numbers())
+        return encode(train, valid, self.recipe)
 
 
 class TextFiles(StreamData):
@@ -151,21 +162,31 @@ class TextFiles(StreamData):
     Args:
         train: the file to train on.
         valid: the file to validate on; without one, the end of the training file is set aside.
-        valid_fraction: how much of the training file is set aside then, by tokens.
+        valid_fraction: how much of the training file is set aside then, by bytes; words are not cut.
+        cache: where the ids of large files are kept, as for `lm.data.encoding.encode_files`.
     """
 
-    def __init__(self, train: str, valid: str | None = None, valid_fraction: float = 0.1, **stream: Any) -> None:
+    def __init__(
+        self,
+        train: str,
+        valid: str | None = None,
+        valid_fraction: float = 0.1,
+        cache: str | None = None,
+        **stream: Any,
+    ) -> None:
         super().__init__(**stream)
         self.train_file = train
         self.valid_file = valid
         self.valid_fraction = valid_fraction
+        self.cache = cache
 
-    def read(self) -> tuple[list[str], list[str]]:
-        tokens = self.tokenizer.split(read_text(self.train_file))
+    def encode(self) -> Encoded:
+        train = whole(self.train_file)
         if self.valid_file is not None:
-            return tokens, self.tokenizer.split(read_text(self.valid_file))
-        cut = len(tokens) - round(len(tokens) * self.valid_fraction)
-        return tokens[:cut], tokens[cut:]
+            valid = whole(self.valid_file)
+        else:
+            train, valid = set_aside(train, self.valid_fraction, words=self.recipe.tokenizer != "characters")
+        return encode_files(train, valid, self.recipe, self.cache)
 
 
 class Nietzsche(StreamData):
@@ -180,9 +201,9 @@ class Nietzsche(StreamData):
         super().__init__(**stream)
         self.source = (url, sha256, path, cache)
 
-    def read(self) -> tuple[list[str], list[str]]:
-        train, valid = split_lines(nietzsche(*self.source), 0.8)
-        return self.tokenizer.split(train), self.tokenizer.split(valid)
+    def encode(self) -> Encoded:
+        train, valid = map(Text, split_lines(nietzsche(*self.source), 0.8))
+        return encode(train, valid, self.recipe)
 
 
 class NietzscheWindows(TextData):
@@ -242,4 +263,4 @@ class NietzscheWindows(TextData):
 
 
 def nietzsche(url: str, sha256: str, path: str | None, cache: str | None) -> str:
-    return read_text(path or download(url, sha256, cache))
+    return whole(path or download(url, sha256, cache)).read()

@@ -44,7 +44,7 @@ class BpttStream(Resumable):
         row 3      m n     o p                   n o     p q
 
     Args:
-        tokens: int64 `[n]`.
+        tokens: int64 `[n]`, or of a smaller integer type; then it is the windows that become int64 as they are read.
         batch_size: how many rows are read side by side; at most n - 1, the number of targets. With "keep",
             rounding up can leave the last rows without a token, and batches then have fewer rows.
         bptt: how many steps a window has: as far as gradients reach back.
@@ -71,7 +71,7 @@ class BpttStream(Resumable):
         jitter: bool = False,
         seed: int = 0,
     ) -> None:
-        if tokens.dim() != 1 or tokens.dtype != torch.int64:
+        if tokens.dim() != 1 or tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
             raise UserError(f"tokens must be int64 [n], not {tokens.dtype} {list(tokens.shape)}")
         if bptt < 1:
             raise UserError(f"bptt={bptt}: a window has at least 1 step")
@@ -141,7 +141,7 @@ class BpttStream(Resumable):
     def _view(self, rows: range, start: int, stop: int) -> Tensor:
         step = self.tokens.stride(0)
         offset = self.tokens.storage_offset() + (rows.start * self.row_length + start) * step
-        return self.tokens.as_strided((len(rows), stop - start), (self.row_length * step, step), offset)
+        return self.tokens.as_strided((len(rows), stop - start), (self.row_length * step, step), offset).long()
 
     def _jittered(self, stretch: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """As many windows as without jitter: one step each, and the rest in proportion to lengths drawn at random."""

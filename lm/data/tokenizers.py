@@ -1,11 +1,18 @@
 """Text to tokens and back."""
 
+import os
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy
 
 from lm.errors import UserError
 
-NAMES = ("characters", "words")
+NAMES = ("characters", "words", "bpe")
 
 # A marker such as <unk>, a word (with what its apostrophe binds), or one mark of punctuation.
 WORD = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]")
@@ -16,25 +23,89 @@ class Tokenizer:
     """Splits text into tokens and joins them again.
 
     Args:
-        name: "characters" (joining gives the text back exactly) or "words" (words and punctuation marks;
-            white space is not kept, joining puts one blank between tokens).
+        name: "characters" (joining gives the text back exactly), "words" (words and punctuation marks;
+            white space is not kept, joining puts one blank between tokens) or "bpe" (pieces of words, exact too).
         lower: whether text is lower-cased first.
+        model: what `learn_bpe` has learnt, as the `tokenizers` library writes it.
 
     Raises:
-        UserError: the name is not one of the two.
+        UserError: the name is not one of the three.
     """
 
     name: str
     lower: bool = False
+    model: str | None = None
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
             raise UserError(f"there is no tokenizer {self.name!r}; choose from: {', '.join(NAMES)}")
 
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make another one like it."""
+        model = {} if self.model is None else {"model": self.model}
+        return {"name": self.name, "lower": self.lower, **model}
+
     def split(self, text: str) -> list[str]:
         if self.lower:
             text = text.lower()
+        if self.name == "bpe":
+            return self.bpe.encode(text).tokens
         return list(text) if self.name == "characters" else WORD.findall(text)
 
     def join(self, tokens: list[str]) -> str:
+        if self.name == "bpe":
+            return self.bpe.decoder.decode(tokens)
         return ("" if self.name == "characters" else " ").join(tokens)
+
+    def count(self, text: str) -> Counter[str]:
+        """How often each token is in the text."""
+        if self.name != "characters":
+            return Counter(self.split(text))
+        counts = numpy.bincount(code_points(text.lower() if self.lower else text))
+        return Counter({chr(point): int(counts[point]) for point in counts.nonzero()[0]})
+
+    @cached_property
+    def bpe(self) -> Any:
+        return bpe_library().Tokenizer.from_str(self.model)
+
+
+def code_points(text: str) -> numpy.ndarray:
+    """The characters' numbers, uint32 `[characters]`."""
+    return numpy.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=numpy.uint32)
+
+
+def learn_bpe(texts: Iterable[str], vocab_size: int, lower: bool = False, min_freq: int = 1) -> Tokenizer:
+    """Byte pair encoding (Sennrich et al. 2016, arXiv 1508.07909) of bytes, so that there is no unknown token.
+
+    Args:
+        texts: to learn from.
+        vocab_size: tokens in all; 256 of them are the single bytes.
+        lower: whether text is lower-cased first.
+        min_freq: pairs seen less often are not joined.
+
+    Raises:
+        UserError: the `tokenizers` library is not installed.
+    """
+    library = bpe_library()
+    tokenizer = library.Tokenizer(library.models.BPE())
+    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = library.decoders.ByteLevel()
+    trainer = library.trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_freq,
+        initial_alphabet=sorted(library.pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((text.lower() for text in texts) if lower else texts, trainer)
+    return Tokenizer("bpe", lower, tokenizer.to_str())
+
+
+def bpe_library() -> Any:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said, it does not warn of processes that are forked
+    try:
+        import tokenizers
+    except ImportError:
+        raise UserError(
+            "data.tokenizer=bpe needs the tokenizers library: pip install -c constraints.txt -e '.[bpe]'"
+        ) from None
+    return tokenizers

@@ -1,12 +1,15 @@
 """Tokens to ids and back."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
-from lm.data.tokenizers import Tokenizer
+from lm.data.tokenizers import Tokenizer, code_points
 
 UNKNOWN = "xxunk"
 PADDING = "xxpad"
@@ -32,7 +35,14 @@ class Vocabulary:
     @classmethod
     def build(cls, tokens: Iterable[str], tokenizer: Tokenizer, min_freq: int = 1) -> "Vocabulary":
         """The tokens seen at least `min_freq` times, sorted, after the `SPECIALS`."""
-        counts = Counter(tokens)
+        return cls.of_counts(Counter(tokens), tokenizer, min_freq)
+
+    @classmethod
+    def of_counts(cls, counts: Mapping[str, int], tokenizer: Tokenizer, min_freq: int = 1) -> "Vocabulary":
+        """The same from how often each token was seen; for byte pair encoding it is the tokenizer that decides."""
+        if tokenizer.name == "bpe":
+            ids = tokenizer.bpe.get_vocab()
+            return cls(sorted(ids, key=ids.__getitem__), tokenizer)
         frequent = {token for token, count in counts.items() if count >= min_freq}
         return cls([*SPECIALS, *sorted(frequent.difference(SPECIALS))], tokenizer)
 
@@ -45,12 +55,39 @@ class Vocabulary:
         Raises:
             KeyError: a token is not in the vocabulary and the vocabulary has no `UNKNOWN`.
         """
-        tokens = self.tokenizer.split(text) if isinstance(text, str) else text
+        if isinstance(text, str):
+            return torch.from_numpy(self.numbers(text, numpy.int64))
+        return torch.tensor(self._look_up(text), dtype=torch.int64)
+
+    def numbers(self, text: str, dtype: Any) -> numpy.ndarray:
+        """Ids of a text, `[tokens]`, in an integer type that holds them.
+
+        Raises:
+            KeyError: as `encode`.
+        """
+        tokenizer = self.tokenizer
+        if tokenizer.name == "bpe":
+            return numpy.array(tokenizer.bpe.encode(text.lower() if tokenizer.lower else text).ids, dtype)
+        if tokenizer.name == "words":
+            return numpy.array(self._look_up(tokenizer.split(text)), dtype)
+        points = code_points(text.lower() if tokenizer.lower else text)
+        ids = self._of_code_points[numpy.minimum(points, len(self._of_code_points) - 1)]
+        if self.unknown_id is None and len(ids) and ids.min() < 0:
+            raise KeyError(chr(points[ids.argmin()]))
+        return ids.astype(dtype)
+
+    def _look_up(self, tokens: Iterable[str]) -> list[int]:
         if self.unknown_id is None:
-            ids = [self.ids[token] for token in tokens]
-        else:
-            ids = [self.ids.get(token, self.unknown_id) for token in tokens]
-        return torch.tensor(ids, dtype=torch.int64)
+            return [self.ids[token] for token in tokens]
+        return [self.ids.get(token, self.unknown_id) for token in tokens]
+
+    @cached_property
+    def _of_code_points(self) -> numpy.ndarray:
+        """The id of each character by its number; the last entry stands for all that come behind."""
+        known = {ord(entry): index for index, entry in enumerate(self.entries) if len(entry) == 1}
+        table = numpy.full(max(known, default=0) + 2, -1 if self.unknown_id is None else self.unknown_id, numpy.int32)
+        table[list(known)] = list(known.values())
+        return table
 
     def decode(self, ids: Tensor | Sequence[int]) -> list[str]:
         """The tokens of the ids `[tokens]`."""

@@ -1,0 +1,242 @@
+"""From text files to ids: small ones in memory, large ones as files of ids that are made once and then mapped."""
+
+import hashlib
+import json
+import mmap
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy
+import platformdirs
+import torch
+from torch import Tensor
+
+from lm.data.pieces import PIECE, Piece, Readable, cut_up
+from lm.data.tokenizers import Tokenizer, learn_bpe
+from lm.data.vocabulary import Vocabulary
+from lm.files import locked, replacing
+
+Result = TypeVar("Result")
+
+FORMAT = 1
+IN_MEMORY = 4 * PIECE  # bytes of text: such a file is read anew each time
+BPE_SAMPLE = 64  # pieces that byte pairs are learnt from, evenly spread over the text
+TYPES = ("uint8", "uint16", "int32")
+
+
+@dataclass
+class Encoded:
+    """The ids of a training and of a validation text (int64, or of the smallest type that fits), and what they mean."""
+
+    vocabulary: Vocabulary
+    train: Tensor
+    valid: Tensor
+    maps: list[mmap.mmap] = field(default_factory=list)
+
+    def let_go(self) -> None:
+        """Pages of the files that have been read count as this process's memory until it lets go of them."""
+        for mapped in self.maps:
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What, with the text, decides the ids.
+
+    Args:
+        tokenizer, lower: as for `Tokenizer`.
+        min_freq: as for `Vocabulary.build`; for "bpe" as for `learn_bpe`.
+        vocab_size: of "bpe".
+    """
+
+    tokenizer: str
+    lower: bool
+    min_freq: int
+    vocab_size: int | None = None
+
+    def vocabulary(self, pieces: Sequence[Readable], run: "Runner") -> Vocabulary:
+        if self.tokenizer == "bpe":
+            assert self.vocab_size is not None
+            sample = pieces[:: max(1, len(pieces) // BPE_SAMPLE)]
+            tokenizer = learn_bpe((piece.read() for piece in sample), self.vocab_size, self.lower, self.min_freq)
+            return Vocabulary.of_counts({}, tokenizer)
+        tokenizer = Tokenizer(self.tokenizer, self.lower)
+        total: Counter[str] = Counter()
+        for counts in run(count, tokenizer, pieces):
+            total.update(counts)
+        return Vocabulary.of_counts(total, tokenizer, self.min_freq)
+
+
+Runner = Callable[[Callable[[Any, Readable], Any], Any, Sequence[Any]], Iterator[Any]]
+
+
+def count(tokenizer: Tokenizer, piece: Readable) -> Counter[str]:
+    return tokenizer.count(piece.read())
+
+
+def number(vocabulary_and_type: tuple[Vocabulary, str], piece: Readable) -> numpy.ndarray:
+    vocabulary, dtype = vocabulary_and_type
+    return vocabulary.numbers(piece.read(), dtype)
+
+
+def encode(train: Readable, valid: Readable, recipe: Recipe) -> Encoded:
+    """The ids of two texts, in memory, int64; the vocabulary is that of the training text."""
+    vocabulary = recipe.vocabulary([train], in_turn)
+    ids = [torch.from_numpy(vocabulary.numbers(text.read(), "int64")) for text in (train, valid)]
+    return Encoded(vocabulary, ids[0], ids[1])
+
+
+def encode_files(train: Piece, valid: Piece, recipe: Recipe, cache: str | Path | None = None) -> Encoded:
+    """The same for two texts in files. Of large ones the ids are in files too, which are mapped.
+
+    Large texts are read in pieces by as many processes as there are cores, and their ids kept under `cache` (by
+    default the user's cache folder) in a folder named by the content and the recipe. It appears there whole or not at
+    all; processes that want the same one wait for the first of them.
+
+    Raises:
+        UserError: a file is not UTF-8 text, or the recipe's tokenizer can't be had.
+    """
+    if len(train) + len(valid) <= IN_MEMORY:
+        return encode(train, valid, recipe)
+    folder = Path(cache).expanduser() if cache else Path(platformdirs.user_cache_dir("unroll"))
+    sums = [(sum_of(piece.path, folder), piece.start, piece.stop) for piece in (train, valid)]
+    key = hashlib.sha256(repr((FORMAT, sums, recipe)).encode()).hexdigest()[:32]
+    kept = folder / "ids" / key
+    with locked(folder / "ids" / f"{key}.lock"):
+        if not is_whole(kept):
+            write(train, valid, recipe, kept)
+    return mapped(kept)
+
+
+def sum_of(path: Path, folder: Path) -> str:
+    """The sha256 of a file's content, remembered for as long as its size and time stay the same."""
+    status = path.stat()
+    known_as = repr((str(path.resolve()), status.st_size, status.st_mtime_ns))
+    remembered = folder / "sums" / hashlib.sha256(known_as.encode()).hexdigest()[:32]
+    if remembered.exists():
+        return remembered.read_text()
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(PIECE):
+            digest.update(block)
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(remembered) as unfinished:
+        unfinished.write_text(digest.hexdigest())
+    return digest.hexdigest()
+
+
+def write(train: Piece, valid: Piece, recipe: Recipe, folder: Path) -> None:
+    """Makes the folder with the ids of both texts."""
+    size = len(train) + len(valid)
+    print(f"{size / 1e6:,.0f} MB of text are read once; their ids are kept in {folder}", file=sys.stderr)
+    unfinished = folder.with_suffix(".unfinished")
+    for leftover in (folder, unfinished):
+        shutil.rmtree(leftover, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        with shown_progress(size if recipe.tokenizer == "bpe" else len(train) + size) as advance:
+            run = side_by_side(advance)
+            pieces = {"train": list(cut_up(train)), "valid": list(cut_up(valid))}
+            vocabulary = recipe.vocabulary(pieces["train"], run)
+            dtype = next(name for name in TYPES if len(vocabulary) <= numpy.iinfo(name).max + 1)
+            sizes = {}
+            for split, of_split in pieces.items():
+                with open(unfinished / f"{split}.bin", "wb") as file:
+                    sizes[split] = sum(file.write(ids) for ids in run(number, (vocabulary, dtype), of_split))
+        description = {
+            "dtype": dtype,
+            "bytes": sizes,
+            "entries": vocabulary.entries,
+            "tokenizer": vocabulary.tokenizer.settings(),
+        }
+        (unfinished / "vocabulary.json").write_text(json.dumps(description), encoding="utf-8")
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def is_whole(folder: Path) -> bool:
+    with suppress(OSError, ValueError, KeyError):
+        sizes = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))["bytes"]
+        return all((folder / f"{split}.bin").stat().st_size == size for split, size in sizes.items())
+    return False
+
+
+def mapped(folder: Path) -> Encoded:
+    description = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+    vocabulary = Vocabulary(description["entries"], Tokenizer(**description["tokenizer"]))
+    maps, ids = [], []
+    for split in ("train", "valid"):
+        path = folder / f"{split}.bin"
+        if path.stat().st_size == 0:  # nothing can't be mapped
+            ids.append(torch.empty(0, dtype=torch.int64))
+            continue
+        with open(path, "rb") as file:  # a private copy, as torch wants memory that may be written to
+            maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        ids.append(torch.frombuffer(maps[-1], dtype=getattr(torch, description["dtype"])))
+    return Encoded(vocabulary, ids[0], ids[1], maps)
+
+
+# Piece by piece, in this process or in several
+
+
+def in_turn(function: Callable[[Any, Piece], Result], settings: Any, pieces: Sequence[Piece]) -> Iterator[Result]:
+    return (function(settings, piece) for piece in pieces)
+
+
+def side_by_side(advance: Callable[[int], None]) -> Runner:
+    """As `in_turn`, in several processes; what they give comes in order, and little of it waits at a time."""
+
+    def run(function: Callable[[Any, Piece], Result], settings: Any, pieces: Sequence[Piece]) -> Iterator[Result]:
+        workers = os.cpu_count() or 1
+        start = "fork" if sys.platform == "linux" else "spawn"
+        with ProcessPoolExecutor(workers, multiprocessing.get_context(start), equip, (function, settings)) as pool:
+            waiting: deque[tuple[int, Any]] = deque()
+            for piece in chain(pieces, [None] * 2 * workers):
+                if piece is not None:
+                    waiting.append((len(piece), pool.submit(work, piece)))
+                if waiting and (piece is None or len(waiting) > 2 * workers):
+                    size, future = waiting.popleft()
+                    yield future.result()
+                    advance(size)
+
+    return run
+
+
+job: tuple[Callable[[Any, Piece], Any], Any]  # of this process, if it is a worker
+
+
+def equip(function: Callable[[Any, Piece], Any], settings: Any) -> None:
+    global job
+    job = function, settings
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the one that waits for these ends them
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there are as many processes as cores already
+
+
+def work(piece: Piece) -> Any:
+    function, settings = job
+    return function(settings, piece)
+
+
+@contextmanager
+def shown_progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda size: bar.advance(task, size)

@@ -1,0 +1,115 @@
+"""Text files of any size, read in pieces that no token reaches across."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lm.errors import UserError
+
+PIECE = 2**20  # bytes
+REACH = 2**16  # how far behind its place the end of a piece is looked for
+LINE_END, BLANK = re.compile(rb"\n"), re.compile(rb"[ \n\t]")
+CHARACTER = re.compile(rb"(?s)(?!\r\n).[\x80-\xbf]*(?![\x80-\xbf])")  # up to where the next one begins
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Readable(Protocol):
+    def read(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that is in memory already."""
+
+    content: str
+
+    def read(self) -> str:
+        return self.content
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The bytes `[start, stop)` of a UTF-8 file."""
+
+    path: Path
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def read(self) -> str:
+        """Its text, with line ends as `\\n`.
+
+        Raises:
+            UserError: it is not UTF-8 text.
+        """
+        with open(self.path, "rb") as file:
+            file.seek(self.start)
+            content = file.read(len(self))
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            place = self.start + error.start
+            raise UserError(f"{self.path}: not UTF-8 text (byte {place} cannot be read)") from None
+        if "\0" in text:
+            raise UserError(f"{self.path}: not a text file (it holds NUL bytes)")
+        return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def whole(path: str | Path) -> Piece:
+    """A text file as one piece, of whatever size.
+
+    Raises:
+        UserError: the file is missing, not a file, or empty.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(REACH)
+            size = path.stat().st_size
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    start = len(BYTE_ORDER_MARK) if beginning.startswith(BYTE_ORDER_MARK) else 0
+    if size <= REACH and not beginning[start:].strip():
+        raise UserError(f"{path}: the file is empty")
+    return Piece(path, start, size)
+
+
+def set_aside(piece: Piece, fraction: float, words: bool) -> tuple[Piece, Piece]:
+    """A piece without the last part of its bytes, and that part; `words` stay whole."""
+    cut = edge(piece, piece.stop - round(len(piece) * fraction), [BLANK] if words else [])
+    return Piece(piece.path, piece.start, cut), Piece(piece.path, cut, piece.stop)
+
+
+def cut_up(piece: Piece, size: int = PIECE) -> Iterator[Piece]:
+    """Pieces of about `size` bytes, one after the other; each but the last ends with a line, or a word."""
+    start = piece.start
+    while start < piece.stop:
+        stop = edge(piece, start + size, [LINE_END, BLANK])
+        yield Piece(piece.path, start, stop)
+        start = stop
+
+
+def edge(piece: Piece, place: int, behind: list[re.Pattern[bytes]]) -> int:
+    """The first byte from `place` on that comes behind one of these, the first choice first.
+
+    Where none is near it is the end of the piece, if that is, and else the first byte of a character.
+    """
+    if place >= piece.stop:
+        return piece.stop
+    before = max(place - 1, piece.start)
+    with open(piece.path, "rb") as file:
+        file.seek(before)
+        near = file.read(min(REACH, piece.stop - before))
+    for pattern in behind:
+        if found := pattern.search(near):
+            return before + found.end()
+    if behind and before + len(near) == piece.stop:
+        return piece.stop
+    character = CHARACTER.search(near)
+    return before + character.end() if character else piece.stop
