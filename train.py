@@ -99,12 +99,14 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
     threading.excepthook = end_with_writer
     pl.seed_everything(config.seed, verbose=False)
     torch.set_num_threads(runs.threads(config.threads))
+    torch.set_float32_matmul_precision(config.get("float32_matmul", "highest"))
     settle_vector_math()
 
     data = instantiate(config.data, _convert_="all")
     data.setup()
-    model = instantiate(config.model, vocab_size=len(data.vocabulary))
     settings: Any = OmegaConf.to_container(config.model, resolve=True)
+    compile = settings.pop("compile", False)
+    model = instantiate(settings, vocab_size=len(data.vocabulary))
     del settings["_target_"]
     optimizer = {key: value for key, value in config.optimizer.items() if key != "groups"}
     module = LanguageModel(
@@ -113,6 +115,7 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
         groups=config.optimizer.groups,
         schedule=instantiate(config.schedule, _convert_="all"),
         metadata=describe(model, settings, data.vocabulary, data.bptt, data.prompt()),
+        compile=compile,
     )
     if config.task != "train":
         from lm import tasks

@@ -65,9 +65,10 @@ layer_groups = or_null(
 
 # Only what is there is checked: each choice has some of these.
 RULES = {
-    "task": one_of("train", "show_batch", "summary", "lr_find", "evaluate"),
+    "task": one_of("train", "show_batch", "summary", "lr_find", "plan", "evaluate"),
     "seed": whole(0),
     "threads": or_null(whole(1)),
+    "float32_matmul": one_of("highest", "high", "medium"),
     "data.bptt": whole(1),
     "data.batch_size": whole(1),
     "data.tail": one_of("keep", "drop"),
@@ -84,6 +85,7 @@ RULES = {
     "model.hidden_size": whole(1),
     "model.num_layers": whole(1),
     "model.dropout": between(0, 1),
+    "model.compile": Rule(lambda value: value in (True, False, "graph"), "true, false or graph"),
     "model.identity": yes_or_no,
     "model.cell": one_of("torch", "written"),
     "optimizer.lr": above_zero,

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from lm import rng
 from lm.checkpoint import KEY, refuse_unless_same
+from lm.compiled import CUDA_GRAPH, FastWindows
 from lm.errors import UserError
 from lm.optimizers import parameter_groups
 from lm.state import State, detach, for_rows
@@ -61,6 +62,7 @@ class LanguageModel(pl.LightningModule):
         schedule: makes the learning rate schedule from the optimizer, `total_steps` and `steps_per_epoch`
             (see `lm.schedules`).
         metadata: what a checkpoint needs besides weights (see `lm.checkpoint`).
+        compile: train by a faster version of the model (see `lm.compiled`).
     """
 
     def __init__(
@@ -70,9 +72,11 @@ class LanguageModel(pl.LightningModule):
         groups: Mapping[str, Mapping[str, float]] | None = None,
         schedule: Callable[..., Any] | None = None,
         metadata: dict[str, Any] | None = None,
+        compile: bool | str = False,
     ) -> None:
         super().__init__()
         self.model = model
+        self.read = FastWindows(model, compile)
         self.optimizer = optimizer
         self.groups = groups or {}
         self.schedule = schedule
@@ -93,7 +97,7 @@ class LanguageModel(pl.LightningModule):
         """Reads one window. Returns the mean loss, the logits `[targets, vocab]` and the targets `[targets]`."""
         inputs, targets = batch
         state = for_rows(self.states[split], inputs.size(0))
-        logits, state = self.model(inputs, state)
+        logits, state = self.read(inputs, state)
         self.states[split] = detach(state)
 
         targets = targets[:, -logits.size(1) :].flatten()  # a model may only guess after the last word
@@ -118,6 +122,10 @@ class LanguageModel(pl.LightningModule):
         """Lightning's reduction, which is in place, of a copy on the device of this process."""
         reduced: Any = self.trainer.strategy.reduce(values.to(self.device, copy=True), reduce_op=operation)
         return reduced
+
+    def on_fit_start(self) -> None:
+        if self.read.how == CUDA_GRAPH and (self.device.type != "cuda" or self.trainer.world_size > 1):
+            raise UserError("model.compile=graph trains on one NVIDIA GPU; model.compile=true is for any device")
 
     def on_train_start(self) -> None:
         if self.resumed is not None:

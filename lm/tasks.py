@@ -1,4 +1,4 @@
-"""The verbs beside training: `task=show_batch`, `task=summary`, `task=lr_find`, `task=evaluate`.
+"""The verbs beside training: `task=show_batch`, `task=summary`, `task=lr_find`, `task=plan`, `task=evaluate`.
 
 Each prints what it finds to standard output.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lm import rng
+from lm import plan, rng
 from lm.data.module import TextData
 from lm.data.windows import WindowBatches
 from lm.errors import UserError
@@ -175,6 +175,14 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict
     return {"loss": loss, "accuracy": totals.accuracy(), "perplexity": perplexity(loss), "tokens": totals.targets}
 
 
+def batch_sizes(chosen: int) -> list[int]:
+    return sorted({max(1, chosen // 2), chosen, 2 * chosen, 4 * chosen})
+
+
+def device(trainer: Any) -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() and trainer.accelerator != "cpu" else "cpu")
+
+
 def run(task: str, config: Any, data: TextData, module: LanguageModel, folder: Path) -> None:
     """Does one of the verbs and prints its answer."""
     if task == "show_batch":
@@ -191,6 +199,10 @@ def run(task: str, config: Any, data: TextData, module: LanguageModel, folder: P
         else:
             print(f"\nIt falls most steeply at optimizer.lr={suggestion:.1e}")
         print(f"The curve is in {folder / 'lr_find.png'}")
+    elif task == "plan":
+        trials = plan.plan(module, len(data.vocabulary), batch_sizes(config.data.batch_size), device(config.trainer))
+        print(plan.table(trials))
+        print(f"\n{plan.advice(trials, config.data.batch_size, device(config.trainer))}")
     elif task == "evaluate":
         from lm.checkpoint import load_model
 

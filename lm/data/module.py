@@ -15,6 +15,7 @@ from lm.data.vocabulary import PADDING_CHARACTER, SPECIALS, Vocabulary
 from lm.data.windows import WindowBatches, Windows
 from lm.errors import UserError
 
+DEVICE_SHARE = 0.25  # of a device's free memory that a split may take
 LET_GO_EVERY = 256  # batches
 
 
@@ -44,10 +45,17 @@ class TextData(pl.LightningDataModule):
         return self.shard(self.valid)
 
     def shard(self, batches: BpttStream | WindowBatches) -> BpttStream | WindowBatches:
-        """This process's share of each batch."""
+        """This process's share of each batch, from the device that trains if the tokens fit there."""
         if self.trainer is None:
             return batches
-        return batches.shard(self.trainer.global_rank, self.trainer.world_size)
+        share = batches.shard(self.trainer.global_rank, self.trainer.world_size)
+        device = self.trainer.strategy.root_device
+        if device.type == "cuda":
+            if share.tokens.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+                share.tokens = share.tokens.to(device)
+            else:
+                share.pin = True
+        return share
 
     def summary(self) -> str:
         """One line for people: how much text there is."""

@@ -14,6 +14,8 @@ class Resumable:
     next pass goes on behind the batch that was last taken; the pass after it is a whole one again.
     """
 
+    tokens: Tensor
+    pin = False  # give each batch in pinned memory, from which a GPU copies it while it computes
     epoch = 0
     _taken = 0
     _first = 0

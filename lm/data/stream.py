@@ -141,7 +141,8 @@ class BpttStream(Resumable):
     def _view(self, rows: range, start: int, stop: int) -> Tensor:
         step = self.tokens.stride(0)
         offset = self.tokens.storage_offset() + (rows.start * self.row_length + start) * step
-        return self.tokens.as_strided((len(rows), stop - start), (self.row_length * step, step), offset).long()
+        window = self.tokens.as_strided((len(rows), stop - start), (self.row_length * step, step), offset).long()
+        return window.pin_memory() if self.pin else window
 
     def _jittered(self, stretch: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """As many windows as without jitter: one step each, and the rest in proportion to lengths drawn at random."""

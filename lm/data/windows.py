@@ -30,7 +30,14 @@ class Windows:
     def __init__(self, tokens: Tensor, bptt: int, stride: int) -> None:
         if len(tokens) < bptt + 1:
             raise UserError(f"a window of {bptt} tokens and a target need {bptt + 1} tokens; here: {len(tokens)}")
-        self.windows = tokens.unfold(0, bptt + 1, stride)
+        self.tokens = tokens
+        self.bptt = bptt
+        self.stride = stride
+
+    @property
+    def windows(self) -> Tensor:
+        """All of them, `[windows, bptt + 1]`, a view."""
+        return self.tokens.unfold(0, self.bptt + 1, self.stride)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -74,7 +81,8 @@ class WindowBatches(Resumable):
             raise UserError(f"batch_size={batch_size}: a batch has at least 1 row")
         if batch_size > len(chosen):
             raise UserError(f"batch_size={batch_size} is larger than the corpus: it has {len(chosen)} windows")
-        self.windows = windows
+        self.tokens = windows.tokens
+        self.bptt, self.stride = windows.bptt, windows.stride
         self.chosen = chosen
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -89,8 +97,11 @@ class WindowBatches(Resumable):
         if self.shuffle:
             generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
             chosen = chosen[torch.randperm(len(chosen), generator=generator)]
+        windows = Windows(self.tokens, self.bptt, self.stride).windows
         for numbers in chosen.split(self.batch_size)[first:]:
-            batch = self.windows.windows[numbers.tensor_split(self.processes)[self.rank]]
+            batch = windows[numbers.tensor_split(self.processes)[self.rank]]
+            if self.pin:
+                batch = batch.pin_memory()
             yield batch[:, :-1], batch[:, 1:]
 
     def shard(self, rank: int, processes: int) -> "WindowBatches":

@@ -1,0 +1,85 @@
+"""Faster versions of a model, for windows of one shape: torch.compile, and CUDA graphs."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lm.errors import UserError
+from lm.state import State, output
+
+CUDA_GRAPH = "graph"
+
+
+class FastWindows:
+    """Calls a model; training windows that come twice in a row in the same shape go to a faster version of it.
+
+    The others (the first of an epoch, which has no state yet; shorter or narrower ones at its end; validation) are
+    read by the model itself, so nothing is compiled for them.
+
+    Args:
+        model: as described in `lm.models`.
+        how: True for torch.compile, "graph" for CUDA graphs of the forward and the backward pass (launched as
+            one each, where a small recurrent model is bound by launching hundreds of kernels).
+    """
+
+    def __init__(self, model: nn.Module, how: bool | str) -> None:
+        self.model = model
+        self.how = how
+        self.latest: Any = None
+        self.fast: Any = None
+        self.fast_for: Any = None
+
+    def __call__(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        if not (self.how and self.model.training and torch.is_grad_enabled()):
+            return self.model(inputs, state)
+        kind = (inputs.shape, None if state is None else output(state).shape)
+        if self.fast is None and kind == self.latest:
+            self.fast, self.fast_for = self.make(inputs, state), kind
+        self.latest = kind
+        return self.fast(inputs, state) if kind == self.fast_for else self.model(inputs, state)
+
+    def make(self, inputs: Tensor, state: State) -> Any:
+        if self.how == CUDA_GRAPH:
+            return graph(self.model, inputs, state)
+        torch._dynamo.config.allow_rnn = True
+        compiled = torch.compile(self.model, dynamic=False)
+        try:
+            compiled(inputs, state)
+        except Exception as error:  # many kinds; a missing C++ compiler among them
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"model.compile=true: torch.compile can't do it here ({reason}); leave it out") from error
+        return compiled
+
+
+def graph(model: nn.Module, inputs: Tensor, state: State) -> Any:
+    """The model as two CUDA graphs (`torch.cuda.make_graphed_callables`); what its trial runs change is put back."""
+    if inputs.device.type != "cuda":
+        raise UserError(f"model.compile=graph is for NVIDIA GPUs (here: {inputs.device.type}); true is for any device")
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    random = torch.cuda.get_rng_state(inputs.device)
+    arguments = (inputs,) if state is None else (inputs, state)
+    autocast = torch.autocast(
+        "cuda", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda"), cache_enabled=False
+    )
+    with autocast:
+        graphed = torch.cuda.make_graphed_callables(Bare(model), arguments)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for buffer, before in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+    torch.cuda.set_rng_state(random, inputs.device)
+    if state is not None:
+        return graphed
+    return lambda inputs, _: (graphed(inputs), None)
+
+
+class Bare(nn.Module):
+    """The model, giving tensors only: a graph can't hand on a state that is None."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor, state: State = None) -> Any:
+        logits, state = self.model(inputs, state)
+        return logits if state is None else (logits, state)
