@@ -31,7 +31,7 @@ class GRUSteps(torch.autograd.Function):
         m = b_hh[n].repeat(*x.shape[:2], 1)
         hs = torch.empty(len(x) + 1, *h0.shape, dtype=x.dtype)
         h = hs[0].copy_(h0)
-        w_rz, w_n = w_hh[rz].t(), w_hh[n].t()
+        w_rz, w_n = w_hh.t().contiguous().split([2 * hidden, hidden], dim=1)  # a tenth faster than the view
         for gate_rz, gate_r, gate_z, gate_n, m_t, following in zip(
             gates[..., rz].unbind(0), *(gate.unbind(0) for gate in gates.chunk(3, -1)), m, hs[1:], strict=True
         ):
@@ -55,11 +55,13 @@ class GRUSteps(torch.autograd.Function):
         aten.sigmoid_backward.grad_input(hs[:-1] - n, z, grad_input=d_z)
 
         dhs = torch.empty_like(m)
-        dh = dhs[-1].copy_(grad[-1])
+        factors, of_gates = d_gates.unflatten(-1, (3, hidden)).unbind(0), d_gates.unbind(0)
+        grads, keeps, d_states = grad.unbind(0), z.unbind(0), dhs.unbind(0)
+        dh = d_states[-1].copy_(grads[-1])
         for t in reversed(range(len(m))):
-            d_gates[t].unflatten(-1, (3, hidden)).mul_(dh.unsqueeze(1))
-            before = torch.addcmul(grad[t - 1], dh, z[t], out=dhs[t - 1]) if t > 0 else dh * z[0]
-            dh = before.addmm_(d_gates[t], w_hh)
+            factors[t].mul_(dh.unsqueeze(1))
+            before = torch.addcmul(grads[t - 1], dh, keeps[t], out=d_states[t - 1]) if t > 0 else dh * keeps[0]
+            dh = before.addmm_(of_gates[t], w_hh)
 
         every = d_gates.flatten(0, 1)
         d_w_hh = every.t() @ hs[:-1].flatten(0, 1)

@@ -1,0 +1,68 @@
+"""How fast text is written: `lm.generate` and a bare loop with carried state, tokens per second.
+
+    python -m benchmarks.generate
+
+Models with their first weights, on one thread; the two in turn, medians of five.
+"""
+
+import time
+from collections.abc import Callable
+from itertools import islice
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from lm.generate import generate
+from lm.models import GRU, CharGRU, CharLSTM
+
+LENGTHS = (100, 1_000, 10_000, 100_000)
+REPEATS = 5
+TEMPERATURE = 0.8
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "gru": lambda: GRU(33),
+    "char_gru": lambda: CharGRU(56),
+    "char_lstm": lambda: CharLSTM(56),
+}
+
+
+def ours(model: nn.Module, prompt: Tensor, length: int) -> None:
+    for _ in islice(generate(model, prompt, temperature=TEMPERATURE, seed=0, never=(0, 1)), length):
+        pass
+
+
+@torch.no_grad()
+def bare(model: nn.Module, prompt: Tensor, length: int) -> None:
+    window, state, written = prompt[None], None, []
+    for _ in range(length):
+        logits, state = model(window, state)
+        probabilities = (logits[0, -1] / TEMPERATURE).softmax(0)
+        window = torch.multinomial(probabilities, 1)[None]
+        written.append(window.item())
+
+
+def speed(write: Callable[[nn.Module, Tensor, int], None], model: nn.Module, prompt: Tensor, length: int) -> float:
+    started = time.perf_counter()
+    write(model, prompt, length)
+    return length / (time.perf_counter() - started)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    print("| model | tokens | bare loop, tokens/s | `lm.generate`, tokens/s | ratio |\n|---|---|---|---|---|")
+    for name, make in MODELS.items():
+        torch.manual_seed(0)
+        model, prompt = make().eval(), torch.randint(33, (8,))
+        for length in LENGTHS:
+            if name == "char_lstm" and length > 10_000:  # minutes each
+                continue
+            speeds: dict[Callable, list[float]] = {bare: [], ours: []}
+            for _ in range(REPEATS):
+                for write, of_write in speeds.items():
+                    of_write.append(speed(write, model, prompt, length))
+            loop, own = median(speeds[bare]), median(speeds[ours])
+            print(f"| `{name}` | {length:,} | {loop:,.0f} | {own:,.0f} | {own / loop:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""From 1 MB to 1 GB of text: tokenising, memory, and the speed of training.
+
+    python -m benchmarks.scale [--nietzsche FILE] [--folder FOLDER]
+
+Texts of each size are made of the lines of Nietzsche's works, drawn at random, in a folder that needs 3 GB; then each
+is trained on for some hundred steps by `train.py`: the first call tokenises, the others find the ids. Three minutes.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from omegaconf import OmegaConf
+
+from lm.data.encoding import Recipe, encode_files
+from lm.data.module import nietzsche
+from lm.data.pieces import set_aside, whole
+
+ROOT = Path(__file__).parents[1]
+MEGABYTES = (1, 10, 100, 1000)
+STEPS = 300
+REPEATS = 3
+
+
+def make_text(path: Path, lines: list[str], megabytes: int) -> None:
+    draw = random.Random(0)
+    size = 0
+    with open(path, "w", encoding="utf-8") as file:
+        while size < megabytes * 1e6:
+            size += file.write("".join(draw.choices(lines, k=1000)))
+
+
+def train(text: Path, cache: Path) -> tuple[float, float, float]:
+    """Whole seconds, training tokens per second and peak memory in MiB of one run."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "train.py", "data=text", f"data.train={text}", f"data.cache={cache}"]
+        command += [f"trainer.max_steps={STEPS}", "trainer.limit_val_batches=10", f"hydra.run.dir={folder}/run"]
+        started = time.perf_counter()
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        if status != 0:
+            sys.exit(f"{' '.join(command)} failed")
+        result = json.loads((Path(folder) / "run" / "result.json").read_text())
+        return seconds, result["tokens_per_second"], usage.ru_maxrss / 1024
+
+
+def tokenise(text: Path, tokenizer: str) -> float:
+    """MB per second, into a new cache, in a process of its own."""
+    with tempfile.TemporaryDirectory(dir=text.parent) as cache:
+        started = time.perf_counter()
+        train_piece, valid_piece = set_aside(whole(text), 0.1, words=tokenizer != "characters")
+        encode_files(train_piece, valid_piece, Recipe(tokenizer, False, 1, 4096), cache)
+        return text.stat().st_size / 1e6 / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--nietzsche", metavar="FILE", help="a copy of the text, instead of the download")
+    parser.add_argument("--folder", help="where the texts are made, and deleted again")
+    arguments = parser.parse_args()
+    data = OmegaConf.load(ROOT / "conf" / "data" / "nietzsche.yaml")
+    lines = nietzsche(data.url, data.sha256, arguments.nietzsche, None).splitlines(keepends=True)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        print(
+            "| text, MB | characters read, MB/s | first run, s | second run, s | peak MiB | training, tokens/s |\n"
+            "|---|---|---|---|---|---|"
+        )
+        for megabytes in MEGABYTES:
+            text, cache = Path(folder) / f"{megabytes}.txt", Path(folder) / "cache"
+            make_text(text, lines, megabytes)
+            rate = tokenise(text, "characters")
+            first, _, _ = train(text, cache)
+            runs = [train(text, cache) for _ in range(REPEATS)]
+            second, speed, memory = (median(values) for values in zip(*runs, strict=True))
+            print(
+                f"| {megabytes:,} | {rate:.0f} | {first:.1f} | {second:.1f} | {memory:.0f} | {speed:,.0f} |", flush=True
+            )
+            if megabytes == 100:
+                others = [f"{name} {tokenise(text, name):.1f} MB/s" for name in ("words", "bpe")]
+        print(f"\nThe 100 MB as other tokens: {', '.join(others)}.")
+
+
+if __name__ == "__main__":
+    main()

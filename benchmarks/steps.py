@@ -1,0 +1,137 @@
+"""Where the time of a training step goes, and what a second thread, Lightning and torch.compile do to it.
+
+    python -m benchmarks.steps [--nietzsche FILE] [--compile]
+
+Milliseconds, medians over the steps of an epoch (at most 200); the whole of a table in one process, on an idle machine.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from lm.config import CONFIG_DIR
+from lm.data.stream import BpttStream
+from lm.module import LanguageModel
+from lm.optimizers import parameter_groups
+
+STEPS = 200
+PARTS = ("window", "forward", "backward", "optimizer")
+CASES = {
+    "gru": ["model=gru"],
+    "char_gru, bptt 8": ["model=char_gru"],
+    "char_gru, bptt 64": ["model=char_gru", "data.bptt=64"],
+}
+COMPILED = {
+    "stateful": ["model=stateful"],
+    "gru": ["model=gru"],
+    "char_stateful_cell": ["model=char_stateful_cell"],
+}
+
+
+def prepared(overrides: list[str], compile: bool = False) -> tuple[BpttStream, LanguageModel]:
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = compose("train", overrides=overrides)
+    data = instantiate(config.data, _convert_="all")
+    data.setup()
+    settings = {key: value for key, value in config.model.items() if key != "compile"}
+    optimizer = {key: value for key, value in config.optimizer.items() if key != "groups"}
+    torch.manual_seed(0)
+    model = instantiate(settings, vocab_size=len(data.vocabulary))
+    module = LanguageModel(model, instantiate(optimizer, _convert_="all"), compile=compile)
+    return data.train, module
+
+
+def parts(stream: BpttStream, module: LanguageModel) -> dict[str, float]:
+    """Milliseconds of each part of a plain step: the same module, without Lightning."""
+    assert module.optimizer is not None
+    optimizer = module.optimizer(parameter_groups(module.model, {}))
+    module.train().start("train")
+    times: dict[str, list[float]] = {part: [] for part in PARTS}
+    batches = iter(stream)
+    for _ in range(min(STEPS, len(stream))):
+        clock = [time.perf_counter()]
+        batch = next(batches)
+        clock.append(time.perf_counter())
+        loss, _, _ = module.step("train", batch)
+        clock.append(time.perf_counter())
+        optimizer.zero_grad()
+        loss.backward()
+        clock.append(time.perf_counter())
+        optimizer.step()
+        clock.append(time.perf_counter())
+        for part, started, ended in zip(PARTS, clock, clock[1:], strict=False):
+            times[part].append(1000 * (ended - started))
+    return {part: median(values) for part, values in times.items()}
+
+
+class Clock(pl.Callback):
+    """Milliseconds from the end of a step to the end of the next."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.times.append(1000 * time.perf_counter())
+
+
+def with_lightning(stream: BpttStream, module: LanguageModel) -> float:
+    clock = Clock()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_train_batches=min(STEPS, len(stream)),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[clock],
+    )
+    trainer.fit(module, stream)
+    return median(after - before for before, after in zip(clock.times, clock.times[1:], strict=False))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--nietzsche", metavar="FILE", help="a copy of the text, instead of the download")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile instead (minutes)")
+    arguments = parser.parse_args()
+    own = [f"data.path={Path(arguments.nietzsche).resolve()}"] if arguments.nietzsche else []
+
+    def overrides_of(overrides: list[str]) -> list[str]:
+        return [*overrides, *(own if "model=char" in overrides[0] else [])]
+
+    if arguments.compile:
+        torch.set_num_threads(1)
+        print("| model | a step, ms | compiled, ms | ratio | compiling, s |\n|---|---|---|---|---|")
+        for name, case in COMPILED.items():
+            plain = sum(parts(*prepared(overrides_of(case))).values())
+            stream, module = prepared(overrides_of(case), compile=True)
+            started = time.perf_counter()
+            parts(stream, module)  # compiles
+            seconds = time.perf_counter() - started
+            compiled = sum(parts(stream, module).values())
+            print(f"| `{name}` | {plain:.2f} | {compiled:.2f} | {plain / compiled:.2f} | {seconds:.0f} |", flush=True)
+        return
+    print(f"| case | threads | {' | '.join(PARTS)} | together | with Lightning | tokens/s |")
+    print("|---" * (len(PARTS) + 5) + "|")
+    for name, case in CASES.items():
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            stream, module = prepared(overrides_of(case))
+            of_parts = parts(stream, module)
+            together = sum(of_parts.values())
+            whole = with_lightning(*prepared(overrides_of(case)))
+            speed = stream.batch_size * stream.bptt / whole * 1000
+            cells = [f"{time:.2f}" for time in (*of_parts.values(), together, whole)]
+            print(f"| {name} | {threads} | {' | '.join(cells)} | {speed:,.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
