@@ -6,13 +6,11 @@ Whole processes, one of each in turn, five times; overrides go to the run on Nie
 """
 
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.process import watch
+
 REPEATS = 5
 RUNS = {
     "`gru`, 10 epochs": ["model=gru"],
@@ -25,9 +23,7 @@ NONE = ["callbacks=none", "logger=none", "+trainer.enable_checkpointing=false"]
 def seconds(arguments: list[str]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "train.py", *arguments, f"hydra.run.dir={folder}/run"]
-        started = time.perf_counter()
-        subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
-        return time.perf_counter() - started
+        return watch(command).seconds
 
 
 def main() -> None:

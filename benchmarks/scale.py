@@ -8,9 +8,7 @@ is trained on for some hundred steps by `train.py`: the first call tokenises, th
 
 import argparse
 import json
-import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,11 +17,11 @@ from statistics import median
 
 from omegaconf import OmegaConf
 
+from benchmarks.process import ROOT, watch
 from lm.data.encoding import Recipe, encode_files
 from lm.data.module import nietzsche
 from lm.data.pieces import set_aside, whole
 
-ROOT = Path(__file__).parents[1]
 MEGABYTES = (1, 10, 100, 1000)
 STEPS = 300
 REPEATS = 3
@@ -42,14 +40,9 @@ def train(text: Path, cache: Path) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "train.py", "data=text", f"data.train={text}", f"data.cache={cache}"]
         command += [f"trainer.max_steps={STEPS}", "trainer.limit_val_batches=10", f"hydra.run.dir={folder}/run"]
-        started = time.perf_counter()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        if status != 0:
-            sys.exit(f"{' '.join(command)} failed")
+        finished = watch(command)
         result = json.loads((Path(folder) / "run" / "result.json").read_text())
-        return seconds, result["tokens_per_second"], usage.ru_maxrss / 1024
+        return finished.seconds, result["tokens_per_second"], finished.memory
 
 
 def tokenise(text: Path, tokenizer: str) -> float:

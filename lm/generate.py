@@ -85,7 +85,12 @@ def generate(
 @torch.inference_mode()  # around each step, not around the loop above: what runs between two tokens is the caller's
 def step(model: nn.Module, window: Tensor, state: State, choose: Callable[[Tensor], Tensor]) -> tuple[Tensor, State]:
     """Reads a window `[1, time]`. Returns the id that `choose` takes by its scores, float `[vocab]` on the CPU."""
-    logits, state = model(window, state)
+    onednn = torch.backends.mkldnn
+    before, onednn.enabled = onednn.enabled, False  # it would arrange an LSTM's weights anew for each token
+    try:
+        logits, state = model(window, state)
+    finally:
+        onednn.enabled = before
     return choose(logits[0, -1].float().cpu()), state
 
 

@@ -13,10 +13,12 @@ from warm import ROOT
 
 from lm.data import BpttStream, Tokenizer, Vocabulary
 from lm.data.encoding import IN_MEMORY, Recipe, encode, encode_files
+from lm.data.module import TextFiles
 from lm.data.pieces import Text, cut_up, set_aside, whole
 from lm.data.tokenizers import learn_bpe
 from lm.errors import UserError
 from lm.generate import texts
+from lm.plan import in_kib
 
 TEXT = st.text(st.sampled_from("aB é日\n\r\t 😀Σ'"), min_size=1).filter(str.strip)
 
@@ -215,3 +217,20 @@ def test_a_run_on_a_large_file_is_one_on_its_ids(large, train, tmp_path):
     second = train(*settings, *limits, "hydra.run.dir=second")
     assert "read once" not in second.stderr
     assert (tmp_path / "first" / "metrics.csv").read_text() == (tmp_path / "second" / "metrics.csv").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_reading_all_of_a_mapped_file_takes_no_memory(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(lines(2**20) * 100, encoding="utf-8")
+    data = TextFiles(str(path), tokenizer="characters", bptt=70, batch_size=64, cache=str(tmp_path))
+    data.setup()
+    before = in_kib("/proc/self/status", "VmRSS")
+    most, tokens = before, 0
+    for number, batch in enumerate(data.train):
+        inputs, _ = data.on_after_batch_transfer(batch, 0)
+        tokens += inputs.numel()
+        if number % 1000 == 0:
+            most = max(most, in_kib("/proc/self/status", "VmRSS"))
+    assert tokens == len(data.train.tokens) - 1 > 80_000_000
+    assert most - before < 40_000  # KiB

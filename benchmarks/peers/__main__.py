@@ -16,7 +16,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -24,11 +23,11 @@ from typing import Any, NamedTuple
 import torch
 from omegaconf import OmegaConf
 
+from benchmarks.process import ROOT, watch
 from lm.data.corpora import human_numbers, split_lines
 from lm.data.module import nietzsche
 from lm.data.pieces import whole
 
-ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 ENVIRONMENT = ROOT / "outputs" / "benchmarks" / "fastai"
 FASTAI = "fastai==2.8.12"
@@ -103,32 +102,15 @@ def run(peer: str, case: Case, texts: tuple[Path, Path], python: str, overrides:
             job = {**case.job, "train": str(texts[0]), "valid": str(texts[1])}
             script, python = ("bare.py", sys.executable) if peer == "bare loop" else ("learner.py", python)
             command = [python, str(HERE / script), json.dumps(job)]
-        goal, output = None, ""
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            output += line
-            if goal is None and reached(line, case):
-                goal = time.perf_counter() - started
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        if status != 0:
-            sys.exit(f"{' '.join(command)} failed")
+        goals: list[float] = []
+        finished = watch(command, lambda line, seconds: goals.extend([seconds] if reached(line, case) else []))
         if peer == "unroll":
             result = json.loads((Path(folder) / "run" / "result.json").read_text())
             fit, speed = result["seconds"], result["tokens_per_second"]
         else:
-            tokens, fit = map(float, re.findall(r"^fit (\S+) (\S+)$", output, re.MULTILINE)[-1])
+            tokens, fit = map(float, re.findall(r"^fit (\S+) (\S+)$", finished.output, re.MULTILINE)[-1])
             speed = tokens / fit
-        return Run(seconds, fit, speed, usage.ru_maxrss / 1024, goal)
+        return Run(finished.seconds, fit, speed, finished.memory, goals[0] if goals else None)
 
 
 def reached(line: str, case: Case) -> bool:
@@ -186,6 +168,7 @@ def main() -> None:
     if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"no such case: {', '.join(unknown)}; choose from: {', '.join(CASES)}")
     python = arguments.fastai or fastai_python()
+    os.environ["PYTHONUNBUFFERED"] = "1"  # an epoch's row is to come when the epoch ends
 
     results: dict[str, dict[str, list[Run]]] = {}
     for name in arguments.cases or CASES:

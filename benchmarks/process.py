@@ -1,0 +1,63 @@
+"""Whole processes, watched: what the benchmarks beside this file run."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from lm.plan import MIB, in_kib
+
+ROOT = Path(__file__).parents[1]
+EVERY = 0.02  # seconds
+
+
+class Finished(NamedTuple):
+    """Seconds from start to end, the peak of memory in MiB (0 where /proc does not tell), and standard output."""
+
+    seconds: float
+    memory: float
+    output: str
+
+
+def watch(command: Sequence[str], line: Callable[[str, float], None] = lambda line, seconds: None) -> Finished:
+    """Runs the command in the project's folder to its end; one that fails ends this program.
+
+    Memory is read from /proc while the process runs: what the system says at its end (`ru_maxrss`) begins with the
+    memory of the process that started it.
+
+    Args:
+        command: the program and its arguments.
+        line: called with each line of standard output, and the seconds that have passed.
+    """
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    peak = 0
+
+    def look() -> None:
+        nonlocal peak
+        while process.poll() is None:
+            with suppress(OSError, StopIteration):
+                peak = max(peak, 1024 * in_kib(f"/proc/{process.pid}/status", "VmHWM"))
+            time.sleep(EVERY)
+
+    errors: list[str] = []
+    assert process.stdout is not None
+    assert process.stderr is not None
+    threads = [threading.Thread(target=look), threading.Thread(target=errors.extend, args=(process.stderr,))]
+    for thread in threads:
+        thread.start()
+    output = ""
+    for text in process.stdout:
+        output += text
+        line(text, time.perf_counter() - started)
+    process.wait()
+    seconds = time.perf_counter() - started
+    for thread in threads:
+        thread.join()
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)} failed: {errors[-1].strip() if errors else process.returncode}")
+    return Finished(seconds, peak / MIB, output)
