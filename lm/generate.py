@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,8 @@ def generate(
             return scores.argmax(0, keepdim=True)
         if top_k is not None and top_k < len(scores):
             scores[scores < scores.topk(top_k).values[-1]] = -torch.inf
-        return torch.multinomial(scores.softmax(0), 1, generator=generator)
+        probabilities = scores.softmax(0)  # from here on it is torch.multinomial, without its checks
+        return (probabilities / torch.empty_like(probabilities).exponential_(generator=generator)).argmax(0, True)
 
     while True:
         if state is None and context is not None:
@@ -85,7 +87,7 @@ def generate(
 @torch.inference_mode()  # around each step, not around the loop above: what runs between two tokens is the caller's
 def step(model: nn.Module, window: Tensor, state: State, choose: Callable[[Tensor], Tensor]) -> tuple[Tensor, State]:
     """Reads a window `[1, time]`. Returns the id that `choose` takes by its scores, float `[vocab]` on the CPU."""
-    onednn = torch.backends.mkldnn
+    onednn: Any = torch.backends.mkldnn
     before, onednn.enabled = onednn.enabled, False  # it would arrange an LSTM's weights anew for each token
     try:
         logits, state = model(window, state)
