@@ -5,14 +5,17 @@
 Models with their first weights, on one thread; the two in turn, medians of five.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from statistics import median
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.process import Table
 from lm.generate import generate
 from lm.models import GRU, CharGRU, CharLSTM
 
@@ -48,8 +51,13 @@ def speed(write: Callable[[nn.Module, Tensor, int], None], model: nn.Module, pro
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print("| model | tokens | bare loop, tokens/s | `lm.generate`, tokens/s | ratio |\n|---|---|---|---|---|")
+    table = Table(
+        "generate", ("model", "tokens", "bare loop, tokens/s", "lm.generate, tokens/s", "ratio"), arguments.write
+    )
     for name, make in MODELS.items():
         torch.manual_seed(0)
         model, prompt = make().eval(), torch.randint(33, (8,))
@@ -61,7 +69,8 @@ def main() -> None:
                 for write, of_write in speeds.items():
                     of_write.append(speed(write, model, prompt, length))
             loop, own = median(speeds[bare]), median(speeds[ours])
-            print(f"| `{name}` | {length:,} | {loop:,.0f} | {own:,.0f} | {own / loop:.2f} |", flush=True)
+            table.add((name, ""), (length, ","), (loop, ",.0f"), (own, ",.0f"), (own / loop, ".2f"))
+    table.keep()
 
 
 if __name__ == "__main__":

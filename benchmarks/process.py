@@ -1,5 +1,6 @@
-"""Whole processes, watched: what the benchmarks beside this file run."""
+"""What the benchmarks beside this file share: whole processes, watched, and tables."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -7,12 +8,44 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lm.plan import MIB, in_kib
 
 ROOT = Path(__file__).parents[1]
 EVERY = 0.02  # seconds
+
+
+class Table:
+    """A Markdown table that is printed row by row, and kept at the end with its figures.
+
+    Args:
+        name: of the files.
+        columns: their names.
+        folder: where `NAME.md` and `NAME.json` are kept, if anywhere.
+    """
+
+    def __init__(self, name: str, columns: Sequence[str], folder: Path | None) -> None:
+        self.name, self.columns, self.folder = name, columns, folder
+        self.lines: list[str] = []
+        self.figures: list[dict[str, Any]] = []
+        self.show(f"| {' | '.join(columns)} |")
+        self.show("|---" * len(columns) + "|")
+
+    def add(self, *cells: tuple[Any, str]) -> None:
+        """A row: each value, and the format to show it in."""
+        self.show(f"| {' | '.join(format(value, style) for value, style in cells)} |")
+        self.figures.append(dict(zip(self.columns, (value for value, _ in cells), strict=True)))
+
+    def show(self, line: str) -> None:
+        print(line, flush=True)
+        self.lines.append(line)
+
+    def keep(self) -> None:
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / f"{self.name}.md").write_text("\n".join(self.lines) + "\n", encoding="utf-8")
+            (self.folder / f"{self.name}.json").write_text(json.dumps(self.figures, indent=2) + "\n", encoding="utf-8")
 
 
 class Finished(NamedTuple):

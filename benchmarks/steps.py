@@ -16,6 +16,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from benchmarks.process import Table
 from lm.config import CONFIG_DIR
 from lm.data.stream import BpttStream
 from lm.module import LanguageModel
@@ -101,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--nietzsche", metavar="FILE", help="a copy of the text, instead of the download")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile instead (minutes)")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
     arguments = parser.parse_args()
     own = [f"data.path={Path(arguments.nietzsche).resolve()}"] if arguments.nietzsche else []
 
@@ -109,7 +111,8 @@ def main() -> None:
 
     if arguments.compile:
         torch.set_num_threads(1)
-        print("| model | a step, ms | compiled, ms | ratio | compiling, s |\n|---|---|---|---|---|")
+        columns = ("model", "a step, ms", "compiled, ms", "ratio", "compiling, s")
+        table = Table("steps_compiled", columns, arguments.write)
         for name, case in COMPILED.items():
             plain = sum(parts(*prepared(overrides_of(case))).values())
             stream, module = prepared(overrides_of(case), compile=True)
@@ -117,10 +120,10 @@ def main() -> None:
             parts(stream, module)  # compiles
             seconds = time.perf_counter() - started
             compiled = sum(parts(stream, module).values())
-            print(f"| `{name}` | {plain:.2f} | {compiled:.2f} | {plain / compiled:.2f} | {seconds:.0f} |", flush=True)
+            table.add((name, ""), (plain, ".2f"), (compiled, ".2f"), (plain / compiled, ".2f"), (seconds, ".0f"))
+        table.keep()
         return
-    print(f"| case | threads | {' | '.join(PARTS)} | together | with Lightning | tokens/s |")
-    print("|---" * (len(PARTS) + 5) + "|")
+    table = Table("steps", ("case", "threads", *PARTS, "together", "with Lightning", "tokens/s"), arguments.write)
     for name, case in CASES.items():
         for threads in (1, 2):
             torch.set_num_threads(threads)
@@ -129,8 +132,9 @@ def main() -> None:
             together = sum(of_parts.values())
             whole = with_lightning(*prepared(overrides_of(case)))
             speed = stream.batch_size * stream.bptt / whole * 1000
-            cells = [f"{time:.2f}" for time in (*of_parts.values(), together, whole)]
-            print(f"| {name} | {threads} | {' | '.join(cells)} | {speed:,.0f} |", flush=True)
+            times = [(milliseconds, ".2f") for milliseconds in (*of_parts.values(), together, whole)]
+            table.add((name, ""), (threads, ""), *times, (speed, ",.0f"))
+    table.keep()
 
 
 if __name__ == "__main__":
