@@ -17,7 +17,7 @@ from statistics import median
 
 from omegaconf import OmegaConf
 
-from benchmarks.process import ROOT, watch
+from benchmarks.process import ROOT, Table, watch
 from lm.data.encoding import Recipe, encode_files
 from lm.data.module import nietzsche
 from lm.data.pieces import set_aside, whole
@@ -25,6 +25,7 @@ from lm.data.pieces import set_aside, whole
 MEGABYTES = (1, 10, 100, 1000)
 STEPS = 300
 REPEATS = 3
+COLUMNS = ("text, MB", "characters read, MB/s", "first run, s", "second run, s", "peak MiB", "training, tokens/s")
 
 
 def make_text(path: Path, lines: list[str], megabytes: int) -> None:
@@ -58,14 +59,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--nietzsche", metavar="FILE", help="a copy of the text, instead of the download")
     parser.add_argument("--folder", help="where the texts are made, and deleted again")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
     arguments = parser.parse_args()
     data = OmegaConf.load(ROOT / "conf" / "data" / "nietzsche.yaml")
     lines = nietzsche(data.url, data.sha256, arguments.nietzsche, None).splitlines(keepends=True)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        print(
-            "| text, MB | characters read, MB/s | first run, s | second run, s | peak MiB | training, tokens/s |\n"
-            "|---|---|---|---|---|---|"
-        )
+        table = Table("scale", COLUMNS, arguments.write)
         for megabytes in MEGABYTES:
             text, cache = Path(folder) / f"{megabytes}.txt", Path(folder) / "cache"
             make_text(text, lines, megabytes)
@@ -73,12 +72,13 @@ def main() -> None:
             first, _, _ = train(text, cache)
             runs = [train(text, cache) for _ in range(REPEATS)]
             second, speed, memory = (median(values) for values in zip(*runs, strict=True))
-            print(
-                f"| {megabytes:,} | {rate:.0f} | {first:.1f} | {second:.1f} | {memory:.0f} | {speed:,.0f} |", flush=True
+            table.add(
+                (megabytes, ","), (rate, ".0f"), (first, ".1f"), (second, ".1f"), (memory, ".0f"), (speed, ",.0f")
             )
             if megabytes == 100:
                 others = [f"{name} {tokenise(text, name):.1f} MB/s" for name in ("words", "bpe")]
-        print(f"\nThe 100 MB as other tokens: {', '.join(others)}.")
+        table.show(f"\nThe 100 MB as other tokens: {', '.join(others)}.")
+        table.keep()
 
 
 if __name__ == "__main__":
