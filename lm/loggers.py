@@ -6,6 +6,7 @@ everything.
 
 import csv
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lm.files import replacing
+
+FLUSH_SECONDS = 1.0
 
 
 class MetricsFile(Logger):
@@ -75,6 +78,14 @@ class MetricsFile(Logger):
 
 class TensorBoard(TensorBoardLogger):
     """Lightning's TensorBoard logger for a directory that holds one run."""
+
+    flushed = 0.0
+
+    def save(self) -> None:
+        """Lightning calls this at each step that is logged, and would wait each time until all is in the file."""
+        if self._experiment is not None and time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self._experiment.flush()
+            self.flushed = time.monotonic()
 
     def position(self) -> dict[str, int]:
         """The size of each event file, in bytes."""

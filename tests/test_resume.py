@@ -156,7 +156,7 @@ def test_twenty_kills(tmp_path, name):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("signals")
-    (folder / "valid.txt").write_text(some_text(100_000))
+    (folder / "valid.txt").write_text(some_text(300_000))
     run = Run(folder, "undisturbed", LONG_VALIDATION)
     run.finish()
     return run
