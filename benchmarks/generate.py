@@ -2,7 +2,7 @@
 
     python -m benchmarks.generate
 
-Models with their first weights, on one thread; the two in turn, medians of five.
+Models with their first weights, on one thread; the two in turn, medians of three.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from lm.generate import generate
 from lm.models import GRU, CharGRU, CharLSTM
 
 LENGTHS = (100, 1_000, 10_000, 100_000)
-REPEATS = 5
+REPEATS = 3
 TEMPERATURE = 0.8
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "gru": lambda: GRU(33),

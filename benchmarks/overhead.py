@@ -2,7 +2,7 @@
 
     python -m benchmarks.overhead [OVERRIDE …]
 
-Whole processes, one of each in turn, five times; overrides go to the run on Nietzsche (as in `data.path=FILE`).
+Whole processes, one of each in turn, three times; overrides go to the run on Nietzsche (as in `data.path=FILE`).
 """
 
 import statistics
@@ -11,7 +11,7 @@ import tempfile
 
 from benchmarks.process import watch
 
-REPEATS = 5
+REPEATS = 3
 RUNS = {
     "`gru`, 10 epochs": ["model=gru"],
     "`gru`, 40 epochs": ["model=gru", "trainer.max_epochs=40"],

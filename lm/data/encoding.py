@@ -47,7 +47,8 @@ class Encoded:
     def let_go(self) -> None:
         """Pages of the files that have been read count as this process's memory until it lets go of them."""
         for mapped in self.maps:
-            mapped.madvise(mmap.MADV_DONTNEED)
+            if hasattr(mapped, "madvise"):  # Windows does without
+                mapped.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,15 @@ def sum_of(path: Path, folder: Path) -> str:
     status = path.stat()
     known_as = repr((str(path.resolve()), status.st_size, status.st_mtime_ns))
     remembered = folder / "sums" / hashlib.sha256(known_as.encode()).hexdigest()[:32]
-    if remembered.exists():
+    with locked(remembered.with_suffix(".lock")):
+        if not remembered.exists():
+            digest = hashlib.sha256()
+            with open(path, "rb") as file:
+                while block := file.read(PIECE):
+                    digest.update(block)
+            with replacing(remembered) as unfinished:
+                unfinished.write_text(digest.hexdigest())
         return remembered.read_text()
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(PIECE):
-            digest.update(block)
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(remembered) as unfinished:
-        unfinished.write_text(digest.hexdigest())
-    return digest.hexdigest()
 
 
 def write(train: Piece, valid: Piece, recipe: Recipe, folder: Path) -> None:

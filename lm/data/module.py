@@ -114,7 +114,7 @@ class StreamData(TextData):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.recipe = Recipe(tokenizer, lower, min_freq, vocab_size)
+        self.recipe = Recipe(tokenizer, lower, min_freq, vocab_size if tokenizer == "bpe" else None)
         self.bptt = bptt
         self.batch_size = batch_size
         self.tail = tail
