@@ -6,7 +6,6 @@ Milliseconds, medians over the steps of an epoch (at most 200); the whole of a t
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 from statistics import median
@@ -16,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from torch._inductor import config as inductor
 
 from benchmarks.process import Table
 from lm.config import CONFIG_DIR
@@ -111,7 +111,7 @@ def main() -> None:
         return [*overrides, *(own if "model=char" in overrides[0] else [])]
 
     if arguments.compile:
-        os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # a second call would find what the first has compiled
+        inductor.force_disable_caches = True  # a second call would find what the first has compiled
         torch.set_num_threads(1)
         columns = ("model", "a step, ms", "compiled, ms", "ratio", "compiling, s")
         table = Table("steps_compiled", columns, arguments.write)
