@@ -10,6 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from omegaconf import OmegaConf
+
+from lm.data.module import nietzsche
 from lm.plan import MIB, in_kib
 
 ROOT = Path(__file__).parents[1]
@@ -94,3 +97,9 @@ def watch(command: Sequence[str], line: Callable[[str, float], None] = lambda li
     if process.returncode != 0:
         sys.exit(f"{' '.join(command)} failed: {errors[-1].strip() if errors else process.returncode}")
     return Finished(seconds, peak / MIB, output)
+
+
+def nietzsche_text(path: str | None) -> str:
+    """The works, from a copy or else as `data=nietzsche` has them."""
+    data = OmegaConf.load(ROOT / "conf" / "data" / "nietzsche.yaml")
+    return nietzsche(data.url, data.sha256, path, None)

@@ -15,11 +15,8 @@ import time
 from pathlib import Path
 from statistics import median
 
-from omegaconf import OmegaConf
-
-from benchmarks.process import ROOT, Table, watch
+from benchmarks.process import Table, nietzsche_text, watch
 from lm.data.encoding import Recipe, encode_files
-from lm.data.module import nietzsche
 from lm.data.pieces import set_aside, whole
 
 MEGABYTES = (1, 10, 100, 1000)
@@ -61,8 +58,7 @@ def main() -> None:
     parser.add_argument("--folder", help="where the texts are made, and deleted again")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
     arguments = parser.parse_args()
-    data = OmegaConf.load(ROOT / "conf" / "data" / "nietzsche.yaml")
-    lines = nietzsche(data.url, data.sha256, arguments.nietzsche, None).splitlines(keepends=True)
+    lines = nietzsche_text(arguments.nietzsche).splitlines(keepends=True)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         table = Table("scale", COLUMNS, arguments.write)
         for megabytes in MEGABYTES:

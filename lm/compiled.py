@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lm import rng
 from lm.errors import UserError
 from lm.state import State, output
 
@@ -40,37 +41,37 @@ class FastWindows:
         return self.fast(inputs, state) if kind == self.fast_for else self.model(inputs, state)
 
     def make(self, inputs: Tensor, state: State) -> Any:
-        if self.how == CUDA_GRAPH:
-            return graph(self.model, inputs, state)
-        torch._dynamo.config.allow_rnn = True
-        compiled = torch.compile(self.model, dynamic=False)
-        try:
-            compiled(inputs, state)
-        except Exception as error:  # many kinds; a missing C++ compiler among them
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"model.compile=true: torch.compile can't do it here ({reason}); leave it out") from error
-        return compiled
+        """The faster version; what its trial runs change (running statistics, random generators) is put back."""
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        random = rng.state()
+        fast = (graph if self.how == CUDA_GRAPH else compiled)(self.model, inputs, state)
+        with torch.no_grad():
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+        rng.restore(random)
+        return fast
+
+
+def compiled(model: nn.Module, inputs: Tensor, state: State) -> Any:
+    """The model by torch.compile, run once."""
+    torch._dynamo.config.allow_rnn = True
+    fast = torch.compile(model, dynamic=False)
+    try:
+        fast(inputs, state)
+    except Exception as error:  # many kinds; a missing C++ compiler among them
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"model.compile=true: torch.compile can't do it here ({reason}); leave it out") from error
+    return fast
 
 
 def graph(model: nn.Module, inputs: Tensor, state: State) -> Any:
-    """The model as two CUDA graphs (`torch.cuda.make_graphed_callables`); what its trial runs change is put back."""
-    if inputs.device.type != "cuda":
-        raise UserError(f"model.compile=graph is for NVIDIA GPUs (here: {inputs.device.type}); true is for any device")
-    buffers = [buffer.clone() for buffer in model.buffers()]
-    random = torch.cuda.get_rng_state(inputs.device)
+    """The model as two CUDA graphs (`torch.cuda.make_graphed_callables`)."""
     arguments = (inputs,) if state is None else (inputs, state)
-    autocast = torch.autocast(
+    with torch.autocast(
         "cuda", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda"), cache_enabled=False
-    )
-    with autocast:
+    ):
         graphed = torch.cuda.make_graphed_callables(Bare(model), arguments)  # type: ignore[arg-type]
-    with torch.no_grad():
-        for buffer, before in zip(model.buffers(), buffers, strict=True):
-            buffer.copy_(before)
-    torch.cuda.set_rng_state(random, inputs.device)
-    if state is not None:
-        return graphed
-    return lambda inputs, _: (graphed(inputs), None)
+    return graphed if state is not None else lambda inputs, _: (graphed(inputs), None)
 
 
 class Bare(nn.Module):

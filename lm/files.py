@@ -1,9 +1,11 @@
 """Files that a reader, or a run that was killed, finds whole."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -35,3 +37,11 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
         except (ImportError, OSError):  # Windows; some network drives
             pass
         yield
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What the file holds; nothing if there is none yet."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

@@ -5,23 +5,22 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch.optim import Optimizer
 
 from lm import rng
 from lm.errors import UserError
 from lm.module import LanguageModel
-from lm.optimizers import parameter_groups
+from lm.rehearsal import Rehearsal
 
 WINDOWS = (8, 16, 32, 70, 140, 280, 560)
 STEPS = 3
 LONGEST_STEP = 2.0  # seconds; what takes longer is not tried
 MEMORY_SHARE = 0.8  # of what is free; the rest is for validation and for everybody else
 MIB = 2**20
+NOT_READ, TOO_LARGE, SLOW = "–", "too large", "slow"  # the first: by a model that reads windows of one length
 
 
 class Trial(NamedTuple):
@@ -43,53 +42,44 @@ def plan(
     """
     before = rng.state()
     trials: dict[tuple[int, int], Trial | str] = {}
-    free = free_memory(device)
+    limit = MEMORY_SHARE * free_memory(device)
     for rows in batch_sizes:
-        stopped: str | None = None
+        beyond: str | None = None
         for bptt in WINDOWS:
-            if stopped is None:
-                try:
-                    seconds, memory = tried(module, vocab_size, rows, bptt, device)
-                except UserError:  # a model that reads windows of one length
-                    trials[bptt, rows] = "–"
-                    continue
-                except torch.OutOfMemoryError:
-                    stopped = "too large"
-                else:
-                    trials[bptt, rows] = Trial(rows * bptt / seconds, memory)
-                    if memory is not None and 2 * memory > MEMORY_SHARE * free:
-                        stopped = "too large"
-                    elif 2 * seconds > LONGEST_STEP:
-                        stopped = "slow"
-                    continue
-            trials[bptt, rows] = stopped
+            trial = trials[bptt, rows] = beyond or tried(module, vocab_size, rows, bptt, device)
+            beyond = why_no_longer(trial, rows * bptt, limit)
     rng.restore(before)
     return trials
 
 
-def tried(
-    module: LanguageModel, vocab_size: int, rows: int, bptt: int, device: torch.device
-) -> tuple[float, int | None]:
-    """Seconds per step (the fastest), and the peak of memory in bytes."""
-    assert module.optimizer is not None
-    trial = LanguageModel(deepcopy(module.model).train().to(device))
-    optimizer: Optimizer = module.optimizer(parameter_groups(trial.model, module.groups))
-    trial.start("train")
+def tried(module: LanguageModel, vocab_size: int, rows: int, bptt: int, device: torch.device) -> Trial | str:
+    """The fastest of some steps, or why there is none."""
+    rehearsal = Rehearsal(module, device)
     tokens = torch.randint(vocab_size, (rows, bptt + 1), device=device)
-    batch = tokens[:, :-1], tokens[:, 1:]
 
     def step() -> float:
         started = time.perf_counter()
-        loss, _, _ = trial.step("train", batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        rehearsal.train_on((tokens[:, :-1], tokens[:, 1:]))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
 
-    seconds, memory = with_peak_memory(lambda: min(step() for _ in range(STEPS)), device)
-    return seconds, memory
+    try:
+        seconds, memory = with_peak_memory(lambda: min(step() for _ in range(STEPS)), device)
+    except UserError:
+        return NOT_READ
+    except torch.OutOfMemoryError:
+        return TOO_LARGE
+    return Trial(rows * bptt / seconds, memory)
+
+
+def why_no_longer(trial: Trial | str, tokens: int, limit: float) -> str | None:
+    """Why the next window, about twice as long, is not tried; None if it is."""
+    if isinstance(trial, str):
+        return None if trial == NOT_READ else trial
+    if trial.memory is not None and 2 * trial.memory > limit:
+        return TOO_LARGE
+    return SLOW if 2 * tokens / trial.tokens_per_second > LONGEST_STEP else None
 
 
 def with_peak_memory(function: Callable[[], float], device: torch.device) -> tuple[float, int | None]:
@@ -145,7 +135,7 @@ def advice(trials: dict[tuple[int, int], Trial | str], batch_size: int, device: 
     lines = []
     if here := [bptt for bptt, rows in fitting if rows == batch_size]:
         largest = max(here)
-        why = {"too large": "longer ones do not fit in memory", "slow": "a step of longer ones takes seconds"}
+        why = {TOO_LARGE: "longer ones do not fit in memory", SLOW: "a step of longer ones takes seconds"}
         following = next((bptt for bptt in WINDOWS if bptt > largest), None)
         reason = why.get(str(trials.get((following or 0, batch_size))), "longer ones were not tried")
         lines.append(f"At data.batch_size={batch_size} the longest window is data.bptt={largest}: {reason}.")

@@ -18,7 +18,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from lm.errors import UserError
-from lm.runs import FAILURE, read_json
+from lm.files import read_json
+from lm.runs import FAILURE
 from lm.runs import METRICS as RECORDED
 
 METRICS = (*RECORDED[1:], RECORDED[0])  # validation first

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lm.errors import UserError
-from lm.files import locked, replacing
+from lm.files import locked, read_json, replacing
 
 METRICS = ("train/loss", "valid/loss", "valid/accuracy", "valid/perplexity")  # what result.json holds
 LAST = Path("checkpoints", "last.ckpt")
@@ -204,14 +204,6 @@ def command_to_go_on(run_dir: str) -> str:
         others = [argument for argument in sys.argv if not argument.startswith("hydra.sweep.dir=")]
         return shlex.join(["python", *others, sweep_dir])
     return shlex.join(["python", sys.argv[0], f"resume={run_dir}"])
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What the file holds; nothing if there is none yet."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def valid_loss(run_dir: Path) -> float | None:

@@ -4,21 +4,19 @@ Each prints what it finds to standard output.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from lm import plan, rng
 from lm.data.module import TextData
 from lm.data.windows import WindowBatches
 from lm.errors import UserError
 from lm.module import LanguageModel, perplexity
-from lm.optimizers import parameter_groups
+from lm.rehearsal import Rehearsal
 
 ROWS, BATCHES, WIDTH = 4, 3, 36
 
@@ -107,10 +105,8 @@ def lr_find(
         lowest, and the suggested rate: where the loss falls most steeply over the logarithm of the rate, or None if it
         does not fall.
     """
-    assert module.optimizer is not None
     before = rng.state()
-    trial = LanguageModel(deepcopy(module.model).train())
-    optimizer: Optimizer = module.optimizer(parameter_groups(trial.model, module.groups))
+    trial = Rehearsal(module)
     rates: list[float] = []
     losses: list[float] = []
     average = 0.0
@@ -119,13 +115,9 @@ def lr_find(
             if start:
                 trial.start("train")
             rate = lowest * (highest / lowest) ** (len(rates) / (steps - 1))
-            for group in optimizer.param_groups:
+            for group in trial.stepper.param_groups:
                 group["lr"] = rate
-            loss, _, _ = trial.step("train", batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            average = 0.9 * average + 0.1 * loss.item()
+            average = 0.9 * average + 0.1 * trial.train_on(batch).item()
             smooth = average / (1 - 0.9 ** (len(rates) + 1))
             if not smooth < 4 * min(losses, default=float("inf")):  # nan too
                 break

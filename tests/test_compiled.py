@@ -8,7 +8,7 @@ from pytorch_lightning import Trainer
 
 from lm.compiled import FastWindows
 from lm.data import BpttStream
-from lm.models import GRU, CharStatefulCell
+from lm.models import GRU, RNN, CharStatefulCell
 from lm.module import LanguageModel
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -44,6 +44,18 @@ def test_torch_compile_gives_the_same_losses_and_leaves_odd_windows_alone():
     assert compiled.read.fast_for == (torch.Size([4, 4]), torch.Size([1, 4, 256]))
     assert len(plain.losses) == len(compiled.losses) == 3 * 16
     torch.testing.assert_close(torch.tensor(compiled.losses), torch.tensor(plain.losses), rtol=0, atol=1e-5)
+
+
+def test_compiling_leaves_statistics_and_random_generators_as_they_were():
+    model = RNN(10).train()
+    read = FastWindows(model, True)
+    tokens = torch.randint(10, (4, 2))
+    _, state = read(tokens, torch.zeros(1, 4, 64))
+    before = torch.get_rng_state()
+    read(tokens, state.detach())
+    assert read.fast is not None
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.norm.num_batches_tracked == 2
 
 
 @pytest.mark.parametrize("how", [True, "graph"])

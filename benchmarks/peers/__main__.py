@@ -21,12 +21,9 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import OmegaConf
 
-from benchmarks.process import ROOT, watch
+from benchmarks.process import ROOT, nietzsche_text, watch
 from lm.data.corpora import human_numbers, split_lines
-from lm.data.module import nietzsche
-from lm.data.pieces import whole
 
 HERE = Path(__file__).parent
 ENVIRONMENT = ROOT / "outputs" / "benchmarks" / "fastai"
@@ -177,11 +174,9 @@ def main() -> None:
         if name == "human_numbers":
             texts = human_numbers()
         else:
-            data = OmegaConf.load(ROOT / "conf" / "data" / "nietzsche.yaml")
             path = arguments.nietzsche and str(Path(arguments.nietzsche).resolve())
             overrides = [f"data.path={path}"] if path else []
-            text = whole(path).read() if path else nietzsche(data.url, data.sha256, None, None)
-            train, valid = split_lines(text, 0.8)
+            train, valid = split_lines(nietzsche_text(path), 0.8)
             texts = train.lower(), valid.lower()
         with tempfile.TemporaryDirectory() as folder:
             files = (Path(folder) / "train.txt", Path(folder) / "valid.txt")

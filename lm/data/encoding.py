@@ -25,11 +25,12 @@ from torch import Tensor
 from lm.data.pieces import PIECE, Piece, Readable, cut_up
 from lm.data.tokenizers import Tokenizer, learn_bpe
 from lm.data.vocabulary import Vocabulary
-from lm.files import locked, replacing
+from lm.files import locked, read_json, replacing
 
 Result = TypeVar("Result")
 
 FORMAT = 1
+DESCRIPTION = "vocabulary.json"
 IN_MEMORY = 4 * PIECE  # bytes of text: such a file is read anew each time
 BPE_SAMPLE = 64  # pieces that byte pairs are learnt from, evenly spread over the text
 TYPES = ("uint8", "uint16", "int32")
@@ -115,9 +116,10 @@ def encode_files(train: Piece, valid: Piece, recipe: Recipe, cache: str | Path |
     key = hashlib.sha256(repr((FORMAT, sums, recipe)).encode()).hexdigest()[:32]
     kept = folder / "ids" / key
     with locked(folder / "ids" / f"{key}.lock"):
-        if not is_whole(kept):
-            write(train, valid, recipe, kept)
-    return mapped(kept)
+        description = read_json(kept / DESCRIPTION)
+        if not is_whole(kept, description):
+            description = write(train, valid, recipe, kept)
+    return mapped(kept, description)
 
 
 def sum_of(path: Path, folder: Path) -> str:
@@ -136,8 +138,8 @@ def sum_of(path: Path, folder: Path) -> str:
         return remembered.read_text()
 
 
-def write(train: Piece, valid: Piece, recipe: Recipe, folder: Path) -> None:
-    """Makes the folder with the ids of both texts."""
+def write(train: Piece, valid: Piece, recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Makes the folder with the ids of both texts; returns its description."""
     size = len(train) + len(valid)
     print(f"{size / 1e6:,.0f} MB of text are read once; their ids are kept in {folder}", file=sys.stderr)
     unfinished = folder.with_suffix(".unfinished")
@@ -160,21 +162,20 @@ def write(train: Piece, valid: Piece, recipe: Recipe, folder: Path) -> None:
             "entries": vocabulary.entries,
             "tokenizer": vocabulary.tokenizer.settings(),
         }
-        (unfinished / "vocabulary.json").write_text(json.dumps(description), encoding="utf-8")
+        (unfinished / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
         os.replace(unfinished, folder)
+        return description
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def is_whole(folder: Path) -> bool:
-    with suppress(OSError, ValueError, KeyError):
-        sizes = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))["bytes"]
-        return all((folder / f"{split}.bin").stat().st_size == size for split, size in sizes.items())
+def is_whole(folder: Path, description: dict[str, Any]) -> bool:
+    with suppress(OSError, KeyError):
+        return all((folder / f"{split}.bin").stat().st_size == size for split, size in description["bytes"].items())
     return False
 
 
-def mapped(folder: Path) -> Encoded:
-    description = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+def mapped(folder: Path, description: dict[str, Any]) -> Encoded:
     vocabulary = Vocabulary(description["entries"], Tokenizer(**description["tokenizer"]))
     maps, ids = [], []
     for split in ("train", "valid"):

@@ -45,9 +45,12 @@ class Tokenizer:
         model = {} if self.model is None else {"model": self.model}
         return {"name": self.name, "lower": self.lower, **model}
 
+    def cased(self, text: str) -> str:
+        """The text, lower-cased if that is chosen."""
+        return text.lower() if self.lower else text
+
     def split(self, text: str) -> list[str]:
-        if self.lower:
-            text = text.lower()
+        text = self.cased(text)
         if self.name == "bpe":
             return self.bpe.encode(text).tokens
         return list(text) if self.name == "characters" else WORD.findall(text)
@@ -61,7 +64,7 @@ class Tokenizer:
         """How often each token is in the text."""
         if self.name != "characters":
             return Counter(self.split(text))
-        counts = numpy.bincount(code_points(text.lower() if self.lower else text))
+        counts = numpy.bincount(code_points(self.cased(text)))
         return Counter({chr(point): int(counts[point]) for point in counts.nonzero()[0]})
 
     @cached_property

@@ -67,10 +67,10 @@ class Vocabulary:
         """
         tokenizer = self.tokenizer
         if tokenizer.name == "bpe":
-            return numpy.array(tokenizer.bpe.encode(text.lower() if tokenizer.lower else text).ids, dtype)
+            return numpy.array(tokenizer.bpe.encode(tokenizer.cased(text)).ids, dtype)
         if tokenizer.name == "words":
             return numpy.array(self._look_up(tokenizer.split(text)), dtype)
-        points = code_points(text.lower() if tokenizer.lower else text)
+        points = code_points(tokenizer.cased(text))
         ids = self._of_code_points[numpy.minimum(points, len(self._of_code_points) - 1)]
         if self.unknown_id is None and len(ids) and ids.min() < 0:
             raise KeyError(chr(points[ids.argmin()]))
