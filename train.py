@@ -70,7 +70,7 @@ def resume(run_dir: Path, overrides: list[str]) -> None:
 
 
 def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
-    """One run, from the composed configuration to its report. Returns the last validation loss.
+    """One run, from the composed configuration to its report. Returns the figure that a search looks at.
 
     Args:
         config: the configuration.
@@ -78,9 +78,10 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
         goes_on: with what is there already, if there is something.
     """
     shown_dir = os.path.relpath(run_dir)
+    objective = config.get("objective", "valid/loss")  # older runs' configuration has none
     if goes_on and runs.is_finished(run_dir, config):
         say(f"{shown_dir}: this run is finished; a larger trainer.max_epochs or trainer.max_steps extends it")
-        return runs.valid_loss(run_dir)
+        return runs.metric(run_dir, objective)
 
     if "torch" not in sys.modules:
         gc.disable()  # imports make no garbage, and looking for some took a second
@@ -116,6 +117,7 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
         schedule=instantiate(config.schedule, _convert_="all"),
         metadata=describe(model, settings, data.vocabulary, data.bptt, data.prompt()),
         compile=compile,
+        forget=config.get("forget", 0.0),
     )
     if config.task != "train":
         from lm import tasks
@@ -151,8 +153,8 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
     if best is not None and best.best_model_score is not None:
         say(f"best checkpoint: {os.path.relpath(best.best_model_path)} (valid loss {best.best_model_score:.4f})")
     say(f"everything else is in {shown_dir}; to see its curves: tensorboard --logdir {shown_dir}")
-    valid_loss = trainer.callback_metrics.get("valid/loss")
-    return None if valid_loss is None else valid_loss.item()
+    reached = trainer.callback_metrics.get(objective)
+    return None if reached is None else reached.item()
 
 
 def fit(trainer: Any, module: Any, data: Any, checkpoint: Path | None) -> None:

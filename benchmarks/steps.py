@@ -61,7 +61,7 @@ def parts(stream: BpttStream, module: LanguageModel) -> dict[str, float]:
         clock = [time.perf_counter()]
         batch = next(batches)
         clock.append(time.perf_counter())
-        loss, _, _ = module.step("train", batch)
+        loss = module.step("train", batch).objective()
         clock.append(time.perf_counter())
         optimizer.zero_grad()
         loss.backward()

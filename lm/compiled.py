@@ -1,5 +1,6 @@
 """Faster versions of a model, for windows of one shape: torch.compile, and CUDA graphs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,20 +32,27 @@ class FastWindows:
         self.fast: Any = None
         self.fast_for: Any = None
 
-    def __call__(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+    def __call__(self, inputs: Tensor, state: State) -> tuple[Tensor, State, Tensor | None]:
+        """The logits, the state after them, and what the model adds to the loss in training (see `lm.models`)."""
         if not (self.how and self.model.training and torch.is_grad_enabled()):
-            return self.model(inputs, state)
+            return self.read(inputs, state)
         kind = (inputs.shape, None if state is None else output(state).shape)
         if self.fast is None and kind == self.latest:
             self.fast, self.fast_for = self.make(inputs, state), kind
         self.latest = kind
-        return self.fast(inputs, state) if kind == self.fast_for else self.model(inputs, state)
+        return self.fast(inputs, state) if kind == self.fast_for else self.read(inputs, state)
+
+    def read(self, inputs: Tensor, state: State) -> tuple[Tensor, State, Tensor | None]:
+        model: Any = self.model
+        if model.training and hasattr(model, "penalised"):
+            return model.penalised(inputs, state)
+        return *model(inputs, state), None
 
     def make(self, inputs: Tensor, state: State) -> Any:
         """The faster version; what its trial runs change (running statistics, random generators) is put back."""
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         random = rng.state()
-        fast = (graph if self.how == CUDA_GRAPH else compiled)(self.model, inputs, state)
+        fast = (graph if self.how == CUDA_GRAPH else compiled)(self.model, self.read, inputs, state)
         with torch.no_grad():
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
@@ -52,10 +60,10 @@ class FastWindows:
         return fast
 
 
-def compiled(model: nn.Module, inputs: Tensor, state: State) -> Any:
+def compiled(model: nn.Module, read: Callable[..., Any], inputs: Tensor, state: State) -> Any:
     """The model by torch.compile, run once."""
     torch._dynamo.config.allow_rnn = True
-    fast = torch.compile(model, dynamic=False)
+    fast = torch.compile(read, dynamic=False)
     try:
         fast(inputs, state)
     except Exception as error:  # many kinds; a missing C++ compiler among them
@@ -64,23 +72,32 @@ def compiled(model: nn.Module, inputs: Tensor, state: State) -> Any:
     return fast
 
 
-def graph(model: nn.Module, inputs: Tensor, state: State) -> Any:
+def graph(model: nn.Module, read: Callable[..., Any], inputs: Tensor, state: State) -> Any:
     """The model as two CUDA graphs (`torch.cuda.make_graphed_callables`)."""
     arguments = (inputs,) if state is None else (inputs, state)
+    tensors = TensorsOnly(model, read)
     with torch.autocast(
         "cuda", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda"), cache_enabled=False
     ):
-        graphed = torch.cuda.make_graphed_callables(Bare(model), arguments)  # type: ignore[arg-type]
-    return graphed if state is not None else lambda inputs, _: (graphed(inputs), None)
+        graphed: Any = torch.cuda.make_graphed_callables(tensors, arguments)  # type: ignore[arg-type]
+
+    def fast(inputs: Tensor, state: State) -> tuple[Any, ...]:
+        given = iter(graphed(inputs) if state is None else graphed(inputs, state))
+        return tuple(next(given) if present else None for present in tensors.present)
+
+    return fast
 
 
-class Bare(nn.Module):
-    """The model, giving tensors only: a graph can't hand on a state that is None."""
+class TensorsOnly(nn.Module):
+    """What the model gives without the parts that are None: a graph can't hand those on."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, read: Callable[..., Any]) -> None:
         super().__init__()
-        self.model = model
+        self.model = model  # its parameters are to be found
+        self.read = read
+        self.present: list[bool] = []
 
     def forward(self, inputs: Tensor, state: State = None) -> Any:
-        logits, state = self.model(inputs, state)
-        return logits if state is None else (logits, state)
+        parts = self.read(inputs, state)
+        self.present = [part is not None for part in parts]
+        return tuple(part for part in parts if part is not None)

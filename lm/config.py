@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lm.errors import UserError
+from lm.runs import METRICS
 
 CONFIG_DIR = Path(__file__).parents[1] / "conf"
 
@@ -63,14 +64,37 @@ layer_groups = or_null(
     )
 )
 
+first_and_last = Rule(
+    lambda value: (
+        OmegaConf.is_list(value)
+        and len(value) == 2
+        and all(whole(1).holds(number) for number in value)
+        and value[0] <= value[1] < 1_000_000
+    ),
+    "the first and the last number, as in [1,7999]",
+)
+two_shares = Rule(
+    lambda value: (
+        OmegaConf.is_list(value) and len(value) == 2 and all(map(is_number, value)) and 0 <= value[0] < value[1] <= 1
+    ),
+    "two rising shares from 0 to 1, as in [0,0.8]",
+)
+DROPOUTS = ("embed_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_drop")
+
 # Only what is there is checked: each choice has some of these.
 RULES = {
     "task": one_of("train", "show_batch", "summary", "lr_find", "plan", "evaluate"),
     "seed": whole(0),
+    "objective": one_of(*METRICS),
     "threads": or_null(whole(1)),
     "float32_matmul": one_of("highest", "high", "medium"),
+    "forget": between(0, 1),
     "data.bptt": whole(1),
     "data.batch_size": whole(1),
+    "data.numbers.train": first_and_last,
+    "data.numbers.valid": first_and_last,
+    "data.lines.train": two_shares,
+    "data.lines.valid": two_shares,
     "data.tail": one_of("keep", "drop"),
     "data.jitter": yes_or_no,
     "data.tokenizer": one_of("characters", "words", "bpe"),
@@ -85,6 +109,13 @@ RULES = {
     "model.hidden_size": whole(1),
     "model.num_layers": whole(1),
     "model.dropout": between(0, 1),
+    **{f"model.{kind}": between(0, 1) for kind in DROPOUTS},
+    "model.norm": yes_or_no,
+    "model.tie": yes_or_no,
+    "model.ar": zero_or_more,
+    "model.tar": zero_or_more,
+    "model.window": Rule(lambda value: value in (1, 2), "1 or 2"),
+    "model.pooling": one_of("f", "fo"),
     "model.compile": Rule(lambda value: value in (True, False, "graph"), "true, false or graph"),
     "model.identity": yes_or_no,
     "model.cell": one_of("torch", "written"),
@@ -107,6 +138,8 @@ RULES = {
     "schedule.constant_epochs": whole(0),
     "schedule.cycle_length": whole(1),
     "schedule.cycle_mult": whole(1),
+    "callbacks.average.start": between(0, 1),
+    "callbacks.average.decay": or_null(fraction),
     "trainer.max_epochs": whole(1),
     "trainer.max_steps": whole(-1),
     "trainer.accumulate_grad_batches": whole(1),

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.utilities import move_data_to_device
+from pytorch_lightning.plugins import MixedPrecision, Precision
+from pytorch_lightning.utilities import GradClipAlgorithmType, move_data_to_device
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -17,7 +18,7 @@ from lm.checkpoint import KEY, refuse_unless_same
 from lm.compiled import CUDA_GRAPH, FastWindows
 from lm.errors import UserError
 from lm.optimizers import parameter_groups
-from lm.state import State, detach, for_rows
+from lm.state import State, detach, for_rows, forget
 
 Batch = tuple[Tensor, Tensor]
 
@@ -40,6 +41,26 @@ class Totals:
         return float(self.correct) / self.targets if self.targets else math.nan
 
 
+class Window(NamedTuple):
+    """One window, read.
+
+    Attributes:
+        loss: mean cross-entropy, nats per token.
+        penalty: what the model adds to it in training.
+        logits: `[targets, vocab]`.
+        targets: `[targets]`.
+    """
+
+    loss: Tensor
+    penalty: Tensor | None
+    logits: Tensor
+    targets: Tensor
+
+    def objective(self) -> Tensor:
+        """What is minimised."""
+        return self.loss if self.penalty is None else self.loss + self.penalty
+
+
 class LanguageModel(pl.LightningModule):
     """Trains a model of `lm.models` on streams: one window is one ordinary `training_step`.
 
@@ -47,6 +68,8 @@ class LanguageModel(pl.LightningModule):
     is handed, detached, from one step to the next, so that gradients reach back through one window while
     the memory goes on. Automatic optimization, clipping, precision, accumulation and callbacks are
     Lightning's, untouched.
+
+    A penalty of the model's (see `lm.models`) is minimised with the loss and is no part of any figure.
 
     Logs `train/batch_loss`, `lr` and `grad_norm` (before clipping) per step, `train/loss` and `train/perplexity` per
     epoch, and `valid/loss`, `valid/accuracy` and `valid/perplexity` per validation; losses are in nats per token.
@@ -63,6 +86,7 @@ class LanguageModel(pl.LightningModule):
             (see `lm.schedules`).
         metadata: what a checkpoint needs besides weights (see `lm.checkpoint`).
         compile: train by a faster version of the model (see `lm.compiled`).
+        forget: the share of rows that start from zeros again, before each training window.
     """
 
     def __init__(
@@ -73,10 +97,12 @@ class LanguageModel(pl.LightningModule):
         schedule: Callable[..., Any] | None = None,
         metadata: dict[str, Any] | None = None,
         compile: bool | str = False,
+        forget: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.read = FastWindows(model, compile)
+        self.forget = forget
         self.optimizer = optimizer
         self.groups = groups or {}
         self.schedule = schedule
@@ -93,11 +119,13 @@ class LanguageModel(pl.LightningModule):
         self.states[split] = None
         self.totals[split] = Totals()
 
-    def step(self, split: str, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Reads one window. Returns the mean loss, the logits `[targets, vocab]` and the targets `[targets]`."""
+    def step(self, split: str, batch: Batch) -> Window:
+        """Reads the next window of a split."""
         inputs, targets = batch
         state = for_rows(self.states[split], inputs.size(0))
-        logits, state = self.read(inputs, state)
+        if split == "train":
+            state = forget(state, self.forget)
+        logits, state, penalty = self.read(inputs, state)
         self.states[split] = detach(state)
 
         targets = targets[:, -logits.size(1) :].flatten()  # a model may only guess after the last word
@@ -107,7 +135,7 @@ class LanguageModel(pl.LightningModule):
         exact = torch.float32 if loss.device.type == "mps" else torch.float64  # MPS has no float64
         totals.loss += loss.detach().to(exact) * len(targets)
         totals.targets += len(targets)
-        return loss, logits, targets
+        return Window(loss, penalty, logits, targets)
 
     def total(self, split: str) -> Totals:
         """The sums over all processes; each must ask."""
@@ -144,21 +172,37 @@ class LanguageModel(pl.LightningModule):
             loader.set_epoch(self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss, _, targets = self.step("train", batch)
+        window = self.step("train", batch)
+        objective, loss = window.objective(), window.loss.detach()
         trainer: Any = self.trainer
         if trainer.world_size > 1:  # gradients will be averaged over processes, but they may have unequally many rows
-            count = torch.tensor(float(len(targets)), device=loss.device)
-            loss = loss * (count / self.over_processes(count, "mean"))
+            count = torch.tensor(float(len(window.targets)), device=loss.device)
+            share = count / self.over_processes(count, "mean")
+            objective, loss = objective * share, loss * share
         if self._is_logged():
             first, *others = trainer.optimizers[0].param_groups
             rates = {"lr": first["lr"], **{f"lr/{group['name']}": group["lr"] for group in others}}
-            self.log_dict({"train/batch_loss": loss.detach(), **rates}, sync_dist=trainer.world_size > 1)
-        return loss
+            self.log_dict({"train/batch_loss": loss, **rates}, sync_dist=trainer.world_size > 1)
+        return objective
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         if self._is_logged():
             gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
             self.log("grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: Any = None,
+    ) -> None:
+        """Lightning's; its refusal of fused optimizers in mixed precision is for those whose gradients are scaled."""
+        precision = self.trainer.precision_plugin
+        if isinstance(precision, MixedPrecision) and precision.scaler is None and gradient_clip_val:
+            algorithm = gradient_clip_algorithm or GradClipAlgorithmType.NORM
+            Precision.clip_gradients(precision, optimizer, gradient_clip_val, GradClipAlgorithmType(algorithm))
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def _is_logged(self) -> bool:
         """Whether the step at hand is: logging takes as long as a small step, so it is not left to Lightning."""
@@ -173,8 +217,8 @@ class LanguageModel(pl.LightningModule):
         self.start("valid")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        _, logits, targets = self.step("valid", batch)
-        self.totals["valid"].correct += (logits.argmax(-1) == targets).sum()
+        window = self.step("valid", batch)
+        self.totals["valid"].correct += (window.logits.argmax(-1) == window.targets).sum()
 
     def on_validation_epoch_end(self) -> None:
         totals = self.total("valid")
@@ -188,11 +232,11 @@ class LanguageModel(pl.LightningModule):
         optimizer = self.optimizer(parameter_groups(self.model, self.groups))
         if self.schedule is None:
             return optimizer
-        steps_per_epoch, total_steps = self._count_steps()
+        steps_per_epoch, total_steps = self.count_steps()
         scheduler = self.schedule(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _count_steps(self) -> tuple[int, int]:
+    def count_steps(self) -> tuple[int, int]:
         """Optimizer steps per epoch and in all.
 
         Counted here because asking `trainer.estimated_stepping_batches` would set the loaders up before a

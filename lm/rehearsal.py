@@ -26,8 +26,8 @@ class Rehearsal(LanguageModel):
 
     def train_on(self, batch: Batch) -> Tensor:
         """One step. Returns the loss before it."""
-        loss, _, _ = self.step("train", batch)
+        window = self.step("train", batch)
         self.stepper.zero_grad()
-        loss.backward()
+        window.objective().backward()
         self.stepper.step()
-        return loss
+        return window.loss

@@ -206,9 +206,9 @@ def command_to_go_on(run_dir: str) -> str:
     return shlex.join(["python", sys.argv[0], f"resume={run_dir}"])
 
 
-def valid_loss(run_dir: Path) -> float | None:
-    """Of a finished run."""
-    return read_json(run_dir / "result.json")["metrics"]["valid/loss"]
+def metric(run_dir: Path, name: str) -> float | None:
+    """A figure of a finished run."""
+    return read_json(run_dir / "result.json")["metrics"][name]
 
 
 def is_finished(run_dir: Path, config: DictConfig) -> bool:

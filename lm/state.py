@@ -3,6 +3,7 @@
 A state is None, a tensor, or a tuple of tensors `[layers, batch, hidden]` (see `lm.models`).
 """
 
+import torch
 from torch import Tensor
 
 State = Tensor | tuple[Tensor, ...] | None
@@ -30,6 +31,24 @@ def for_rows(state: State, rows: int) -> State:
         return None
     kept = tuple(part.narrow(BATCH_AXIS, 0, rows) for part in parts)
     return kept if isinstance(state, tuple) else kept[0]
+
+
+def forget(state: State, share: float) -> State:
+    """The state, with zeros in place of a random share of the rows' (as in Melis et al. 2018, arXiv 1707.05589)."""
+    if state is None or share == 0:
+        return state
+    parts = state if isinstance(state, tuple) else (state,)
+    rows = parts[0].size(BATCH_AXIS)
+    forgotten = torch.rand(rows, device=parts[0].device) < share
+    kept = tuple(part.masked_fill(along_rows(forgotten, part), 0.0) for part in parts)
+    return kept if isinstance(state, tuple) else kept[0]
+
+
+def along_rows(values: Tensor, part: Tensor) -> Tensor:
+    """One value per row `[rows]`, to be combined with a part of a state."""
+    shape = [1] * part.dim()
+    shape[BATCH_AXIS] = -1
+    return values.view(shape)
 
 
 def output(state: Tensor | tuple[Tensor, ...]) -> Tensor:

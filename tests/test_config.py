@@ -19,7 +19,7 @@ def choices(group):
 
 EVERY_CHOICE = [
     f"{group}={name}"
-    for group in ("model", "data", "optimizer", "schedule", "trainer", "callbacks", "logger", "experiment")
+    for group in ("model", "data", "optimizer", "schedule", "trainer", "callbacks", "average", "logger", "experiment")
     for name in choices(group)
 ]
 
@@ -127,13 +127,28 @@ def test_what_is_typed_wins_over_what_the_model_brings():
         "checkpoint.every_n_minutes=-1",
         "checkpoint.requeue=often",
         "model.hidden_size=0",
+        "model.hidden_dropout=1",
+        "model.tie=maybe",
+        "model.ar=-1",
+        "forget=1",
+        "objective=valid/los",
+        "data.numbers.train=[7999,1]",
+        "callbacks.average.start=-0.5",
+        "callbacks.average.decay=1",
         "seed=x",
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_by_name(override):
     key = override.split("=")[0]
     with pytest.raises(UserError, match=f"^{key}=.*: must be "):
-        check(composed(override))
+        check(composed("model=awd_lstm", "average=mean", override))
+
+
+@pytest.mark.parametrize("override", ["model.window=3", "model.pooling=ifo", "data.lines.valid=[0.8,1.2]"])
+def test_so_is_one_of_a_part_that_not_all_choices_have(override):
+    key = override.split("=")[0]
+    with pytest.raises(UserError, match=f"^{key}=.*: must be "):
+        check(composed("model=qrnn", "data=nietzsche", override))
 
 
 def test_scaled_losses_and_clipping_do_not_go_with_a_fused_optimizer():
@@ -151,10 +166,24 @@ def test_a_file_that_must_be_given_is_asked_for():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("model=gruu", ["model=gruu", "gru, loop, multi_output, rnn, stateful, unrolled", "did you mean gru?"]),
-        ("data=nietsche", ["data=nietsche", "human_numbers, nietzsche, nietzsche_overlapping", "mean nietzsche?"]),
+        (
+            "model=gruu",
+            [
+                "model=gruu",
+                "gru, loop, min_gru, min_lstm, multi_output, qrnn, rnn, stateful, unrolled",
+                "did you mean gru?",
+            ],
+        ),
+        (
+            "data=nietsche",
+            [
+                "data=nietsche",
+                "human_numbers, human_numbers_search, nietzsche, nietzsche_overlapping",
+                "mean nietzsche?",
+            ],
+        ),
         ("data.bpt=3", ["data.bpt", "batch_size, bptt", "did you mean bptt?"]),
-        ("modle=gru", ["modle", "model, optimizer", "did you mean model?"]),
+        ("modle=gru", ["modle", "model, objective, optimizer", "did you mean model?"]),
         ("model.hidden=3", ["model.hidden", "embedding_size, hidden_size, num_layers"]),
         ("data.bptt.x=3", ["data.bptt.x"]),
         ("data.bptt=[1", ["[1"]),

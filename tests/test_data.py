@@ -1,10 +1,18 @@
 """Text in, ids out: the corpora, the tokenizers, the vocabulary and the data modules."""
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
+from lm.config import CONFIG_DIR
 from lm.data import Tokenizer, Vocabulary, human_numbers
 from lm.data.module import HumanNumbers, TextFiles
 from lm.errors import UserError
+
+
+def compose_data(choice):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return OmegaConf.to_container(compose("train", overrides=[f"data={choice}"]).data)
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +36,13 @@ class TestHumanNumbers:
         words = set(numbers.vocabulary.entries) - {"xxunk", "xxpad", "xxbos"}
         assert len(words) == 30
         assert "," in words
+
+    def test_a_recipe_is_searched_for_on_the_training_numbers_alone(self):
+        split = compose_data("human_numbers_search")
+        data = HumanNumbers(numbers=split["numbers"], bptt=70, batch_size=64)
+        data.setup()
+        train, valid = (data.vocabulary.textify(stream.tokens) for stream in (data.train, data.valid))
+        assert f"{train} , six thousand , {valid.removeprefix('xxbos ')}" == human_numbers()[0]
 
     def test_the_lessons_first_windows(self, numbers):
         textify = numbers.vocabulary.textify

@@ -1,6 +1,7 @@
 """The state that travels, and metrics that are what they say."""
 
 import math
+from functools import partial
 
 import pytest
 import pytorch_lightning as pl
@@ -12,7 +13,7 @@ from lm.callbacks import Progress
 from lm.data import BpttStream
 from lm.module import LanguageModel
 from lm.schedules import one_cycle
-from lm.state import detach, for_rows
+from lm.state import detach, for_rows, forget
 
 
 class Streams(pl.LightningDataModule):
@@ -152,6 +153,52 @@ class TestState:
         assert often.losses == once.losses == never.losses
 
 
+class TestForgetting:
+    def test_the_share_of_rows_is_drawn_anew_and_only_theirs_are_zeros(self):
+        torch.manual_seed(0)
+        state = torch.ones(2, 1000, 3), torch.ones(2, 1000, 3)
+        hidden, cell = forget(state, 0.1)
+        rows = hidden[0, :, 0] == 0
+        assert 70 < rows.sum() < 130
+        assert torch.equal(hidden, (~rows).float()[None, :, None].expand(2, -1, 3))
+        assert torch.equal(hidden, cell)
+        assert not torch.equal(forget(state, 0.1)[0], hidden)
+
+    def test_it_is_for_training_windows_alone(self):
+        states = []
+        module = LanguageModel(lm.models.GRU(vocab_size=9), forget=0.999)
+        module.model.register_forward_pre_hook(lambda model, inputs: states.append(inputs[1]))
+        for split, zeros in (("train", True), ("valid", False)):
+            states.clear()
+            module.start(split)
+            for batch in BpttStream(text(61), 4, 5):
+                module.step(split, batch)
+            assert states[0] is None
+            assert len(states) > 2
+            assert all(zeros != bool(state.any()) for state in states[1:])
+
+    def test_nothing_is_drawn_where_nothing_is_forgotten(self):
+        before = torch.get_rng_state()
+        forget(torch.ones(1, 4, 2), 0)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_gradients_are_clipped_in_mixed_precision_with_a_fused_optimizer():
+    torch.manual_seed(0)
+    module = LanguageModel(lm.models.GRU(vocab_size=9), partial(torch.optim.AdamW, lr=1e-3, fused=True))
+    norms = []
+    module.on_before_zero_grad = lambda optimizer: norms.append(
+        [parameter.grad.norm() for parameter in module.parameters() if parameter.grad is not None]
+    )
+    pl.Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, precision="bf16-mixed", gradient_clip_val=1e-3,
+    ).fit(module, BpttStream(text(61), 4, 5))  # fmt: skip
+    totals = [torch.stack(norm).norm().item() for norm in norms if norm]
+    assert totals == pytest.approx([1e-3] * len(totals), rel=1e-2)
+    assert len(totals) >= 2
+
+
 class TestMetrics:
     def test_validation_is_per_token_however_the_windows_lie(self):
         ragged = BpttStream(text(301, 1), 7, 16)
@@ -183,7 +230,7 @@ class TestMetrics:
         module = LanguageModel(lm.models.Loop(vocab_size=9).eval())
         module.start("valid")
         inputs, targets = text(12).view(4, 3), text(12, 1).view(4, 3)
-        loss, _, _ = module.step("valid", (inputs, targets))
+        loss = module.step("valid", (inputs, targets)).loss
         expected = F.cross_entropy(module.model(inputs)[0][:, 0], targets[:, -1])
         torch.testing.assert_close(loss, expected)
         assert module.totals["valid"].targets == 4

@@ -10,8 +10,10 @@ import threading
 import numpy as np
 import pytest
 from conftest import ROOT
+from hydra import compose, initialize_config_dir
 
-from lm.data.corpora import download, split_lines
+from lm.config import CONFIG_DIR
+from lm.data.corpora import download, lines_between
 from lm.data.module import Nietzsche, NietzscheWindows
 from lm.errors import UserError
 
@@ -78,6 +80,7 @@ class TestFacts:
             sha256="",
             path=str(CORPUS),
             cache=None,
+            lines={"train": (0, 0.8), "valid": (0.8, 1)},
             tokenizer="characters",
             lower=True,
             min_freq=3,
@@ -89,9 +92,20 @@ class TestFacts:
         assert len(data.train.tokens) + len(data.valid.tokens) == 600_893
 
 
+def test_a_recipe_is_searched_for_on_the_training_lines_alone():
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        lesson, search = (
+            compose("train", overrides=[f"data={name}"]).data for name in ("nietzsche", "nietzsche_search")
+        )
+    text = "".join(f"line {number}\n" for number in range(1000))
+    train, valid = (lines_between(text, *search.lines[split]) for split in ("train", "valid"))
+    assert train + valid == lines_between(text, *lesson.lines.train)
+    assert valid.count("\n") == 160
+
+
 def test_lines_are_split_in_order_and_none_is_lost():
     text = "".join(f"line {number}\n" for number in range(10))
-    train, valid = split_lines(text, 0.8)
+    train, valid = lines_between(text, 0, 0.8), lines_between(text, 0.8, 1)
     assert train + valid == text
     assert valid == "line 8\nline 9\n"
 

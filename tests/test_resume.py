@@ -33,6 +33,13 @@ RUNS = {
         *["model=char_lstm", "data=text", "data.train=text.txt", "trainer.max_epochs=4"],
         *["model.hidden_size=32", "data.bptt=30", "data.batch_size=16"],
     ],
+    "lstm, every dropout, forgetting, mean of the weights": [
+        *["model=awd_lstm", "forget=0.2", "average=mean", "callbacks.average.start=0.3", "trainer.max_epochs=3"],
+        *["trainer.limit_train_batches=20", "trainer.val_check_interval=0.5", "model.hidden_size=16"],
+    ],
+    "qrnn, moving average of the weights": [
+        *["model=qrnn", "average=moving", "data.jitter=true", "trainer.max_epochs=2", "trainer.limit_train_batches=30"],
+    ],
     "windows, shuffled": [
         *["model=char_seq", "data.path=text.txt", "data.batch_size=128", "data.split_among=null"],
         "trainer.max_epochs=3",
@@ -43,7 +50,7 @@ SHORT = ["schedule=constant", "trainer.limit_train_batches=10", *EXACT]
 
 LONG_VALIDATION = [
     *["data=text", "data.train=text.txt", "data.valid=valid.txt", "data.bptt=10", "data.batch_size=16"],
-    "trainer.max_epochs=2",
+    *["trainer.max_epochs=2", "average=mean", "callbacks.average.start=0.3"],
     *EXACT,
 ]
 
@@ -92,7 +99,10 @@ class Run:
         return int(rows[-1]["step"] or -1) if rows else -1
 
     def weights(self) -> dict[str, torch.Tensor]:
-        return torch.load(self.directory / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        """Those of the checkpoint, and where they are an average, those that training goes on with."""
+        checkpoint = torch.load(self.directory / "checkpoints" / "last.ckpt", weights_only=True)
+        trained = checkpoint.get("current_model_state", {})
+        return checkpoint["state_dict"] | {f"trained {name}": tensor for name, tensor in trained.items()}
 
     def result(self) -> dict:
         return json.loads((self.directory / "result.json").read_text())
@@ -116,14 +126,15 @@ def some_text(length: int) -> str:
 
 
 def assert_same(run: Run, undisturbed: Run) -> None:
-    weights = undisturbed.weights()
-    for name, tensor in run.weights().items():
+    weights, ours = undisturbed.weights(), run.weights()
+    assert weights.keys() == ours.keys()
+    for name, tensor in ours.items():
         assert torch.equal(tensor, weights[name]), name
     assert (run.directory / "metrics.csv").read_bytes() == (undisturbed.directory / "metrics.csv").read_bytes()
     assert run.scalars() == undisturbed.scalars()
-    ours, theirs = run.result(), undisturbed.result()
+    result, expected = run.result(), undisturbed.result()
     for key in ("status", "metrics", "epochs", "steps", "parameters", "seed"):
-        assert ours[key] == theirs[key]
+        assert result[key] == expected[key]
 
 
 def kill_and_resume(folder: Path, overrides: list[str], kills: int, seed: int) -> None:
@@ -227,6 +238,16 @@ class TestResume:
         run.finish()
         run.finish("resume=run", "trainer.max_steps=25")
         longer = Run(tmp_path, "longer", ["trainer.max_steps=25", *SHORT])
+        longer.finish()
+        weights = longer.weights()
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in run.weights().items())
+
+    def test_an_average_of_the_last_part_is_begun_anew_when_the_run_is_extended(self, tmp_path):
+        overrides = [*SHORT, "average=mean", "callbacks.average.start=0.5"]
+        run, longer = Run(tmp_path, "run", overrides), Run(tmp_path, "longer", [*overrides, "trainer.max_epochs=4"])
+        run.first_command.append("trainer.max_epochs=1")
+        run.finish()
+        run.finish("resume=run", "trainer.max_epochs=4")
         longer.finish()
         weights = longer.weights()
         assert all(torch.equal(tensor, weights[name]) for name, tensor in run.weights().items())

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.process import ROOT, nietzsche_text, watch
-from lm.data.corpora import human_numbers, split_lines
+from lm.data.corpora import human_numbers, lines_between
 
 HERE = Path(__file__).parent
 ENVIRONMENT = ROOT / "outputs" / "benchmarks" / "fastai"
@@ -176,7 +176,8 @@ def main() -> None:
         else:
             path = arguments.nietzsche and str(Path(arguments.nietzsche).resolve())
             overrides = [f"data.path={path}"] if path else []
-            train, valid = split_lines(nietzsche_text(path), 0.8)
+            text = nietzsche_text(path)
+            train, valid = lines_between(text, 0, 0.8), lines_between(text, 0.8, 1)
             texts = train.lower(), valid.lower()
         with tempfile.TemporaryDirectory() as folder:
             files = (Path(folder) / "train.txt", Path(folder) / "valid.txt")

@@ -1,6 +1,7 @@
 """Where text comes from."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlparse
@@ -20,18 +21,22 @@ def spell(number: int) -> str:
     return num2words(number).replace("-", " ").replace(" and ", " ")
 
 
-def human_numbers() -> tuple[str, str]:
-    """The two documents of the lesson: 1…7999 to train on, 8001…9999 to validate on (8000 is in neither).
+def human_numbers(train: Sequence[int] = (1, 7999), valid: Sequence[int] = (8001, 9999)) -> tuple[str, str]:
+    """Two documents; the lesson's are 1…7999 to train on and 8001…9999 to validate on (8000 is in neither).
+
+    Args:
+        train: the first and the last number to train on.
+        valid: to validate on.
 
     Returns:
         The training and the validation text, the numbers joined by " , " and `xxbos` (beginning of stream)
-        in front; 50,079 and 13,017 tokens when split at blanks.
+        in front; the lesson's have 50,079 and 13,017 tokens when split at blanks.
     """
 
-    def document(numbers: range) -> str:
-        return "xxbos " + " , ".join(map(spell, numbers))
+    def document(first: int, last: int) -> str:
+        return "xxbos " + " , ".join(map(spell, range(first, last + 1)))
 
-    return document(range(1, 8000)), document(range(8001, 10000))
+    return document(*train), document(*valid)
 
 
 def download(url: str, sha256: str, cache: str | Path | None = None) -> Path:
@@ -85,8 +90,7 @@ def checked(path: Path, sha256: str) -> Path:
     return path
 
 
-def split_lines(text: str, train_fraction: float) -> tuple[str, str]:
-    """The first lines of a text and the rest, cut after `train_fraction` of its lines."""
+def lines_between(text: str, start: float, end: float) -> str:
+    """The lines of a text between two shares of them: from 0 to 0.8 is the first four fifths."""
     lines = text.splitlines(keepends=True)
-    cut = int(train_fraction * len(lines))
-    return "".join(lines[:cut]), "".join(lines[cut:])
+    return "".join(lines[int(start * len(lines)) : int(end * len(lines))])

@@ -1,12 +1,13 @@
 """Lightning's view of the data: from a choice in `conf/data/` to batches."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lm.data.corpora import download, human_numbers, split_lines
+from lm.data.corpora import download, human_numbers, lines_between
 from lm.data.encoding import Encoded, Recipe, encode, encode_files
 from lm.data.pieces import Text, set_aside, whole
 from lm.data.stream import BpttStream
@@ -161,10 +162,18 @@ class StreamData(TextData):
 
 
 class HumanNumbers(StreamData):
-    """The numbers in English words, `lm.data.human_numbers`."""
+    """The numbers in English words.
+
+    Args:
+        numbers: the first and the last one of each split, "train" and "valid" (None: the lesson's).
+    """
+
+    def __init__(self, numbers: Mapping[str, Sequence[int]] | None = None, **stream: Any) -> None:
+        super().__init__(**stream)
+        self.numbers = numbers or {}
 
     def encode(self) -> Encoded:
-        train, valid = map(Text, human_numbers())
+        train, valid = map(Text, human_numbers(**self.numbers))
         return encode(train, valid, self.recipe)
 
 
@@ -202,19 +211,30 @@ class TextFiles(StreamData):
 
 
 class Nietzsche(StreamData):
-    """The collected works, the first four fifths of the lines to train on and the rest to validate.
+    """The collected works as one stream.
 
     Args:
         url, sha256, cache: as for `lm.data.corpora.download`.
         path: a file of one's own instead.
+        lines: the shares of the lines between which each split lies.
     """
 
-    def __init__(self, url: str, sha256: str, path: str | None, cache: str | None, **stream: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        sha256: str,
+        path: str | None,
+        cache: str | None,
+        lines: Mapping[str, Sequence[float]],
+        **stream: Any,
+    ) -> None:
         super().__init__(**stream)
         self.source = (url, sha256, path, cache)
+        self.lines = lines
 
     def encode(self) -> Encoded:
-        train, valid = map(Text, split_lines(nietzsche(*self.source), 0.8))
+        text = nietzsche(*self.source)
+        train, valid = (Text(lines_between(text, *self.lines[split])) for split in ("train", "valid"))
         return encode(train, valid, self.recipe)
 
 

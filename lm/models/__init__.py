@@ -6,6 +6,9 @@
 - `state` is what a model wants to be given with the next window: None (nothing), a tensor, or a tuple of
   tensors. Its batch axis is always `lm.state.BATCH_AXIS`, as in PyTorch: `[layers, batch, hidden]`.
   `state=None` starts from zeros. A model never stores state on itself.
+
+A model that adds something to the loss it is trained by has `penalised(tokens, state=None) -> (logits, state, penalty)`
+as well, with a penalty that is a number (a tensor of no axes) or None; `forward` is the same without it.
 """
 
 from lm.models.human_numbers import GRU, RNN, Loop, MultiOutput, Stateful, Unrolled
@@ -20,9 +23,13 @@ from lm.models.nietzsche import (
     CharStatefulCell,
     CharThree,
 )
+from lm.models.stacks import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM
 
 __all__ = [
+    "AWDGRU",
+    "AWDLSTM",
     "GRU",
+    "QRNN",
     "RNN",
     "CharConcat",
     "CharGRU",
@@ -34,6 +41,8 @@ __all__ = [
     "CharStatefulCell",
     "CharThree",
     "Loop",
+    "MinGRU",
+    "MinLSTM",
     "MultiOutput",
     "Stateful",
     "Unrolled",

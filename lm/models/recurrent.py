@@ -83,7 +83,7 @@ class GRU(nn.GRU):
         last = []
         for layer, h0 in enumerate(state):
             names = (f"{name}_l{layer}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-            outputs = GRUSteps.apply(outputs, h0, *map(self.get_parameter, names))
+            outputs = GRUSteps.apply(outputs, h0, *(getattr(self, name) for name in names))
             last.append(outputs[-1])
         return outputs.transpose(0, 1), torch.stack(last)
 

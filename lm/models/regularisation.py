@@ -1,0 +1,99 @@
+"""Pieces that keep a recurrent model from learning its text by heart. Each is plain and works alone.
+
+Dropout that is locked draws one mask per row and window and uses it at every step (Gal & Ghahramani 2016, arXiv
+1512.05287); the rest, and the names, are those of AWD-LSTM (Merity et al. 2017, arXiv 1708.02182).
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LockedDropout(nn.Dropout):
+    """Dropout over `[batch, time, hidden]` with one mask per row, the same at every step."""
+
+    def forward(self, activations: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return activations
+        rows, _, hidden = activations.shape
+        return activations * F.dropout(activations.new_ones(rows, 1, hidden), self.p)
+
+
+class Embedding(nn.Embedding):
+    """`nn.Embedding` that leaves whole tokens out of a window: wherever one of them stands, its vector is 0.
+
+    Args:
+        dropout: the share of the vocabulary that is left out; the others are scaled up.
+    """
+
+    def __init__(self, vocab_size: int, embedding_size: int, dropout: float = 0.0) -> None:
+        super().__init__(vocab_size, embedding_size)
+        self.dropout = dropout
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        vectors = super().forward(tokens)
+        if not self.training or self.dropout == 0:
+            return vectors
+        kept = F.dropout(self.weight.new_ones(self.num_embeddings), self.dropout)
+        return vectors * kept[tokens].unsqueeze(-1)
+
+
+class WeightDrop(nn.Module):
+    """DropConnect (Wan et al. 2013) on the hidden-to-hidden matrices of an `nn.LSTM` or `nn.GRU`.
+
+    Single weights are left out for a whole window: the same at every step and for every row.
+
+    Args:
+        rnn: the layers.
+        dropout: the share of the weights that is left out.
+    """
+
+    def __init__(self, rnn: nn.RNNBase, dropout: float) -> None:
+        super().__init__()
+        self.rnn = rnn
+        self.dropout = dropout
+
+    def forward(self, inputs: Tensor, state: Any = None) -> Any:
+        if not self.training or self.dropout == 0:
+            return self.rnn(inputs, state)
+        dropped = {
+            name: F.dropout(weight, self.dropout)
+            for name, weight in self.rnn.named_parameters()
+            if name.startswith("weight_hh")
+        }
+        return torch.func.functional_call(self.rnn, dropped, (inputs, state))
+
+
+class TiedHead(nn.Module):
+    """Scores by the embedding itself: the product with each token's vector (Press & Wolf 2017, arXiv 1608.05859).
+
+    Where hidden units and vectors differ in size, a projection without bias lies between.
+
+    Args:
+        embed: whose weights are used.
+        hidden_size: of the activations.
+    """
+
+    def __init__(self, embed: nn.Embedding, hidden_size: int) -> None:
+        super().__init__()
+        same = hidden_size == embed.embedding_dim
+        self.projection = nn.Identity() if same else nn.Linear(hidden_size, embed.embedding_dim, bias=False)
+        self.weight = embed.weight
+        self.bias = nn.Parameter(torch.zeros(embed.num_embeddings))
+
+    def forward(self, activations: Tensor) -> Tensor:
+        return F.linear(self.projection(activations), self.weight, self.bias)
+
+
+def activation_penalty(outputs: Tensor) -> Tensor:
+    """Activation regularisation (AR), before its factor: the mean square of `[batch, time, hidden]`."""
+    return outputs.float().square().mean()
+
+
+def change_penalty(outputs: Tensor) -> Tensor:
+    """Temporal activation regularisation (TAR), before its factor: the mean square of what changes in a step."""
+    if outputs.size(1) < 2:
+        return outputs.new_zeros(())
+    return outputs.float().diff(dim=1).square().mean()

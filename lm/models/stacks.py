@@ -1,0 +1,274 @@
+"""Beyond the lesson: stacks of recurrent layers, with everything that keeps them from overfitting, each part a choice.
+
+`AWDLSTM` and `AWDGRU` read step by step. `QRNN`, `MinGRU` and `MinLSTM` work at all steps of a window at once: their
+gates look at the input alone, and what is left of the recurrence is done by `lm.models.scan`.
+
+`forward` is the contract of `lm.models`.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lm.models import recurrent
+from lm.models.layers import BatchNorm
+from lm.models.regularisation import (
+    Embedding,
+    LockedDropout,
+    TiedHead,
+    WeightDrop,
+    activation_penalty,
+    change_penalty,
+)
+from lm.models.scan import log_scan, scan
+
+Parts = tuple[Tensor, ...]
+
+
+class Stack(nn.Module):
+    """Tokens → vectors → recurrent layers → scores, with dropout in between (Merity et al. 2017, arXiv 1708.02182).
+
+    A layer is a module `(inputs [batch, time, size], state) -> (outputs [batch, time, hidden], state)`; its state is
+    None or a tuple of tensors `[1, batch, …]`. The state of the stack is the layers', one below the other.
+
+    Args:
+        vocab_size: how many tokens there are.
+        embedding_size: of a token's vector.
+        hidden_size: of each layer.
+        num_layers: how many.
+        embed_dropout: the share of the vocabulary left out of a window.
+        input_dropout: locked, of the vectors.
+        hidden_dropout: locked, of what goes from layer to layer.
+        output_dropout: locked, of what goes into the head.
+        norm: batch norm before the head, as in the lesson's models.
+        tie: the head scores by the embedding.
+        ar, tar: the factors of activation and temporal activation regularisation (their sum is `penalised`'s third).
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int = 64,
+        hidden_size: int = 64,
+        num_layers: int = 2,
+        *,
+        embed_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        hidden_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        norm: bool = False,
+        tie: bool = False,
+        ar: float = 0.0,
+        tar: float = 0.0,
+    ) -> None:
+        super().__init__()
+        sizes = [embedding_size] + [hidden_size] * (num_layers - 1)
+        self.embed = Embedding(vocab_size, embedding_size, embed_dropout)
+        self.drop_input = LockedDropout(input_dropout)
+        self.layers = nn.ModuleList(self.layer(size, hidden_size) for size in sizes)
+        self.drop_hidden = LockedDropout(hidden_dropout)
+        self.norm = BatchNorm(hidden_size) if norm else nn.Identity()
+        self.drop_output = LockedDropout(output_dropout)
+        self.head = TiedHead(self.embed, hidden_size) if tie else nn.Linear(hidden_size, vocab_size)
+        self.ar, self.tar = ar, tar
+        if tie:
+            nn.init.uniform_(self.embed.weight, -0.1, 0.1)
+
+    def layer(self, input_size: int, hidden_size: int) -> nn.Module:
+        raise NotImplementedError
+
+    def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        logits, state, _ = self.penalised(tokens, state)
+        return logits, state
+
+    def penalised(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor | None]:
+        """As `forward`, and what training adds to the loss (None: nothing)."""
+        x = self.drop_input(self.embed(tokens))
+        states = []
+        for number, (layer, before) in enumerate(zip(self.layers, self.by_layer(state), strict=True)):
+            if number > 0:
+                x = self.drop_hidden(x)
+            x, after = layer(x, before)
+            states.append(after)
+        outputs = self.drop_output(self.norm(x))
+        penalty = None
+        if self.training and (self.ar or self.tar):
+            penalty = self.ar * activation_penalty(outputs) + self.tar * change_penalty(x)
+        together = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
+        return self.head(outputs), together if len(together) > 1 else together[0], penalty
+
+    def by_layer(self, state: Any) -> Iterator[Parts | None]:
+        """Each layer's part of the state."""
+        parts = state if isinstance(state, tuple) else (state,)
+        for number in range(len(self.layers)):
+            yield None if state is None else tuple(part[number : number + 1] for part in parts)
+
+
+class AWDLSTM(Stack):
+    """Long short-term memory with dropped hidden-to-hidden weights (AWD-LSTM, Merity et al. 2017, arXiv 1708.02182).
+
+    Args:
+        weight_drop: the share of hidden-to-hidden weights left out of a window.
+        settings: as for `Stack`.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int = 64,
+        hidden_size: int = 64,
+        num_layers: int = 2,
+        *,
+        weight_drop: float = 0.0,
+        **settings: Any,
+    ) -> None:
+        self.weight_drop = weight_drop
+        super().__init__(vocab_size, embedding_size, hidden_size, num_layers, **settings)
+
+    def layer(self, input_size: int, hidden_size: int) -> nn.Module:
+        return WeightDrop(nn.LSTM(input_size, hidden_size, batch_first=True), self.weight_drop)
+
+
+class AWDGRU(AWDLSTM):
+    """The same of gated recurrent units."""
+
+    def layer(self, input_size: int, hidden_size: int) -> nn.Module:
+        return OneState(WeightDrop(recurrent.GRU(input_size, hidden_size, batch_first=True), self.weight_drop))
+
+
+class OneState(nn.Module):
+    """A layer whose state is a tensor, as one whose state is a tuple of one."""
+
+    def __init__(self, rnn: nn.Module) -> None:
+        super().__init__()
+        self.rnn = rnn
+
+    def forward(self, inputs: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
+        outputs, last = self.rnn(inputs, None if state is None else state[0])
+        return outputs, (last,)
+
+
+class QRNN(Stack):
+    """Quasi-recurrent: convolutions over time, and a pooling that remembers (Bradbury et al. 2016, arXiv 1611.01576).
+
+    Args:
+        window: how many tokens a convolution sees, 1 or 2.
+        pooling: "f" (forget gate) or "fo" (and an output gate).
+        settings: as for `Stack`.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int = 64,
+        hidden_size: int = 64,
+        num_layers: int = 2,
+        *,
+        window: Literal[1, 2] = 2,
+        pooling: Literal["f", "fo"] = "fo",
+        **settings: Any,
+    ) -> None:
+        self.window = window
+        self.pooling = pooling
+        super().__init__(vocab_size, embedding_size, hidden_size, num_layers, **settings)
+
+    def layer(self, input_size: int, hidden_size: int) -> nn.Module:
+        return QRNNLayer(input_size, hidden_size, self.window, self.pooling)
+
+
+class QRNNLayer(nn.Module):
+    """z, f, o from the inputs x_t (and x_{t−1}, if the window is 2); then, step by step,
+
+    c_t = f_t c_{t−1} + (1 − f_t) z_t      f-pooling, whose output is c_t
+    h_t = o_t c_t                          fo-pooling, whose output is h_t
+
+    The state is c and, for a window of 2, what the window's last input gives to the gates of the next.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, window: int, pooling: str) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        gates = (len(pooling) + 1) * hidden_size
+        self.now = nn.Linear(input_size, gates)
+        self.earlier = nn.Linear(input_size, gates, bias=False) if window == 2 else None
+
+    def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
+        gates = self.now(x)
+        c0 = x.new_zeros(len(x), self.hidden_size) if state is None else state[0][0]
+        rest: Parts = ()
+        if self.earlier is not None:
+            given = self.earlier(x)
+            first = torch.zeros_like(given[:, :1]) if state is None else state[1][0].unsqueeze(1).to(given.dtype)
+            gates = gates + torch.cat([first, given[:, :-1]], dim=1)
+            rest = (given[:, -1].unsqueeze(0),)
+        z, f, *o = gates.float().chunk(gates.size(-1) // self.hidden_size, dim=-1)
+        f = torch.sigmoid(f)
+        c = scan(f, (1 - f) * torch.tanh(z), c0.float())
+        return torch.sigmoid(o[0]) * c if o else c, (c[:, -1].unsqueeze(0), *rest)
+
+
+class MinGRU(Stack):
+    """The smallest gated recurrent unit: its gate does not see the state (Feng et al. 2024, arXiv 2410.01201).
+
+    Args:
+        settings: as for `Stack`.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int = 64,
+        hidden_size: int = 64,
+        num_layers: int = 2,
+        **settings: Any,
+    ) -> None:
+        super().__init__(vocab_size, embedding_size, hidden_size, num_layers, **settings)
+
+    def layer(self, input_size: int, hidden_size: int) -> nn.Module:
+        return MinGRULayer(input_size, hidden_size)
+
+
+class MinGRULayer(nn.Module):
+    """h_t = (1 − z_t) h_{t−1} + z_t g(W_h x_t), with z_t = σ(W_z x_t), from logarithms; g keeps h above 0."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.gates = nn.Linear(input_size, 2 * hidden_size)
+
+    def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
+        z, candidate = self.gates(x).float().chunk(2, dim=-1)
+        return remember(F.logsigmoid(-z), F.logsigmoid(z) + log_g(candidate), state)
+
+
+class MinLSTM(MinGRU):
+    """The smallest LSTM, with a forget and an input gate that add up to 1 (Feng et al. 2024, arXiv 2410.01201)."""
+
+    def layer(self, input_size: int, hidden_size: int) -> nn.Module:
+        return MinLSTMLayer(input_size, hidden_size)
+
+
+class MinLSTMLayer(nn.Module):
+    """h_t = f′_t h_{t−1} + i′_t g(W_h x_t), with f′ = f / (f + i), i′ = i / (f + i), from logarithms."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.gates = nn.Linear(input_size, 3 * hidden_size)
+
+    def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
+        f, i, candidate = self.gates(x).float().chunk(3, dim=-1)
+        ratio = F.logsigmoid(f) - F.logsigmoid(i)
+        return remember(F.logsigmoid(ratio), F.logsigmoid(-ratio) + log_g(candidate), state)
+
+
+def remember(log_keep: Tensor, log_new: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
+    h0 = torch.zeros_like(log_keep[:, 0]) if state is None else state[0][0].float()
+    h = log_scan(log_keep, log_new, h0)
+    return h, (h[:, -1].unsqueeze(0),)
+
+
+def log_g(x: Tensor) -> Tensor:
+    """The logarithm of g(x) = x + ½ for x ≥ 0, σ(x) below: always above 0, so that it has one."""
+    return torch.where(x >= 0, (F.relu(x) + 0.5).log(), F.logsigmoid(x))

@@ -1,0 +1,211 @@
+"""What lies beyond the lesson: each piece of regularisation alone, and the models that are parallel in time."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lm.data import BpttStream
+from lm.models import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, recurrent
+from lm.models.regularisation import Embedding, LockedDropout, TiedHead, WeightDrop, activation_penalty, change_penalty
+from lm.module import LanguageModel
+
+VOCAB = 33
+MODELS = [AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM]
+DROPOUTS = ["embed_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_drop"]
+
+
+def tokens(rows=6, time=11, seed=0):
+    return torch.randint(VOCAB, (rows, time), generator=torch.Generator().manual_seed(seed))
+
+
+def make(model_class, **settings):
+    torch.manual_seed(0)
+    return model_class(VOCAB, 12, 16, **settings)
+
+
+class TestPieces:
+    def test_locked_dropout_is_the_same_at_every_step_and_another_for_each_row(self):
+        torch.manual_seed(0)
+        dropped = LockedDropout(0.5)(torch.ones(4, 7, 100))
+        assert set(dropped.unique().tolist()) == {0.0, 2.0}
+        assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+        assert not torch.equal(dropped[0], dropped[1])
+
+    def test_embedding_dropout_leaves_out_whole_tokens_wherever_they_stand(self):
+        torch.manual_seed(0)
+        embed = Embedding(VOCAB, 12, dropout=0.5)
+        ids = tokens(64)
+        vectors = embed(ids)
+        out = {
+            int(token) for token, vector in zip(ids.flatten(), vectors.flatten(0, 1), strict=True) if not vector.any()
+        }
+        assert 5 < len(out) < VOCAB - 5
+        for token in range(VOCAB):
+            expected = torch.zeros(12) if token in out else 2 * embed.weight[token]
+            assert torch.equal(vectors[ids == token], expected.expand((ids == token).sum(), -1))
+
+    @pytest.mark.parametrize("rnn", [nn.LSTM, recurrent.GRU])
+    def test_weight_drop_leaves_out_hidden_to_hidden_weights_and_no_others(self, rnn):
+        torch.manual_seed(0)
+        inner = rnn(5, 8, batch_first=True)
+        inputs, kept = torch.randn(3, 4, 5), inner.weight_hh_l0.detach().clone()
+        outputs, _ = WeightDrop(inner, 0.5)(inputs)
+        outputs.sum().backward()
+        left_out = inner.weight_hh_l0.grad == 0
+        assert 0.4 < left_out.float().mean() < 0.6
+        assert (inner.weight_ih_l0.grad != 0).all()
+        assert torch.equal(inner.weight_hh_l0, kept)
+
+        by_hand = rnn(5, 8, batch_first=True)
+        by_hand.load_state_dict(inner.state_dict())
+        with torch.no_grad():
+            by_hand.weight_hh_l0.copy_(kept.masked_fill(left_out, 0.0) * 2)
+        torch.testing.assert_close(outputs, by_hand(inputs)[0], atol=1e-6, rtol=0)
+
+    @pytest.mark.parametrize("piece", [LockedDropout(0.5), WeightDrop(nn.LSTM(5, 5, batch_first=True), 0.5)])
+    def test_nothing_is_left_out_in_eval(self, piece):
+        inputs = torch.randn(3, 4, 5)
+        piece.eval()
+        first, second = piece(inputs), piece(inputs)
+        expected = piece.rnn(inputs)[0] if isinstance(piece, WeightDrop) else inputs
+        for result in (first, second):
+            torch.testing.assert_close(result[0] if isinstance(result, tuple) else result, expected)
+
+    def test_a_tied_head_scores_by_the_embedding(self):
+        embed = Embedding(VOCAB, 12)
+        activations = torch.randn(2, 3, 12)
+        torch.testing.assert_close(TiedHead(embed, 12)(activations), activations @ embed.weight.t())
+        head = TiedHead(embed, 16)
+        activations = torch.randn(2, 3, 16)
+        torch.testing.assert_close(head(activations), activations @ head.projection.weight.t() @ embed.weight.t())
+
+    def test_the_penalties_are_those_of_the_paper(self):
+        outputs = torch.randn(2, 5, 3)
+        assert activation_penalty(outputs) == pytest.approx((outputs**2).mean().item())
+        assert change_penalty(outputs) == pytest.approx(((outputs[:, 1:] - outputs[:, :-1]) ** 2).mean().item())
+        assert change_penalty(outputs[:, :1]) == 0
+
+
+@pytest.mark.parametrize("model_class", MODELS)
+@pytest.mark.parametrize("dropout", DROPOUTS)
+def test_each_dropout_can_be_switched_on_alone(model_class, dropout):
+    if dropout == "weight_drop" and model_class not in (AWDGRU, AWDLSTM):
+        pytest.skip("it has no hidden-to-hidden weights")
+    plain, model = make(model_class), make(model_class, **{dropout: 0.5})
+    model.load_state_dict(plain.state_dict())
+    assert not torch.allclose(model.train()(tokens())[0], plain(tokens())[0])
+    torch.testing.assert_close(model.eval()(tokens())[0], plain(tokens())[0])
+
+
+@pytest.mark.parametrize("model_class", MODELS)
+@pytest.mark.parametrize("settings", [{"tie": True}, {"norm": True}, {"num_layers": 1}, {"num_layers": 3, "tie": True}])
+def test_a_row_in_windows_is_the_row_in_one_piece_however_the_stack_is_made(model_class, settings):
+    model = make(model_class, **settings)
+    for seed in range(10):
+        model(tokens(seed=seed))
+    whole, _ = model.eval()(tokens(time=50))
+    state, parts = None, []
+    for part in tokens(time=50).split(7, dim=1):
+        logits, state = model(part, state)
+        parts.append(logits)
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=0)
+
+
+def test_tied_weights_are_one_tensor():
+    model = make(AWDLSTM, tie=True)
+    assert model.head.weight is model.embed.weight
+    assert len(list(model.parameters())) == len({id(parameter) for parameter in model.parameters()})
+
+
+class TestPenalty:
+    @pytest.mark.parametrize(("ar", "tar"), [(2.0, 0.0), (0.0, 1.0), (2.0, 1.0)])
+    def test_it_is_that_of_the_last_layers_outputs(self, ar, tar):
+        model = make(AWDLSTM, ar=ar, tar=tar)
+        seen = []
+        model.layers[-1].register_forward_hook(lambda module, inputs, outputs: seen.append(outputs[0]))
+        _, _, penalty = model.penalised(tokens())
+        outputs = seen[0]
+        expected = ar * (outputs**2).mean() + tar * (outputs[:, 1:] - outputs[:, :-1]).pow(2).mean()
+        torch.testing.assert_close(penalty, expected)
+        assert model.eval().penalised(tokens())[2] is None
+        assert make(AWDLSTM).penalised(tokens())[2] is None
+
+    def test_it_is_minimised_and_in_no_figure(self):
+        def gradients_and_loss(ar):
+            module = LanguageModel(make(AWDLSTM, ar=ar))
+            module.start("train")
+            window = module.step("train", (tokens(), tokens(seed=1)))
+            window.objective().backward()
+            return [parameter.grad for parameter in module.parameters()], module.totals["train"].mean_loss()
+
+        plain, loss = gradients_and_loss(0.0)
+        penalised, same_loss = gradients_and_loss(5.0)
+        assert loss == same_loss
+        model = make(AWDLSTM, ar=5.0)
+        model.penalised(tokens())[2].backward()
+        for with_it, without, alone in zip(penalised, plain, model.parameters(), strict=True):
+            rest = torch.zeros_like(without) if alone.grad is None else alone.grad
+            torch.testing.assert_close(with_it, without + rest, atol=1e-6, rtol=1e-4)
+
+
+class TestParallel:
+    """Each beside its own equations, one step at a time."""
+
+    @pytest.mark.parametrize("window", [1, 2])
+    @pytest.mark.parametrize("pooling", ["f", "fo"])
+    def test_qrnn(self, window, pooling):
+        layer = make(QRNN, window=window, pooling=pooling).layers[0]
+        x = torch.randn(4, 60, 12)
+        c, earlier, steps = torch.zeros(4, 16), torch.zeros(4, 12), []
+        for now in x.unbind(1):
+            gates = layer.now(now) + (layer.earlier(earlier) if window == 2 else 0)
+            z, f, *o = gates.chunk(len(pooling) + 1, dim=-1)
+            c = f.sigmoid() * c + (1 - f.sigmoid()) * z.tanh()
+            steps.append(o[0].sigmoid() * c if o else c)
+            earlier = now
+        torch.testing.assert_close(layer(x, None)[0], torch.stack(steps, dim=1), atol=1e-5, rtol=0)
+
+    def test_min_gru(self):
+        layer = make(MinGRU).layers[0]
+        x = torch.randn(4, 60, 12)
+        h, steps = torch.zeros(4, 16), []
+        for now in x.unbind(1):
+            z, candidate = layer.gates(now).chunk(2, dim=-1)
+            h = (1 - z.sigmoid()) * h + z.sigmoid() * positive(candidate)
+            steps.append(h)
+        torch.testing.assert_close(layer(x, None)[0], torch.stack(steps, dim=1), atol=1e-5, rtol=0)
+
+    def test_min_lstm(self):
+        layer = make(MinLSTM).layers[0]
+        x = torch.randn(4, 60, 12)
+        h, steps = torch.zeros(4, 16), []
+        for now in x.unbind(1):
+            f, i, candidate = layer.gates(now).chunk(3, dim=-1)
+            f, i = f.sigmoid(), i.sigmoid()
+            h = f / (f + i) * h + i / (f + i) * positive(candidate)
+            steps.append(h)
+        torch.testing.assert_close(layer(x, None)[0], torch.stack(steps, dim=1), atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("model_class", [QRNN, MinGRU, MinLSTM])
+    def test_they_learn_under_mixed_precision_too(self, model_class):
+        torch.manual_seed(0)
+        module = LanguageModel(make(model_class))
+        optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
+        stream = BpttStream(torch.arange(VOCAB).repeat(40), batch_size=8, bptt=20)
+        losses = []
+        for _ in range(8):
+            module.start("train")
+            for batch in stream:
+                with torch.autocast("cpu", torch.bfloat16):
+                    loss = module.step("train", batch).objective()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+        assert losses[-1] < losses[0] / 2
+
+
+def positive(x):
+    """g of the paper."""
+    return torch.where(x >= 0, x + 0.5, F.sigmoid(x))
