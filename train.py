@@ -118,6 +118,7 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
         metadata=describe(model, settings, data.vocabulary, data.bptt, data.prompt()),
         compile=compile,
         forget=config.get("forget", 0.0),
+        label_smoothing=config.get("label_smoothing", 0.0),
     )
     if config.task != "train":
         from lm import tasks

@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from torch._inductor import config as inductor
 
 from benchmarks.process import Table
@@ -37,9 +38,13 @@ COMPILED = {
 }
 
 
-def prepared(overrides: list[str], compile: bool = False) -> tuple[BpttStream, LanguageModel]:
+def composed(overrides: list[str]) -> DictConfig:
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = compose("train", overrides=overrides)
+        return compose("train", overrides=overrides)
+
+
+def prepared(overrides: list[str], compile: bool = False) -> tuple[BpttStream, LanguageModel]:
+    config = composed(overrides)
     data = instantiate(config.data, _convert_="all")
     data.setup()
     settings = {key: value for key, value in config.model.items() if key != "compile"}
@@ -50,18 +55,18 @@ def prepared(overrides: list[str], compile: bool = False) -> tuple[BpttStream, L
     return data.train, module
 
 
-def parts(stream: BpttStream, module: LanguageModel) -> dict[str, float]:
-    """Milliseconds of each part of a plain step: the same module, without Lightning."""
+def parts(stream: BpttStream, module: LanguageModel, steps: int = STEPS) -> dict[str, float]:
+    """Milliseconds of each part of a plain step: the same module, without Lightning; medians over so many steps."""
     assert module.optimizer is not None
     optimizer = module.optimizer(parameter_groups(module.model, {}))
     module.train().start("train")
     times: dict[str, list[float]] = {part: [] for part in PARTS}
     batches = iter(stream)
-    for _ in range(min(STEPS, len(stream))):
+    for _ in range(min(steps, len(stream))):
         clock = [time.perf_counter()]
         batch = next(batches)
         clock.append(time.perf_counter())
-        loss = module.step("train", batch).objective()
+        loss = module.step("train", batch).objective
         clock.append(time.perf_counter())
         optimizer.zero_grad()
         loss.backward()

@@ -88,6 +88,7 @@ RULES = {
     "objective": one_of(*METRICS),
     "threads": or_null(whole(1)),
     "float32_matmul": one_of("highest", "high", "medium"),
+    "label_smoothing": between(0, 1),
     "forget": between(0, 1),
     "data.bptt": whole(1),
     "data.batch_size": whole(1),

@@ -46,19 +46,15 @@ class Window(NamedTuple):
 
     Attributes:
         loss: mean cross-entropy, nats per token.
-        penalty: what the model adds to it in training.
+        objective: what training minimises: the same, with smoothed labels and the model's penalty if there are any.
         logits: `[targets, vocab]`.
         targets: `[targets]`.
     """
 
     loss: Tensor
-    penalty: Tensor | None
+    objective: Tensor
     logits: Tensor
     targets: Tensor
-
-    def objective(self) -> Tensor:
-        """What is minimised."""
-        return self.loss if self.penalty is None else self.loss + self.penalty
 
 
 class LanguageModel(pl.LightningModule):
@@ -69,7 +65,7 @@ class LanguageModel(pl.LightningModule):
     the memory goes on. Automatic optimization, clipping, precision, accumulation and callbacks are
     Lightning's, untouched.
 
-    A penalty of the model's (see `lm.models`) is minimised with the loss and is no part of any figure.
+    A penalty of the model's (see `lm.models`) and smoothed labels are for training alone and are no part of any figure.
 
     Logs `train/batch_loss`, `lr` and `grad_norm` (before clipping) per step, `train/loss` and `train/perplexity` per
     epoch, and `valid/loss`, `valid/accuracy` and `valid/perplexity` per validation; losses are in nats per token.
@@ -87,6 +83,7 @@ class LanguageModel(pl.LightningModule):
         metadata: what a checkpoint needs besides weights (see `lm.checkpoint`).
         compile: train by a faster version of the model (see `lm.compiled`).
         forget: the share of rows that start from zeros again, before each training window.
+        label_smoothing: how much of each target is shared out among all tokens (Szegedy et al. 2016, arXiv 1512.00567).
     """
 
     def __init__(
@@ -98,11 +95,13 @@ class LanguageModel(pl.LightningModule):
         metadata: dict[str, Any] | None = None,
         compile: bool | str = False,
         forget: float = 0.0,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.read = FastWindows(model, compile)
         self.forget = forget
+        self.label_smoothing = label_smoothing
         self.optimizer = optimizer
         self.groups = groups or {}
         self.schedule = schedule
@@ -135,7 +134,12 @@ class LanguageModel(pl.LightningModule):
         exact = torch.float32 if loss.device.type == "mps" else torch.float64  # MPS has no float64
         totals.loss += loss.detach().to(exact) * len(targets)
         totals.targets += len(targets)
-        return Window(loss, penalty, logits, targets)
+        objective = loss
+        if self.label_smoothing and split == "train":
+            objective = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        if penalty is not None:
+            objective = objective + penalty
+        return Window(loss, objective, logits, targets)
 
     def total(self, split: str) -> Totals:
         """The sums over all processes; each must ask."""
@@ -173,7 +177,7 @@ class LanguageModel(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         window = self.step("train", batch)
-        objective, loss = window.objective(), window.loss.detach()
+        objective, loss = window.objective, window.loss.detach()
         trainer: Any = self.trainer
         if trainer.world_size > 1:  # gradients will be averaged over processes, but they may have unequally many rows
             count = torch.tensor(float(len(window.targets)), device=loss.device)

@@ -20,7 +20,8 @@ class Rehearsal(LanguageModel):
 
     def __init__(self, module: LanguageModel, device: torch.device | None = None) -> None:
         assert module.optimizer is not None
-        super().__init__(deepcopy(module.model).train().to(device))
+        settings = {"forget": module.forget, "label_smoothing": module.label_smoothing}
+        super().__init__(deepcopy(module.model).train().to(device), **settings)
         self.stepper: Optimizer = module.optimizer(parameter_groups(self.model, module.groups))
         self.start("train")
 
@@ -28,6 +29,6 @@ class Rehearsal(LanguageModel):
         """One step. Returns the loss before it."""
         window = self.step("train", batch)
         self.stepper.zero_grad()
-        window.objective().backward()
+        window.objective.backward()
         self.stepper.step()
         return window.loss

@@ -131,6 +131,7 @@ def test_what_is_typed_wins_over_what_the_model_brings():
         "model.tie=maybe",
         "model.ar=-1",
         "forget=1",
+        "label_smoothing=-0.1",
         "objective=valid/los",
         "data.numbers.train=[7999,1]",
         "callbacks.average.start=-0.5",

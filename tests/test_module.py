@@ -183,6 +183,20 @@ class TestForgetting:
         assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_smoothed_labels_are_minimised_and_in_no_figure():
+    module = LanguageModel(lm.models.GRU(vocab_size=9).eval(), label_smoothing=0.1)
+    inputs, targets = text(12).view(4, 3), text(12, 1).view(4, 3)
+    for split in ("train", "valid"):
+        module.start(split)
+        window = module.step(split, (inputs, targets))
+        log_p = window.logits.log_softmax(-1)
+        plain = -log_p.gather(1, targets.flatten()[:, None]).mean()
+        torch.testing.assert_close(window.loss, plain)
+        assert module.totals[split].mean_loss() == pytest.approx(plain.item(), rel=1e-6)
+        expected = 0.9 * plain - 0.1 * log_p.mean() if split == "train" else plain
+        torch.testing.assert_close(window.objective, expected)
+
+
 def test_gradients_are_clipped_in_mixed_precision_with_a_fused_optimizer():
     torch.manual_seed(0)
     module = LanguageModel(lm.models.GRU(vocab_size=9), partial(torch.optim.AdamW, lr=1e-3, fused=True))

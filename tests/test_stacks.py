@@ -136,7 +136,7 @@ class TestPenalty:
             module = LanguageModel(make(AWDLSTM, ar=ar))
             module.start("train")
             window = module.step("train", (tokens(), tokens(seed=1)))
-            window.objective().backward()
+            window.objective.backward()
             return [parameter.grad for parameter in module.parameters()], module.totals["train"].mean_loss()
 
         plain, loss = gradients_and_loss(0.0)
@@ -198,7 +198,7 @@ class TestParallel:
             module.start("train")
             for batch in stream:
                 with torch.autocast("cpu", torch.bfloat16):
-                    loss = module.step("train", batch).objective()
+                    loss = module.step("train", batch).objective
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

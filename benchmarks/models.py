@@ -1,0 +1,95 @@
+"""Every model beside every other: parameters, speed over bptt, and what it has reached.
+
+    python -m benchmarks.models [--nietzsche FILE]
+    python -m benchmarks.models --same-size [--nietzsche FILE]
+
+Each as its configuration makes it; with `--same-size`, those that carry a state with two layers of 256 units each: from
+which bptt on is what cheaper?
+
+Tokens per second of plain training steps (forward, backward, optimizer; medians of up to 30), on the threads that the
+model's configuration says, or on one. Results are those that `benchmarks.lessons` has kept in `benchmarks/results`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks.lessons import LESSONS
+from benchmarks.process import Table
+from benchmarks.steps import composed, parts, prepared
+from lm.report import spread
+
+RESULTS = Path(__file__).parent / "results"
+BPTT = (20, 70, 256)
+STEPS = 30
+ONLY_SHORT_WINDOWS = ("unrolled", "char_three")  # written out for three tokens
+
+SAME_SIZE = {
+    "gru": ["model=gru"],
+    "awd_lstm": ["model=awd_lstm", "model.weight_drop=0"],
+    "qrnn, k = 1": ["model=qrnn", "model.window=1"],
+    "qrnn, k = 2": ["model=qrnn"],
+    "min_gru": ["model=min_gru"],
+    "min_lstm": ["model=min_lstm"],
+}
+SAME_SIZE_BPTT = (1, 2, 4, 8, 20, 70, 256)
+
+
+def speed(overrides: list[str]) -> tuple[float, int]:
+    """Tokens per second of a training step, and the number of parameters."""
+    stream, module = prepared(overrides)
+    milliseconds = sum(parts(stream, module, STEPS).values())
+    tokens = median(inputs.numel() for inputs, _ in stream)
+    return 1000 * tokens / milliseconds, sum(parameter.numel() for parameter in module.parameters())
+
+
+def result(lesson: str, model: str) -> str:
+    """The last epoch's validation, over the seeds that were run."""
+    try:
+        runs = json.loads((RESULTS / f"{lesson}.json").read_text())[model]
+    except (OSError, KeyError):
+        return "–"
+    name, digits, unit = ("loss", 3, "nats") if lesson.startswith("nietzsche") else ("accuracy", 4, "accuracy")
+    return f"{spread([run['metrics'][f'valid/{name}'] for run in runs], digits)} {unit}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--nietzsche", metavar="FILE", help="a copy of the text, instead of the download")
+    parser.add_argument("--same-size", action="store_true", help="all at one size, on Nietzsche and one thread")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    arguments = parser.parse_args()
+    own = [f"data.path={Path(arguments.nietzsche).resolve()}"] if arguments.nietzsche else []
+
+    if arguments.same_size:
+        torch.set_num_threads(1)
+        columns = ("model", "parameters", *(f"bptt {bptt}" for bptt in SAME_SIZE_BPTT))
+        table = Table("models_same_size", columns, arguments.write)
+        sizes = ["data=nietzsche", *own, "model.embedding_size=256", "model.hidden_size=256", "model.num_layers=2"]
+        for name, overrides in SAME_SIZE.items():
+            measured = [speed([*overrides, *sizes, f"data.bptt={bptt}"]) for bptt in SAME_SIZE_BPTT]
+            table.add((name, ""), (measured[0][1], ",d"), *((tokens, ",.0f") for tokens, _ in measured))
+        table.keep()
+        return
+    columns = ("model", "parameters", *(f"tokens/s, bptt {bptt}" for bptt in BPTT), "result")
+    table = Table("models", columns, arguments.write)
+    for lesson, models in LESSONS.items():
+        for model in models:
+            choice = f"{'experiment' if model.endswith('_best') else 'model'}={model}"
+            config = composed([choice])
+            torch.set_num_threads(config.threads)
+            overrides = [choice, *(own if "path" in config.data else [])]
+            _, parameters = speed(overrides)
+            cells: list[tuple[Any, str]] = [("–", "")] * len(BPTT)
+            if model not in ONLY_SHORT_WINDOWS:
+                cells = [(speed([*overrides, f"data.bptt={bptt}"])[0], ",.0f") for bptt in BPTT]
+            table.add((f"`{model}`", ""), (parameters, ",d"), *cells, (result(lesson, model), ""))
+    table.keep()
+
+
+if __name__ == "__main__":
+    main()
