@@ -20,8 +20,8 @@ class Rehearsal(LanguageModel):
 
     def __init__(self, module: LanguageModel, device: torch.device | None = None) -> None:
         assert module.optimizer is not None
-        settings = {"forget": module.forget, "label_smoothing": module.label_smoothing}
-        super().__init__(deepcopy(module.model).train().to(device), **settings)
+        model = deepcopy(module.model).train().to(device)
+        super().__init__(model, forget=module.forget, label_smoothing=module.label_smoothing)
         self.stepper: Optimizer = module.optimizer(parameter_groups(self.model, module.groups))
         self.start("train")
 
