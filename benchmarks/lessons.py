@@ -2,6 +2,8 @@
 
     python -m benchmarks.lessons human_numbers
     python -m benchmarks.lessons nietzsche            about an hour on two cores
+    python -m benchmarks.lessons beyond               what goes beyond the first, beside its best model
+    python -m benchmarks.lessons beyond_nietzsche     the second, an hour
 
 Each run is a whole `python train.py model=… seed=…` of its own and keeps its directory under
 `outputs/benchmarks/lessons/`, so a call that was stopped goes on with what is missing; `--fresh` starts anew.
@@ -45,11 +47,23 @@ LESSONS: dict[str, dict[str, dict[str, float]]] = {
         "char_gru": {"train/moving average": 1.225, "valid/loss": 1.370},
         "char_lstm": {"train/moving average": 1.282, "valid/loss": 1.315},
     },
+    # What goes beyond them, beside the best that they reached: the GRU, and the LSTM's longest run.
+    "beyond": {
+        name: {"valid/loss": 1.253, "valid/accuracy": 0.8071}
+        for name in ("awd_gru", "qrnn", "min_gru", "min_lstm", "human_numbers_best")
+    },
+    "beyond_nietzsche": {name: {"valid/loss": 1.25} for name in ("awd_lstm", "nietzsche_best")},
 }
 
 # Where the first weights decide most (multi_output takes 400 small steps; stateful is barely stable), or where
 # we are closer to the lesson than three seeds can tell, there are more; a run of char_lstm takes a quarter of an hour.
 SEEDS = {"multi_output": 10, "stateful": 10, "char_three": 10, "char_concat": 10, "char_seq": 10, "char_lstm": 1}
+SEEDS |= {"human_numbers_best": 5, "awd_lstm": 1, "nietzsche_best": 1}
+
+
+def choice(name: str) -> str:
+    """What is typed for it: a model, or one of the recipes."""
+    return f"{'experiment' if name.endswith('_best') else 'model'}={name}"
 
 
 def run(lesson: str, model: str, seed: int, overrides: list[str]) -> dict:
@@ -58,7 +72,7 @@ def run(lesson: str, model: str, seed: int, overrides: list[str]) -> dict:
     result = directory / "result.json"
     if not result.exists() or json.loads(result.read_text())["status"] != "finished":
         print(f"{model} seed={seed} …", file=sys.stderr)
-        command = [sys.executable, "train.py", f"model={model}", f"seed={seed}", f"hydra.run.dir={directory}"]
+        command = [sys.executable, "train.py", choice(model), f"seed={seed}", f"hydra.run.dir={directory}"]
         command += ["checkpoint.requeue=true", "trainer.log_every_n_steps=1"]  # each step: for the moving average below
         finished = subprocess.run([*command, *overrides], cwd=ROOT, capture_output=True, text=True)
         if finished.returncode != 0:

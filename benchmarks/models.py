@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.lessons import LESSONS
+from benchmarks.lessons import LESSONS, choice
 from benchmarks.process import Table
 from benchmarks.steps import composed, parts, prepared
 from lm.report import spread
@@ -53,7 +53,7 @@ def result(lesson: str, model: str) -> str:
         runs = json.loads((RESULTS / f"{lesson}.json").read_text())[model]
     except (OSError, KeyError):
         return "–"
-    name, digits, unit = ("loss", 3, "nats") if lesson.startswith("nietzsche") else ("accuracy", 4, "accuracy")
+    name, digits, unit = ("loss", 3, "nats") if "nietzsche" in lesson else ("accuracy", 4, "accuracy")
     return f"{spread([run['metrics'][f'valid/{name}'] for run in runs], digits)} {unit}"
 
 
@@ -79,10 +79,9 @@ def main() -> None:
     table = Table("models", columns, arguments.write)
     for lesson, models in LESSONS.items():
         for model in models:
-            choice = f"{'experiment' if model.endswith('_best') else 'model'}={model}"
-            config = composed([choice])
+            config = composed([choice(model)])
             torch.set_num_threads(config.threads)
-            overrides = [choice, *(own if "path" in config.data else [])]
+            overrides = [choice(model), *(own if "path" in config.data else [])]
             _, parameters = speed(overrides)
             cells: list[tuple[Any, str]] = [("–", "")] * len(BPTT)
             if model not in ONLY_SHORT_WINDOWS:

@@ -247,7 +247,8 @@ def report(directories: Sequence[Path], folder: Path, metric: str = "valid/loss"
     unfinished = remarks(runs)
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "report.csv", ranked, keys)
-    lines = ["# Report", "", f"Best {metric} first. `python -m lm.report {' '.join(map(str, directories))}`", "", text]
+    command = f"python -m lm.report {' '.join(map(str, directories))} --metric {metric}"
+    lines = ["# Report", "", f"Best {metric} first. `{command}`", "", text]
     lines += ["", *(f"- {line}" for line in unfinished), "", "![What was swept against the result](report.png)", ""]
     (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
     draw(folder / "report.png", ranked, keys, metric)
@@ -263,7 +264,7 @@ class ReportSweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        failed = [run for run in report([folder], folder) if run.status == "failed"]
+        failed = [run for run in report([folder], folder, config.get("objective", METRICS[0])) if run.status == "failed"]
         if failed:
             sys.exit(
                 f"error: {len(failed)} of the sweep's jobs failed; started again with hydra.sweep.dir={folder}, "

@@ -142,7 +142,7 @@ def test_what_is_typed_wins_over_what_the_model_brings():
 def test_a_value_that_cannot_be_meant_is_refused_by_name(override):
     key = override.split("=")[0]
     with pytest.raises(UserError, match=f"^{key}=.*: must be "):
-        check(composed("model=awd_lstm", "average=mean", override))
+        check(composed("model=awd_gru", "average=mean", override))
 
 
 @pytest.mark.parametrize("override", ["model.window=3", "model.pooling=ifo", "data.lines.valid=[0.8,1.2]"])

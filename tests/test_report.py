@@ -38,6 +38,15 @@ def test_one_value_that_fails_leaves_the_others_alone(train, tmp_path):
     assert line.startswith("error: sweep holds another sweep (model=gru data.bptt=8,0,20 ")
 
 
+def test_the_best_is_what_the_objective_says(train, tmp_path):
+    sweep = ["-m", "model=gru", "label_smoothing=0,0.9", "trainer.max_epochs=1", "hydra.sweep.dir=sweep", *SHORT]
+    assert train(*sweep, "objective=valid/accuracy").returncode == 0
+    found = [float(row["valid/accuracy"]) for row in rows(tmp_path / "sweep")]
+    assert found == sorted(found, reverse=True)
+    text = (tmp_path / "sweep" / "report.md").read_text()
+    assert "Best valid/accuracy first. `python -m lm.report sweep --metric valid/accuracy`" in text
+
+
 @pytest.fixture(scope="module")
 def killed_sweep(tmp_path_factory):
     """A sweep of six runs that was killed in its third, started again, and told to stop in its fifth."""
