@@ -6,12 +6,13 @@
 Each as its configuration makes it; with `--same-size`, those that carry a state with two layers of 256 units each: from
 which bptt on is what cheaper?
 
-Tokens per second of plain training steps (forward, backward, optimizer; medians of up to 30), on the threads that the
-model's configuration says, or on one. Results are those that `benchmarks.lessons` has kept in `benchmarks/results`.
+Tokens per second of plain training steps (forward, backward, optimizer; medians of 3 to 30), on one thread and without
+mixed precision. Results are those that `benchmarks.lessons` has kept in `benchmarks/results`.
 """
 
 import argparse
 import json
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +26,7 @@ from lm.report import spread
 
 RESULTS = Path(__file__).parent / "results"
 BPTT = (20, 70, 256)
-STEPS = 30
+FEWEST_STEPS, MOST_STEPS, TOKENS = 3, 30, 400_000
 ONLY_SHORT_WINDOWS = ("unrolled", "char_three")  # written out for three tokens
 
 SAME_SIZE = {
@@ -42,8 +43,9 @@ SAME_SIZE_BPTT = (1, 2, 4, 8, 20, 70, 256)
 def speed(overrides: list[str]) -> tuple[float, int]:
     """Tokens per second of a training step, and the number of parameters."""
     stream, module = prepared(overrides)
-    milliseconds = sum(parts(stream, module, STEPS).values())
-    tokens = median(inputs.numel() for inputs, _ in stream)
+    tokens = median(inputs.numel() for inputs, _ in islice(stream, MOST_STEPS))
+    steps = int(min(MOST_STEPS, max(FEWEST_STEPS, TOKENS // tokens)))
+    milliseconds = sum(parts(stream, module, steps).values())
     return 1000 * tokens / milliseconds, sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -65,8 +67,9 @@ def main() -> None:
     arguments = parser.parse_args()
     own = [f"data.path={Path(arguments.nietzsche).resolve()}"] if arguments.nietzsche else []
 
+    torch.set_num_threads(1)
+
     if arguments.same_size:
-        torch.set_num_threads(1)
         columns = ("model", "parameters", *(f"bptt {bptt}" for bptt in SAME_SIZE_BPTT))
         table = Table("models_same_size", columns, arguments.write)
         sizes = ["data=nietzsche", *own, "model.embedding_size=256", "model.hidden_size=256", "model.num_layers=2"]
@@ -79,9 +82,7 @@ def main() -> None:
     table = Table("models", columns, arguments.write)
     for lesson, models in LESSONS.items():
         for model in models:
-            config = composed([choice(model)])
-            torch.set_num_threads(config.threads)
-            overrides = [choice(model), *(own if "path" in config.data else [])]
+            overrides = [choice(model), *(own if "path" in composed([choice(model)]).data else [])]
             _, parameters = speed(overrides)
             cells: list[tuple[Any, str]] = [("–", "")] * len(BPTT)
             if model not in ONLY_SHORT_WINDOWS:

@@ -264,7 +264,9 @@ class ReportSweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        failed = [run for run in report([folder], folder, config.get("objective", METRICS[0])) if run.status == "failed"]
+        failed = [
+            run for run in report([folder], folder, config.get("objective", METRICS[0])) if run.status == "failed"
+        ]
         if failed:
             sys.exit(
                 f"error: {len(failed)} of the sweep's jobs failed; started again with hydra.sweep.dir={folder}, "

@@ -12,6 +12,7 @@ from lm.errors import UserError
 from lm.generate import encode_prompt, generate
 
 CARRYING = [lm.models.Stateful, lm.models.RNN, lm.models.GRU, lm.models.CharStatefulCell, lm.models.CharLSTM]
+CARRYING += [lm.models.AWDLSTM, lm.models.AWDGRU, lm.models.QRNN, lm.models.MinGRU, lm.models.MinLSTM]
 
 
 def model_of(model_class, vocab_size=20):

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lm.checkpoint import load_model
 from lm.data import BpttStream
 from lm.models import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, recurrent
 from lm.models.regularisation import Embedding, LockedDropout, TiedHead, WeightDrop, activation_penalty, change_penalty
@@ -116,6 +117,20 @@ def test_tied_weights_are_one_tensor():
     model = make(AWDLSTM, tie=True)
     assert model.head.weight is model.embed.weight
     assert len(list(model.parameters())) == len({id(parameter) for parameter in model.parameters()})
+
+
+@pytest.mark.parametrize("name", ["awd_gru", "awd_lstm", "qrnn", "min_gru", "min_lstm"])
+def test_from_the_command_line_to_a_checkpoint_with_every_switch_on(train, tmp_path, name):
+    switches = [f"model.{dropout}=0.1" for dropout in DROPOUTS if dropout != "weight_drop" or "awd" in name]
+    switches += ["model.norm=true", "model.tie=true", "model.ar=2", "model.tar=1", "model.hidden_size=24"]
+    run = train(
+        *[f"model={name}", "data=human_numbers", *switches, "label_smoothing=0.1", "forget=0.1", "average=moving"],
+        *["trainer.limit_train_batches=5", "trainer.max_epochs=2", "hydra.run.dir=run"],
+    )
+    assert run.returncode == 0, run.stderr
+    checkpoint = load_model(tmp_path / "run/checkpoints/last.ckpt")
+    logits, _ = checkpoint.model(tokens())
+    assert logits.isfinite().all()
 
 
 class TestPenalty:

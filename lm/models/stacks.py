@@ -211,21 +211,7 @@ class QRNNLayer(nn.Module):
 
 
 class MinGRU(Stack):
-    """The smallest gated recurrent unit: its gate does not see the state (Feng et al. 2024, arXiv 2410.01201).
-
-    Args:
-        settings: as for `Stack`.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        embedding_size: int = 64,
-        hidden_size: int = 64,
-        num_layers: int = 2,
-        **settings: Any,
-    ) -> None:
-        super().__init__(vocab_size, embedding_size, hidden_size, num_layers, **settings)
+    """The smallest gated recurrent unit: its gate does not see the state (Feng et al. 2024, arXiv 2410.01201)."""
 
     def layer(self, input_size: int, hidden_size: int) -> nn.Module:
         return MinGRULayer(input_size, hidden_size)
@@ -243,7 +229,7 @@ class MinGRULayer(nn.Module):
         return remember(F.logsigmoid(-z), F.logsigmoid(z) + log_g(candidate), state)
 
 
-class MinLSTM(MinGRU):
+class MinLSTM(Stack):
     """The smallest LSTM, with a forget and an input gate that add up to 1 (Feng et al. 2024, arXiv 2410.01201)."""
 
     def layer(self, input_size: int, hidden_size: int) -> nn.Module:
