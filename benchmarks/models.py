@@ -1,10 +1,10 @@
 """Every model beside every other: parameters, speed over bptt, and what it has reached.
 
     python -m benchmarks.models [--nietzsche FILE]
-    python -m benchmarks.models --same-size [--nietzsche FILE]
+    python -m benchmarks.models --same-size [--rows 8] [--nietzsche FILE]
 
 Each as its configuration makes it; with `--same-size`, those that carry a state with two layers of 256 units each: from
-which bptt on is what cheaper?
+which bptt on is what cheaper? (64 rows side by side, or as many as `--rows` says.)
 
 Tokens per second of plain training steps (forward, backward, optimizer; medians of 3 to 30), on one thread and without
 mixed precision. Results are those that `benchmarks.lessons` has kept in `benchmarks/results`.
@@ -26,7 +26,7 @@ from lm.report import spread
 
 RESULTS = Path(__file__).parent / "results"
 BPTT = (20, 70, 256)
-FEWEST_STEPS, MOST_STEPS, TOKENS = 3, 30, 400_000
+FEWEST_STEPS, MOST_STEPS, TOKENS = 3, 30, 120_000
 ONLY_SHORT_WINDOWS = ("unrolled", "char_three")  # written out for three tokens
 
 SAME_SIZE = {
@@ -63,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--nietzsche", metavar="FILE", help="a copy of the text, instead of the download")
     parser.add_argument("--same-size", action="store_true", help="all at one size, on Nietzsche and one thread")
+    parser.add_argument("--rows", type=int, default=64, help="rows side by side, for --same-size")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
     arguments = parser.parse_args()
     own = [f"data.path={Path(arguments.nietzsche).resolve()}"] if arguments.nietzsche else []
@@ -71,8 +72,9 @@ def main() -> None:
 
     if arguments.same_size:
         columns = ("model", "parameters", *(f"bptt {bptt}" for bptt in SAME_SIZE_BPTT))
-        table = Table("models_same_size", columns, arguments.write)
+        table = Table(f"models_same_size_{arguments.rows}", columns, arguments.write)
         sizes = ["data=nietzsche", *own, "model.embedding_size=256", "model.hidden_size=256", "model.num_layers=2"]
+        sizes.append(f"data.batch_size={arguments.rows}")
         for name, overrides in SAME_SIZE.items():
             measured = [speed([*overrides, *sizes, f"data.bptt={bptt}"]) for bptt in SAME_SIZE_BPTT]
             table.add((name, ""), (measured[0][1], ",d"), *((tokens, ",.0f") for tokens, _ in measured))

@@ -226,7 +226,8 @@ class MinGRULayer(nn.Module):
 
     def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
         z, candidate = self.gates(x).float().chunk(2, dim=-1)
-        return remember(F.logsigmoid(-z), F.logsigmoid(z) + log_g(candidate), state)
+        log_keep = F.logsigmoid(-z)
+        return remember(log_keep, log_keep + z + log_g(candidate), state)  # log σ(z) = log σ(−z) + z
 
 
 class MinLSTM(Stack):
@@ -246,7 +247,8 @@ class MinLSTMLayer(nn.Module):
     def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
         f, i, candidate = self.gates(x).float().chunk(3, dim=-1)
         ratio = F.logsigmoid(f) - F.logsigmoid(i)
-        return remember(F.logsigmoid(ratio), F.logsigmoid(-ratio) + log_g(candidate), state)
+        log_keep = F.logsigmoid(ratio)
+        return remember(log_keep, log_keep - ratio + log_g(candidate), state)
 
 
 def remember(log_keep: Tensor, log_new: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
