@@ -50,7 +50,7 @@ def test_compiling_leaves_statistics_and_random_generators_as_they_were():
     model = RNN(10).train()
     read = FastWindows(model, True)
     tokens = torch.randint(10, (4, 2))
-    _, state = read(tokens, torch.zeros(1, 4, 64))
+    _, state, _ = read(tokens, torch.zeros(1, 4, 64))
     before = torch.get_rng_state()
     read(tokens, state.detach())
     assert read.fast is not None
@@ -63,8 +63,8 @@ def test_nothing_is_compiled_for_a_window_that_comes_once(how):
     model = GRU(10).train()
     read = FastWindows(model, how)
     tokens = torch.randint(10, (4, 6))
-    _, state = read(tokens, None)
-    _, state = read(tokens[:, :5], state.detach())
+    _, state, _ = read(tokens, None)
+    _, state, _ = read(tokens[:, :5], state.detach())
     with torch.no_grad():
         read(tokens, state)
     model.eval()

@@ -34,7 +34,14 @@ RUNS = {
         *["model.hidden_size=32", "data.bptt=30", "data.batch_size=16"],
     ],
     "lstm, every dropout, forgetting, mean of the weights": [
-        *["model=awd_lstm", "forget=0.2", "average=mean", "callbacks.average.start=0.3", "trainer.max_epochs=3"],
+        *[
+            "model=awd_lstm",
+            "data=human_numbers",
+            "forget=0.2",
+            "average=mean",
+            "callbacks.average.start=0.3",
+            "trainer.max_epochs=3",
+        ],
         *["trainer.limit_train_batches=20", "trainer.val_check_interval=0.5", "model.hidden_size=16"],
     ],
     "qrnn, moving average of the weights": [
