@@ -85,10 +85,13 @@ def main() -> None:
     for lesson, models in LESSONS.items():
         for model in models:
             overrides = [choice(model), *(own if "path" in composed([choice(model)]).data else [])]
-            _, parameters = speed(overrides)
-            cells: list[tuple[Any, str]] = [("–", "")] * len(BPTT)
-            if model not in ONLY_SHORT_WINDOWS:
-                cells = [(speed([*overrides, f"data.bptt={bptt}"])[0], ",.0f") for bptt in BPTT]
+            if model in ONLY_SHORT_WINDOWS:
+                _, parameters = speed(overrides)
+                cells: list[tuple[Any, str]] = [("–", "")] * len(BPTT)
+            else:
+                measured = [speed([*overrides, f"data.bptt={bptt}"]) for bptt in BPTT]
+                parameters = measured[0][1]
+                cells = [(tokens, ",.0f") for tokens, _ in measured]
             table.add((f"`{model}`", ""), (parameters, ",d"), *cells, (result(lesson, model), ""))
     table.keep()
 

@@ -52,7 +52,10 @@ class FastWindows:
         """The faster version; what its trial runs change (running statistics, random generators) is put back."""
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         random = rng.state()
-        fast = (graph if self.how == CUDA_GRAPH else compiled)(self.model, self.read, inputs, state)
+        if self.how == CUDA_GRAPH:
+            fast = graph(self.model, self.read, inputs, state)
+        else:
+            fast = compiled(self.read, inputs, state)
         with torch.no_grad():
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
@@ -60,8 +63,8 @@ class FastWindows:
         return fast
 
 
-def compiled(model: nn.Module, read: Callable[..., Any], inputs: Tensor, state: State) -> Any:
-    """The model by torch.compile, run once."""
+def compiled(read: Callable[..., Any], inputs: Tensor, state: State) -> Any:
+    """The reading by torch.compile, run once."""
     torch._dynamo.config.allow_rnn = True
     fast = torch.compile(read, dynamic=False)
     try:

@@ -3,6 +3,8 @@
 A state is None, a tensor, or a tuple of tensors `[layers, batch, hidden]` (see `lm.models`).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -11,11 +13,21 @@ State = Tensor | tuple[Tensor, ...] | None
 BATCH_AXIS = 1
 
 
+def parts(state: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The tensors that a state is made of."""
+    return state if isinstance(state, tuple) else (state,)
+
+
+def each(state: State, change: Callable[[Tensor], Tensor]) -> State:
+    """The state with each of its tensors changed."""
+    if isinstance(state, tuple):
+        return tuple(change(part) for part in state)
+    return None if state is None else change(state)
+
+
 def detach(state: State) -> State:
     """The same state, cut off from the graph that made it: gradients stop here."""
-    if isinstance(state, tuple):
-        return tuple(tensor.detach() for tensor in state)
-    return None if state is None else state.detach()
+    return each(state, Tensor.detach)
 
 
 def for_rows(state: State, rows: int) -> State:
@@ -24,31 +36,18 @@ def for_rows(state: State, rows: int) -> State:
     A narrower batch means that the last rows have ended: the state of those that remain is kept. A wider
     one holds rows that were never seen: None, so that all begin from zeros.
     """
-    if state is None:
+    if state is None or any(part.size(BATCH_AXIS) < rows for part in parts(state)):
         return None
-    parts = state if isinstance(state, tuple) else (state,)
-    if any(part.size(BATCH_AXIS) < rows for part in parts):
-        return None
-    kept = tuple(part.narrow(BATCH_AXIS, 0, rows) for part in parts)
-    return kept if isinstance(state, tuple) else kept[0]
+    return each(state, lambda part: part.narrow(BATCH_AXIS, 0, rows))
 
 
 def forget(state: State, share: float) -> State:
     """The state, with zeros in place of a random share of the rows' (as in Melis et al. 2018, arXiv 1707.05589)."""
     if state is None or share == 0:
         return state
-    parts = state if isinstance(state, tuple) else (state,)
-    rows = parts[0].size(BATCH_AXIS)
-    forgotten = torch.rand(rows, device=parts[0].device) < share
-    kept = tuple(part.masked_fill(along_rows(forgotten, part), 0.0) for part in parts)
-    return kept if isinstance(state, tuple) else kept[0]
-
-
-def along_rows(values: Tensor, part: Tensor) -> Tensor:
-    """One value per row `[rows]`, to be combined with a part of a state."""
-    shape = [1] * part.dim()
-    shape[BATCH_AXIS] = -1
-    return values.view(shape)
+    one = parts(state)[0]
+    forgotten = torch.rand(one.size(BATCH_AXIS), 1, device=one.device) < share
+    return each(state, lambda part: part.masked_fill(forgotten, 0.0))
 
 
 def output(state: Tensor | tuple[Tensor, ...]) -> Tensor:

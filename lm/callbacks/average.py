@@ -7,8 +7,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_avg_fn
 
 from lm.module import LanguageModel
 
-OF_AVERAGE = "module."  # what the names in an AveragedModel begin with
-
 
 class Average(pl.callbacks.WeightAveraging):
     """Lightning's `WeightAveraging`, from a share of training on; validation and the finished model use the average.
@@ -59,17 +57,10 @@ class Average(pl.callbacks.WeightAveraging):
     ) -> None:
         if not self.begun:
             return
-        if not self.swapped:
-            super().on_save_checkpoint(trainer, pl_module, checkpoint)
-            return
-        assert self._average_model is not None
-        other = self._average_model.state_dict()
-        checkpoint["current_model_state"] = {
-            name.removeprefix(OF_AVERAGE): value for name, value in other.items() if name.startswith(OF_AVERAGE)
-        }
-        checkpoint["averaging_state"] = {
-            name: value for name, value in other.items() if not name.startswith(OF_AVERAGE)
-        }
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self.swapped:  # what it takes for the average are the weights that training goes on with
+            average, trained = checkpoint["current_model_state"], checkpoint["state_dict"]
+            checkpoint["state_dict"], checkpoint["current_model_state"] = average, trained
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

@@ -24,6 +24,7 @@ from lm.models.regularisation import (
     change_penalty,
 )
 from lm.models.scan import log_scan, scan
+from lm.state import parts
 
 Parts = tuple[Tensor, ...]
 
@@ -97,14 +98,13 @@ class Stack(nn.Module):
         penalty = None
         if self.training and (self.ar or self.tar):
             penalty = self.ar * activation_penalty(outputs) + self.tar * change_penalty(x)
-        together = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
+        together = tuple(torch.cat(layers) for layers in zip(*states, strict=True))
         return self.head(outputs), together if len(together) > 1 else together[0], penalty
 
     def by_layer(self, state: Any) -> Iterator[Parts | None]:
         """Each layer's part of the state."""
-        parts = state if isinstance(state, tuple) else (state,)
         for number in range(len(self.layers)):
-            yield None if state is None else tuple(part[number : number + 1] for part in parts)
+            yield None if state is None else tuple(part[number : number + 1] for part in parts(state))
 
 
 class AWDLSTM(Stack):
