@@ -25,7 +25,7 @@ LAST = Path("checkpoints", "last.ckpt")
 FAILURE = "failure.json"
 
 # What a run is; anything else (how long, how often, how many threads) may change when it is resumed.
-IDENTITY = ("seed", "model", "data", "optimizer", "schedule")
+IDENTITY = ("seed", "model", "data", "optimizer", "schedule", "label_smoothing", "forget")
 MAY_MOVE = ("data.path", "data.cache", "data.url", "data.train", "data.valid")
 
 
@@ -103,7 +103,7 @@ def stop_if_occupied(run_dir: Path, config: DictConfig) -> None:
         )
     before: Any = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
     for part in IDENTITY:
-        if before.get(part) != config.get(part):
+        if before.get(part, 0) != config.get(part, 0):  # older runs have no label_smoothing and forget
             sys.exit(f"error: {run_dir} holds a run with other settings ({part}); choose another hydra.run.dir")
 
 

@@ -332,6 +332,8 @@ class TestResume:
             (["resume=nowhere"], "not a run's directory"),
             (["resume=run", "model=rnn"], "model=rnn: a run is resumed as it was"),
             (["resume=run", "data.bptt=3"], "data.bptt=3: a run is resumed as it was"),
+            (["resume=run", "forget=0.1"], "forget=0.1: a run is resumed as it was"),
+            (["hydra.run.dir=run", "checkpoint.requeue=true", "label_smoothing=0.1"], "other settings"),
             (["resume=run", "hydra.run.dir=x"], "hydra.run.dir=x: a run is resumed as it was"),
             (["resume=run", "logger=none"], "logger=none: a run is resumed with the parts it has"),
             (["resume=run", "trainer.max_epoch=3"], "there is no trainer.max_epoch"),
