@@ -1,4 +1,4 @@
-"""Trains a language model: `python train.py model=gru data=human_numbers`.
+"""Trains a model: `python train.py model=gru data=human_numbers`, `python train.py model=resnet data=shapes`.
 
 Everything that can be chosen is a file under `conf/`; `python train.py --help` lists it. Torch and Lightning
 are imported only once the configuration has been composed and checked, so that help and mistakes answer at once.
@@ -19,9 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lm import runs
-from lm.config import check, explain, one_line
-from lm.errors import Interrupted, UserError
+from training import runs
+from training.config import check, explain, one_line
+from training.errors import Interrupted, UserError
 
 WANTS_TRACEBACK = "HYDRA_FULL_ERROR" in os.environ and runs.rank() == 0
 
@@ -33,9 +33,9 @@ def main(config: DictConfig) -> float | None:
     if hydra_config.mode == RunMode.MULTIRUN:
         return job(config, run_dir)
     try:
-        check(config)
         if config.ckpt is not None:
-            config = runs.with_data_of(config, Path(config.ckpt))
+            config = runs.with_parts_of(config, Path(config.ckpt))
+        check(config)
         return train(config, run_dir, goes_on=config.checkpoint.requeue)
     except Exception as error:
         end_with_one_line(error)
@@ -78,7 +78,7 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
         goes_on: with what is there already, if there is something.
     """
     shown_dir = os.path.relpath(run_dir)
-    objective = config.get("objective", "valid/loss")  # older runs' configuration has none
+    objective = config.objective
     if goes_on and runs.is_finished(run_dir, config):
         say(f"{shown_dir}: this run is finished; a larger trainer.max_epochs or trainer.max_steps extends it")
         return runs.metric(run_dir, objective)
@@ -89,9 +89,8 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
     import torch
     from hydra.utils import instantiate
 
-    from lm.checkpoint import describe
-    from lm.checkpoint_io import CheckpointFiles
-    from lm.module import LanguageModel
+    from training.checkpoint import describe
+    from training.checkpoint_io import CheckpointFiles
 
     if not gc.isenabled():
         gc.freeze()
@@ -100,28 +99,27 @@ def train(config: DictConfig, run_dir: Path, goes_on: bool) -> float | None:
     threading.excepthook = end_with_writer
     pl.seed_everything(config.seed, verbose=False)
     torch.set_num_threads(runs.threads(config.threads))
-    torch.set_float32_matmul_precision(config.get("float32_matmul", "highest"))
+    torch.set_float32_matmul_precision(config.float32_matmul)
     settle_vector_math()
 
     data = instantiate(config.data, _convert_="all")
     data.setup()
     settings: Any = OmegaConf.to_container(config.model, resolve=True)
     compile = settings.pop("compile", False)
-    model = instantiate(settings, vocab_size=len(data.vocabulary))
+    model = instantiate(settings, **data.model_arguments())
     del settings["_target_"]
     optimizer = {key: value for key, value in config.optimizer.items() if key != "groups"}
-    module = LanguageModel(
+    module = instantiate(config.learner, _partial_=True)(
         model,
         optimizer=instantiate(optimizer, _convert_="all"),
         groups=config.optimizer.groups,
         schedule=instantiate(config.schedule, _convert_="all"),
-        metadata=describe(model, settings, data.vocabulary, data.bptt, data.prompt()),
+        metadata=describe(model, settings, data.description()),
         compile=compile,
-        forget=config.get("forget", 0.0),
-        label_smoothing=config.get("label_smoothing", 0.0),
+        label_smoothing=config.label_smoothing,
     )
     if config.task != "train":
-        from lm import tasks
+        from training import tasks
 
         tasks.run(config.task, config, data, module, Path(shown_dir))
         return None

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from lm.report import spread
+from training.report import spread
 
 ROOT = Path(__file__).parents[1]
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "lessons"

@@ -22,7 +22,7 @@ import torch
 from benchmarks.lessons import LESSONS, choice
 from benchmarks.process import Table
 from benchmarks.steps import composed, parts, prepared
-from lm.report import spread
+from training.report import spread
 
 RESULTS = Path(__file__).parent / "results"
 BPTT = (20, 70, 256)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 from lm.data.module import nietzsche
-from lm.plan import MIB, in_kib
+from training.plan import MIB, in_kib
 
 ROOT = Path(__file__).parents[1]
 EVERY = 0.02  # seconds

@@ -19,10 +19,10 @@ from omegaconf import DictConfig
 from torch._inductor import config as inductor
 
 from benchmarks.process import Table
-from lm.config import CONFIG_DIR
 from lm.data.stream import BpttStream
 from lm.module import LanguageModel
-from lm.optimizers import parameter_groups
+from training.config import CONFIG_DIR
+from training.optimizers import parameter_groups
 
 STEPS = 200
 PARTS = ("window", "forward", "backward", "optimizer")
@@ -50,7 +50,7 @@ def prepared(overrides: list[str], compile: bool = False) -> tuple[BpttStream, L
     settings = {key: value for key, value in config.model.items() if key != "compile"}
     optimizer = {key: value for key, value in config.optimizer.items() if key != "groups"}
     torch.manual_seed(0)
-    model = instantiate(settings, vocab_size=len(data.vocabulary))
+    model = instantiate(settings, **data.model_arguments())
     module = LanguageModel(model, instantiate(optimizer, _convert_="all"), compile=compile)
     return data.train, module
 

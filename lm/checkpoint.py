@@ -1,21 +1,14 @@
-"""Checkpoint files: what makes one enough by itself, and how it is read and written safely."""
+"""A language model from its checkpoint, with the vocabulary that it speaks."""
 
-import os
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import nn
 
 import lm.models
 from lm.data import Tokenizer, Vocabulary
-from lm.errors import UserError
-from lm.files import replacing
-
-FORMAT_VERSION = 1
-KEY = "unroll"
+from training import checkpoint
+from training.errors import UserError
 
 
 class Loaded(NamedTuple):
@@ -30,120 +23,19 @@ class Loaded(NamedTuple):
     prompt: str
 
 
-def describe(
-    model: nn.Module, settings: dict[str, Any], vocabulary: Vocabulary, context: int, prompt: str
-) -> dict[str, Any]:
-    """The metadata of a checkpoint: plain names, numbers and strings, no code.
-
-    Args:
-        model: the model whose weights the checkpoint holds.
-        settings: the arguments it was built with, `vocab_size` apart.
-        vocabulary: the tokens its ids stand for.
-        context: how many tokens a window has.
-        prompt: a text of the data to begin with.
-    """
-    return {
-        "format_version": FORMAT_VERSION,
-        "model": {"name": type(model).__name__, "settings": settings},
-        "vocabulary": vocabulary.entries,
-        "context": context,
-        "prompt": prompt,
-        "tokenizer": vocabulary.tokenizer.settings(),
-    }
-
-
-def write(checkpoint: dict[str, Any], path: Path) -> None:
-    """Writes the file whole or not at all: one that was there before stays until the new one is on the disk.
-
-    Raises:
-        UserError: the disk is full, or the folder can't be written to.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as unfinished, open(unfinished, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:  # torch wraps some of the system's errors
-        cause = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(cause, OSError):
-            raise
-        before = "; the one before it is whole" if path.exists() else ""
-        raise UserError(f"{path}: the checkpoint can't be written ({cause.strerror}){before}") from error
-
-
-def read(path: Path) -> dict[str, Any]:
-    """What the file holds, on the CPU. Nothing in it is run: it is read with `weights_only=True`.
-
-    Raises:
-        UserError: the file is missing, damaged, or holds more than tensors and plain values.
-    """
-    try:
-        with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()  # torch itself does not look at the sums
-        if damaged is None:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except Exception as error:  # both raise many kinds for files that are not checkpoints
-        raise UserError(f"{path}: not a checkpoint that can be read safely ({type(error).__name__})") from None
-    if damaged is not None:
-        raise UserError(f"{path}: the file is damaged (a checksum is wrong in {damaged})")
-    if not isinstance(checkpoint, dict):
-        raise UserError(f"{path}: not a checkpoint of this project")
-    return checkpoint
-
-
 def load_model(path: str | Path) -> Loaded:
     """The trained model, in eval mode on the CPU, and what belongs to it.
 
-    Nothing in the file is run (see `read`), and the model is built only if it is one of `lm.models`.
+    Nothing in the file is run, and the model is built only if it is one of `lm.models`.
 
     Raises:
-        UserError: the file is missing, or not a checkpoint of this project.
+        UserError: the file is missing, or not a checkpoint of a language model of this project.
     """
-    checkpoint = read(Path(path))
+    model, metadata = checkpoint.rebuild(
+        Path(path), lm.models, lambda metadata: {"vocab_size": len(metadata["vocabulary"])}
+    )
     try:
-        metadata = checkpoint[KEY]
-        version = metadata["format_version"]
-        if version != FORMAT_VERSION:
-            raise UserError(f"{path}: format version {version}; this version of the project reads {FORMAT_VERSION}")
-        name, settings = metadata["model"]["name"], metadata["model"]["settings"]
         vocabulary = Vocabulary(metadata["vocabulary"], Tokenizer(**metadata["tokenizer"]))
-        context, prompt = metadata["context"], metadata["prompt"]
-        weights = {
-            key.removeprefix("model."): tensor
-            for key, tensor in checkpoint["state_dict"].items()
-            if key.startswith("model.")
-        }
-    except (KeyError, TypeError, AttributeError):
+        return Loaded(model, vocabulary, metadata["context"], metadata["prompt"])
+    except (KeyError, TypeError):
         raise UserError(f"{path}: not a checkpoint of this project") from None
-    if name not in lm.models.__all__:
-        raise UserError(f"{path}: model {name!r} is not one of lm.models: {', '.join(lm.models.__all__)}")
-    try:
-        model = getattr(lm.models, name)(vocab_size=len(vocabulary), **settings)
-        model.load_state_dict(weights)
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: its weights do not fit the model {name} ({reason})") from None
-    return Loaded(model.eval(), vocabulary, context, prompt)
-
-
-def refuse_unless_same(found: Any, wanted: Mapping[str, Any]) -> None:
-    """Compares the metadata of a checkpoint with that of the run that is to go on from it.
-
-    Raises:
-        UserError: they differ in something that the run depends on.
-    """
-    if not isinstance(found, dict) or not {"format_version", "model", "vocabulary", "tokenizer"} <= set(found):
-        raise UserError("the checkpoint is not one of this project")
-    if found["format_version"] != FORMAT_VERSION:
-        raise UserError(
-            f"the checkpoint has format version {found['format_version']}; "
-            f"this version of the project reads {FORMAT_VERSION}"
-        )
-    if found["model"] != wanted["model"]:
-        raise UserError(f"the checkpoint is of another model: {found['model']}; here: {wanted['model']}")
-    for part in ("vocabulary", "tokenizer"):
-        if found[part] != wanted[part]:
-            raise UserError(f"the checkpoint has another {part} than the data; use the data that the run began with")

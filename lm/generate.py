@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from lm.checkpoint import load_model
 from lm.data.vocabulary import PADDING_CHARACTER, SPECIALS, Vocabulary
-from lm.errors import UserError
 from lm.state import State
+from training.errors import UserError
 
 LONGEST_CHARACTER = 4  # bytes, in UTF-8
 

@@ -7,10 +7,17 @@ import pytorch_lightning as pl
 import torch
 
 import lm.models
-from lm.checkpoint import KEY, describe, load_model, read, write
+from lm.checkpoint import load_model
 from lm.data import Tokenizer, Vocabulary
-from lm.errors import UserError
-from lm.module import NEEDED_TO_RESUME, LanguageModel
+from lm.module import LanguageModel
+from training.checkpoint import KEY, describe, read, write
+from training.errors import UserError
+from training.module import NEEDED_TO_RESUME
+
+
+def description(vocabulary):
+    tokenizer = vocabulary.tokenizer.settings()
+    return {"vocabulary": vocabulary.entries, "tokenizer": tokenizer, "context": 20, "prompt": "one two"}
 
 
 @pytest.fixture
@@ -20,7 +27,7 @@ def checkpoint():
     model = lm.models.GRU(vocab_size=len(vocabulary), **settings)
     return {
         "state_dict": {f"model.{key}": tensor for key, tensor in model.state_dict().items()},
-        KEY: describe(model, settings, vocabulary, context=20, prompt="one two"),
+        KEY: describe(model, settings, description(vocabulary)),
     }
 
 
@@ -111,7 +118,7 @@ class TestResuming:
         vocabulary = Vocabulary.build(["one", "two", "three"], Tokenizer("words", lower=True))
         settings = {"hidden_size": 16, "embedding_size": 8, "num_layers": 1}
         model = lm.models.GRU(vocab_size=len(vocabulary), **settings)
-        module = LanguageModel(model, metadata=describe(model, settings, vocabulary, context=20, prompt="one two"))
+        module = LanguageModel(model, metadata=describe(model, settings, description(vocabulary)))
         module.trainer = pl.Trainer(logger=False, accelerator="cpu", barebones=True)
         checkpoint.update({key: [1] for key in NEEDED_TO_RESUME[1:]}, loops={"fit_loop": {"epoch_progress": {}}})
         return module

@@ -216,7 +216,7 @@ class TestAnswers:
     def test_help_lists_the_choices(self, train):
         answer = train("--help")
         assert answer.returncode == 0
-        assert "gru, loop, min_gru, min_lstm, multi_output, qrnn, rnn, stateful, unrolled" in answer.stdout
+        assert "gru, loop, min_gru, min_lstm, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net, stateful, unrolled" in answer.stdout
         assert "schedule: constant, one_cycle" in answer.stdout
 
     def test_cfg_job_prints_the_configuration(self, train):
@@ -252,7 +252,7 @@ class TestBadInput:
                 "data=text data.train=text.txt data.valid=new.txt data.tokenizer=words data.batch_size=2",
                 "validation split: none",
             ),
-            ("model=gruu", "gru, loop, min_gru, min_lstm, multi_output, qrnn, rnn, stateful, unrolled"),
+            ("model=gruu", "gru, loop, min_gru, min_lstm, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net, stateful, unrolled"),
             ("optimizer.lr=-1", "optimizer.lr=-1"),
             ("optimizer.lr=abc", "optimizer.lr=abc"),
             ("optimizer=null", "a choice needs a name"),

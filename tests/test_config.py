@@ -4,8 +4,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
-from lm.config import CONFIG_DIR, check, explain
-from lm.errors import UserError
+from training.config import CONFIG_DIR, check, explain
+from training.errors import UserError
 
 
 def composed(*overrides):
@@ -26,7 +26,9 @@ EVERY_CHOICE = [
 
 @pytest.mark.parametrize("choice", EVERY_CHOICE)
 def test_every_choice_composes_and_passes_its_own_checks(choice):
-    check(composed(choice, *(["data.train=a.txt"] if choice == "data=text" else [])))
+    needed = {"data=text": ["data.train=a.txt"], "experiment=ladder": ["model=resnet"], "callbacks=pictures": []}
+    about_pictures = choice in ("data=cifar10", "data=shapes", "learner=image_classifier")
+    check(composed(choice, *needed.get(choice, ["model=resnet"] if about_pictures else [])))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_the_lstm_brings_warm_restarts_and_a_checkpoint_for_each_cycle():
     config = composed("model=char_lstm")
     assert (config.optimizer.lr, config.optimizer.weight_decay, config.trainer.max_epochs) == (1e-2, 1e-5, 2 + 15)
     assert (config.model.hidden_size, config.model.num_layers, config.model.dropout) == (512, 2, 0.5)
-    assert config.schedule._target_ == "lm.schedules.sgdr"
+    assert config.schedule._target_ == "training.schedules.sgdr"
     assert (config.schedule.constant_epochs, config.callbacks.cycles.constant_epochs) == (2, 2)
     assert "cycles" not in composed("model=char_lstm", "schedule=constant").callbacks
 
@@ -100,7 +102,7 @@ def test_what_is_typed_wins_over_what_the_model_brings():
     assert config.trainer.max_epochs == 2
     assert config.data._target_.endswith("TextFiles")
     assert config.optimizer._target_ == "torch.optim.SGD"
-    assert config.schedule._target_ == "lm.schedules.constant"
+    assert config.schedule._target_ == "training.schedules.constant"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_a_file_that_must_be_given_is_asked_for():
             "model=gruu",
             [
                 "model=gruu",
-                "gru, loop, min_gru, min_lstm, multi_output, qrnn, rnn, stateful, unrolled",
+                "gru, loop, min_gru, min_lstm, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net, stateful, unrolled",
                 "did you mean gru?",
             ],
         ),

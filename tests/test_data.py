@@ -4,10 +4,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lm.config import CONFIG_DIR
 from lm.data import Tokenizer, Vocabulary, human_numbers
 from lm.data.module import HumanNumbers, TextFiles
-from lm.errors import UserError
+from training.config import CONFIG_DIR
+from training.errors import UserError
 
 
 def compose_data(choice):

@@ -16,9 +16,9 @@ from lm.data.encoding import IN_MEMORY, Recipe, encode, encode_files
 from lm.data.module import TextFiles
 from lm.data.pieces import Text, cut_up, set_aside, whole
 from lm.data.tokenizers import learn_bpe
-from lm.errors import UserError
 from lm.generate import texts
-from lm.plan import in_kib
+from training.errors import UserError
+from training.plan import in_kib
 
 TEXT = st.text(st.sampled_from("aB é日\n\r\t 😀Σ'"), min_size=1).filter(str.strip)
 

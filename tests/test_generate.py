@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import lm.models
-from lm.checkpoint import KEY, describe
 from lm.data import Tokenizer, Vocabulary
-from lm.errors import UserError
 from lm.generate import encode_prompt, generate
+from training.checkpoint import KEY, describe
+from training.errors import UserError
 
 CARRYING = [lm.models.Stateful, lm.models.RNN, lm.models.GRU, lm.models.CharStatefulCell, lm.models.CharLSTM]
 CARRYING += [lm.models.AWDLSTM, lm.models.AWDGRU, lm.models.QRNN, lm.models.MinGRU, lm.models.MinLSTM]
@@ -112,9 +112,15 @@ class TestCommand:
             settings = {"hidden_size": 16}
             torch.manual_seed(0)
             model = lm.models.GRU(vocab_size=len(vocabulary), **settings)
+            description = {
+                "vocabulary": vocabulary.entries,
+                "tokenizer": vocabulary.tokenizer.settings(),
+                "context": 8,
+                "prompt": text[:3],
+            }
             content = {
                 "state_dict": {f"model.{key}": tensor for key, tensor in model.state_dict().items()},
-                KEY: describe(model, settings, vocabulary, context=8, prompt=text[:3]),
+                KEY: describe(model, settings, description),
             }
             path = tmp_path / f"{tokenizer}.ckpt"
             torch.save(content, path)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import lm.models
-from lm.errors import UserError
 from lm.models import cells
 from lm.state import BATCH_AXIS, detach
+from training.errors import UserError
 
 VOCAB = 33
 MODELS = [getattr(lm.models, name) for name in lm.models.__all__]

@@ -12,8 +12,8 @@ import lm.models
 from lm.callbacks import Progress
 from lm.data import BpttStream
 from lm.module import LanguageModel
-from lm.schedules import one_cycle
 from lm.state import detach, for_rows, forget
+from training.schedules import one_cycle
 
 
 class Streams(pl.LightningDataModule):

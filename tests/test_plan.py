@@ -5,12 +5,19 @@ from functools import partial
 import pytest
 import torch
 
-from lm import plan, rng
+from lm.data.module import HumanNumbers
 from lm.models import GRU, CharThree
 from lm.module import LanguageModel
-from lm.plan import MIB, Trial, advice, table, with_peak_memory
+from training import plan, rng
+from training.plan import MIB, Trial, advice, table, with_peak_memory
 
 CPU = torch.device("cpu")
+
+
+def human_numbers():
+    data = HumanNumbers(bptt=20, batch_size=64)
+    data.setup()
+    return data
 
 
 def test_it_measures_each_window_and_batch_size(train):
@@ -18,15 +25,16 @@ def test_it_measures_each_window_and_batch_size(train):
     assert shown.returncode == 0, shown.stderr
     header, *rows = shown.stdout.split("\n\n")[0].splitlines()
     assert header.split() == ["data.bptt", "batch_size=2", "batch_size=4", "batch_size=8", "batch_size=16"]
-    assert [int(row.split()[0]) for row in rows] == list(plan.WINDOWS)
+    assert [int(row.split()[0]) for row in rows] == list(HumanNumbers.lengths)
     assert all(row.count("/s, ") == 4 for row in rows)
     assert "At data.batch_size=4 the longest window is data.bptt=560" in shown.stdout
 
 
 def test_longer_windows_and_more_rows_take_more_memory():
-    module = LanguageModel(GRU(30, hidden_size=64), partial(torch.optim.AdamW, lr=1e-2))
+    data = human_numbers()
+    module = LanguageModel(GRU(33, hidden_size=64), partial(torch.optim.AdamW, lr=1e-2))
     before = rng.state()["torch"]
-    trials = plan.plan(module, 30, [64, 512], CPU)
+    trials = plan.plan(module, data, [64, 512], CPU)
     assert torch.equal(rng.state()["torch"], before)
     small, large = trials[8, 64], trials[140, 512]
     assert isinstance(small, Trial)
@@ -45,7 +53,7 @@ def test_the_peak_is_of_the_function_alone():
 
 
 def test_a_model_of_one_window_is_said_to_be_one():
-    trials = plan.plan(LanguageModel(CharThree(9), torch.optim.Adam), 9, [4], CPU)
+    trials = plan.plan(LanguageModel(CharThree(33), torch.optim.Adam), human_numbers(), [4], CPU)
     assert set(trials.values()) == {"–"}
     assert advice(trials, 4, CPU) == "The model reads windows of one length only."
 

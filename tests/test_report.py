@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from warm import ROOT, TrainProcess
 
-from lm import report
-from lm.errors import UserError
+from training import report
+from training.errors import UserError
 
 SHORT = ["trainer.limit_train_batches=12", "trainer.log_every_n_steps=4"]
 
@@ -44,7 +44,7 @@ def test_the_best_is_what_the_objective_says(train, tmp_path):
     found = [float(row["valid/accuracy"]) for row in rows(tmp_path / "sweep")]
     assert found == sorted(found, reverse=True)
     text = (tmp_path / "sweep" / "report.md").read_text()
-    assert "Best valid/accuracy first. `python -m lm.report sweep --metric valid/accuracy`" in text
+    assert "Best valid/accuracy first. `python -m training.report sweep --metric valid/accuracy`" in text
 
 
 @pytest.fixture(scope="module")
@@ -213,13 +213,13 @@ class TestReport:
     def test_no_run_is_one_clear_line(self, command, tmp_path):
         with pytest.raises(UserError, match="no runs in"):
             report.find([tmp_path])
-        answer = command("-m", "lm.report", ".")
+        answer = command("-m", "training.report", ".")
         assert answer.returncode == 1
         assert answer.stderr == "error: no runs in .\n"
 
     def test_any_folders_can_be_given(self, run_of, command, tmp_path):
         run_of("one/a", ["data.bptt=8"])
         run_of("two/b", ["data.bptt=20"], 0.5)
-        answer = command("-m", "lm.report", "one", "two", "--metric", "valid/accuracy", "--folder", "here")
+        answer = command("-m", "training.report", "one", "two", "--metric", "valid/accuracy", "--folder", "here")
         assert answer.returncode == 0, answer.stderr
         assert [row["data.bptt"] for row in rows(tmp_path / "here")] == ["20", "8"]

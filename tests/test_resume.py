@@ -18,10 +18,11 @@ from hydra import compose, initialize_config_dir
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from warm import TrainProcess
 
-from lm.checkpoint import KEY, load_model, write
-from lm.config import CONFIG_DIR
-from lm.errors import UserError
-from lm.runs import claim
+from lm.checkpoint import load_model
+from training.checkpoint import KEY, write
+from training.config import CONFIG_DIR
+from training.errors import UserError
+from training.runs import claim
 
 # One thread, as the tests run side by side.
 EXACT = ["threads=1", "trainer.log_every_n_steps=1", "checkpoint.every_n_steps=7"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm.data import BpttStream
-from lm.errors import UserError
+from training.errors import UserError
 
 
 @st.composite

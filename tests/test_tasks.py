@@ -7,10 +7,11 @@ import torch
 from PIL import Image
 
 import lm.models
-from lm import rng
 from lm.data import BpttStream
+from lm.data.show import show_batch
 from lm.module import LanguageModel
-from lm.tasks import evaluate, lr_find, show_batch
+from training import rng
+from training.tasks import evaluate, lr_find
 
 TEXT = "It was the best of times, it was the worst of times. " * 100
 
@@ -111,10 +112,10 @@ class TestEvaluate:
         torch.manual_seed(0)
         model = lm.models.GRU(vocab_size=9)
         tokens = torch.randint(9, (501,))
-        whole = evaluate(model, BpttStream(tokens, 1, 500))
-        windows = evaluate(model, BpttStream(tokens, 1, 7))
-        assert windows["loss"] == pytest.approx(whole["loss"], abs=1e-5)
-        assert windows["tokens"] == whole["tokens"] == 500
+        whole = evaluate(LanguageModel(model), BpttStream(tokens, 1, 500))
+        windows = evaluate(LanguageModel(model), BpttStream(tokens, 1, 7))
+        assert windows["valid/loss"] == pytest.approx(whole["valid/loss"], abs=1e-5)
+        assert windows["valid/tokens"] == whole["valid/tokens"] == 500
 
     @pytest.mark.parametrize("arguments", [["task=evaluate"], ["ckpt=some.ckpt"], ["task=sing"]])
     def test_bad_input(self, train, arguments):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm.data.windows import WindowBatches, Windows
-from lm.errors import UserError
+from training.errors import UserError
 
 
 @st.composite

@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["lm.module", "lm.callbacks", "lm.loggers", "lm.data.module", "lm.checkpoint_io"])
+server.set_forkserver_preload(
+    ["lm.module", "lm.callbacks", "training.loggers", "lm.data.module", "training.checkpoint_io"]
+)
 
 
 class TrainProcess:

@@ -1,13 +1,8 @@
-"""What a run shows and keeps."""
+"""What a run shows and keeps: what every run does, and what belongs to text."""
 
-from lm.callbacks.average import Average
 from lm.callbacks.board import Board
-from lm.callbacks.cycles import CycleCheckpoints
-from lm.callbacks.divergence import StopWhenDiverged
-from lm.callbacks.last import LastCheckpoint
-from lm.callbacks.progress import Progress
-from lm.callbacks.result import Result
 from lm.callbacks.samples import Samples
+from training.callbacks import Average, CycleCheckpoints, LastCheckpoint, Progress, Result, StopWhenDiverged
 
 __all__ = [
     "Average",

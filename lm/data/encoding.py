@@ -25,7 +25,7 @@ from torch import Tensor
 from lm.data.pieces import PIECE, Piece, Readable, cut_up
 from lm.data.tokenizers import Tokenizer, learn_bpe
 from lm.data.vocabulary import Vocabulary
-from lm.files import locked, read_json, replacing
+from training.files import locked, read_json, replacing
 
 Result = TypeVar("Result")
 

@@ -1,26 +1,29 @@
 """Lightning's view of the data: from a choice in `conf/data/` to batches."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lm.data.corpora import download, human_numbers, lines_between
+from lm.data.corpora import human_numbers, lines_between
 from lm.data.encoding import Encoded, Recipe, encode, encode_files
 from lm.data.pieces import Text, set_aside, whole
+from lm.data.show import show_batch
 from lm.data.stream import BpttStream
 from lm.data.tokenizers import Tokenizer
 from lm.data.vocabulary import PADDING_CHARACTER, SPECIALS, Vocabulary
 from lm.data.windows import WindowBatches, Windows
-from lm.errors import UserError
+from training.data import Data
+from training.downloads import download
+from training.errors import UserError
 
-DEVICE_SHARE = 0.25  # of a device's free memory that a split may take
 LET_GO_EVERY = 256  # batches
+WINDOWS = (8, 16, 32, 70, 140, 280, 560)  # that `task=plan` tries
 
 
-class TextData(pl.LightningDataModule):
+class TextData(Data):
     """A vocabulary, and batches to train and to validate on: after `setup()`, in `vocabulary`, `train` and `valid`.
 
     `bptt` is the number of tokens in a window.
@@ -28,43 +31,27 @@ class TextData(pl.LightningDataModule):
 
     bptt: int
     vocabulary: Vocabulary
+    lengths = WINDOWS
     train: BpttStream | WindowBatches
     valid: BpttStream | WindowBatches
 
-    def prepare(self) -> None:
-        """Reads the text and makes the three."""
-        raise NotImplementedError
+    def model_arguments(self) -> dict[str, int]:
+        return {"vocab_size": len(self.vocabulary)}
 
-    def setup(self, stage: str | None = None) -> None:
-        if not hasattr(self, "vocabulary"):  # train.py needs it before Lightning asks
-            self.prepare()
+    def description(self) -> dict[str, Any]:
+        return {
+            "vocabulary": self.vocabulary.entries,
+            "context": self.bptt,
+            "prompt": self.prompt(),
+            "tokenizer": self.vocabulary.tokenizer.settings(),
+        }
 
-    def train_dataloader(self) -> BpttStream | WindowBatches:
-        return self.shard(self.train)
+    def show(self, folder: Path) -> str:
+        return show_batch(self)
 
-    def val_dataloader(self) -> BpttStream | WindowBatches:
-        return self.shard(self.valid)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Lightning's, which takes a tenth of a millisecond even where there is nothing to do."""
-        return batch if batch[0].device == device else super().transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def shard(self, batches: BpttStream | WindowBatches) -> BpttStream | WindowBatches:
-        """This process's share of each batch, from the device that trains if the tokens fit there."""
-        if self.trainer is None:
-            return batches
-        share = batches.shard(self.trainer.global_rank, self.trainer.world_size)
-        device = self.trainer.strategy.root_device
-        if device.type == "cuda":
-            if share.tokens.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
-                share.tokens = share.tokens.to(device)
-            else:
-                share.pin = True
-        return share
-
-    def summary(self) -> str:
-        """One line for people: how much text there is."""
-        raise NotImplementedError
+    def random_batch(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
+        tokens = torch.randint(len(self.vocabulary), (rows, length + 1))
+        return tokens[:, :-1], tokens[:, 1:]
 
     def prompt(self) -> str:
         """The first few known tokens of the validation text, for samples to begin with."""
@@ -214,7 +201,7 @@ class Nietzsche(StreamData):
     """The collected works as one stream.
 
     Args:
-        url, sha256, cache: as for `lm.data.corpora.download`.
+        url, sha256, cache: as for `training.downloads.download`.
         path: a file of one's own instead.
         lines: the shares of the lines between which each split lies.
     """

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lm.data.resumable import Resumable, fair_share
-from lm.errors import UserError
+from training.errors import UserError
+from training.resumable import Resumable, fair_share
 
 # The lesson's recipe for varying windows (AWD-LSTM, Merity et al. 2017, section 5.1): lengths are normal
 # around bptt, now and then around half of it, and none is very short.
@@ -53,7 +53,7 @@ class BpttStream(Resumable):
         jitter: vary the windows' lengths around `bptt`, anew in each epoch; their number stays the same.
         seed: with the epoch (`set_epoch`), decides the jitter.
 
-    A pass can be resumed in its middle (`lm.data.resumable`), and shared by processes (`shard`).
+    A pass can be resumed in its middle (`training.resumable`), and shared by processes (`shard`).
 
     Yields:
         `(inputs, targets)`, int64 `[rows, time]` each.
@@ -61,6 +61,8 @@ class BpttStream(Resumable):
     Raises:
         UserError: there are fewer than two tokens, fewer targets than rows, or an argument is out of range.
     """
+
+    held = ("tokens",)
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from lm.errors import UserError
+from training.errors import UserError
 
 NAMES = ("characters", "words", "bpe")
 

@@ -1,14 +1,13 @@
 """Independent windows of a text, for the models that start each from nothing."""
 
 from collections.abc import Iterator
-from copy import copy
 
 import numpy
 import torch
 from torch import Tensor
 
-from lm.data.resumable import Resumable, fair_share
-from lm.errors import UserError
+from training.errors import UserError
+from training.resumable import Independent
 
 
 class Windows:
@@ -60,7 +59,7 @@ class Windows:
         return (~for_valid).nonzero()[:, 0], for_valid.nonzero()[:, 0]
 
 
-class WindowBatches(Resumable):
+class WindowBatches(Independent):
     """Some of the windows, batch by batch; the last batch may be smaller.
 
     Args:
@@ -76,47 +75,19 @@ class WindowBatches(Resumable):
         UserError: there are fewer windows than a batch holds.
     """
 
+    held = ("tokens",)
+    samples = "windows"
+
     def __init__(self, windows: Windows, chosen: Tensor, batch_size: int, shuffle: bool, seed: int = 0) -> None:
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size}: a batch has at least 1 row")
-        if batch_size > len(chosen):
-            raise UserError(f"batch_size={batch_size} is larger than the corpus: it has {len(chosen)} windows")
+        super().__init__(len(chosen), batch_size, shuffle, seed)
         self.tokens = windows.tokens
         self.bptt, self.stride = windows.bptt, windows.stride
         self.chosen = chosen
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
-        self.rank, self.processes = 0, 1
-
-    def __len__(self) -> int:
-        return -(-len(self.chosen) // self.batch_size)
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        chosen = self.chosen
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
-            chosen = chosen[torch.randperm(len(chosen), generator=generator)]
         windows = Windows(self.tokens, self.bptt, self.stride).windows
-        for numbers in chosen.split(self.batch_size)[first:]:
-            batch = windows[numbers.tensor_split(self.processes)[self.rank]]
+        for numbers in self.numbers(first):
+            batch = windows[self.chosen[numbers]]
             if self.pin:
                 batch = batch.pin_memory()
             yield batch[:, :-1], batch[:, 1:]
-
-    def shard(self, rank: int, processes: int) -> "WindowBatches":
-        """One of several processes' share of each batch.
-
-        Raises:
-            UserError: the windows of a batch can't be shared out evenly, or there are fewer than processes in the last.
-        """
-        fair_share(self.batch_size, processes)
-        last = (len(self.chosen) - 1) % self.batch_size + 1
-        if last < processes:
-            raise UserError(
-                f"with data.batch_size={self.batch_size} the last batch has {last} windows, "
-                f"too few for {processes} processes; use another batch_size"
-            )
-        shard = copy(self)
-        shard.rank, shard.processes = rank, processes
-        return shard

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lm.errors import UserError
 from lm.models import recurrent
 from lm.models.layers import BatchNorm
+from training.errors import UserError
 
 
 class Unrolled(nn.Module):

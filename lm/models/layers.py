@@ -1,25 +1,10 @@
 """Layers that several models share."""
 
-from typing import Any
-
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class SumOverProcesses(torch.autograd.Function):
-    """The sum of all processes' tensors, in each of them; so is its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, mine: Tensor) -> Tensor:
-        total = mine.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return SumOverProcesses.forward(ctx, gradient)
+from training.processes import SumOverProcesses, several
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -34,7 +19,7 @@ class BatchNorm(nn.BatchNorm1d):
 
     def forward(self, activations: Tensor) -> Tensor:
         samples = activations.flatten(0, -2)
-        if self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        if self.training and several():
             samples = self.over_processes(samples)
         elif self.training and len(samples) == 1:
             samples = F.batch_norm(samples, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lm.errors import UserError
 from lm.models import cells, recurrent
+from training.errors import UserError
 
 
 class CharThree(nn.Module):

@@ -3,55 +3,23 @@
 Each prints what it finds to standard output.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lm import plan, rng
-from lm.data.module import TextData
-from lm.data.windows import WindowBatches
-from lm.errors import UserError
-from lm.module import LanguageModel, perplexity
-from lm.rehearsal import Rehearsal
-
-ROWS, BATCHES, WIDTH = 4, 3, 36
+from training import plan, rng
+from training.checkpoint import rebuild, refuse_other_targets
+from training.data import Data
+from training.module import SupervisedModule
+from training.rehearsal import Rehearsal
 
 
-def show_batch(data: TextData) -> str:
-    """The first rows of the first batches in words, a column for each batch."""
-    batches = [batch for batch, _ in zip(data.train, range(BATCHES), strict=False)]
-    words = data.vocabulary.textify
-    lines = [f"{'':6}" + "".join(f"batch {number}".ljust(WIDTH + 3) for number in range(len(batches))).rstrip()]
-    for row in range(min(ROWS, len(batches[0][0]))):
-        for name, part in (("reads", 0), ("guess", 1)):
-            cells = [shorten(words(batch[part][row])) if row < len(batch[part]) else "" for batch in batches]
-            lines.append(
-                f"{name if part else f'row {row}':6}" + " | ".join(cell.ljust(WIDTH) for cell in cells).rstrip()
-            )
-    inputs, _ = batches[0]
-    lines.append(f"\n{len(data.train):,} batches of {inputs.size(0)} rows and {inputs.size(1)} steps in an epoch.")
-    if isinstance(data.train, WindowBatches):
-        lines.append("Windows are drawn anew in each epoch; none continues another.")
-    else:
-        joined = all(
-            torch.equal(targets[: following.size(0), -1], following[:, 0])
-            for (_, targets), (following, _) in pairwise(batches)
-        )
-        lines.append(f"Each row goes on in the next batch: {'yes' if joined else 'no'} (the last guess is read next).")
-    return "\n".join(lines)
-
-
-def shorten(text: str) -> str:
-    text = text.replace("\n", "↵")
-    return text if len(text) <= WIDTH else f"{text[: WIDTH // 2 - 1]} … {text[-WIDTH // 2 + 2 :]}"
-
-
-def summary(model: nn.Module, data: TextData) -> str:
+def summary(module: SupervisedModule, data: Data) -> str:
     """The layers with the shapes of what they give for one batch, and their parameters."""
+    model = module.model
     shapes: dict[str, str] = {}
 
     def noting(name: str) -> Callable[..., None]:
@@ -62,9 +30,9 @@ def summary(model: nn.Module, data: TextData) -> str:
 
     layers = {name: layer for name, layer in model.named_modules() if name and not list(layer.children())}
     handles = [layer.register_forward_hook(noting(name)) for name, layer in layers.items()]
-    inputs, _ = next(iter(data.train))
+    inputs = module.inputs(next(iter(data.train)))
     with torch.no_grad():
-        logits, state = model.eval()(inputs)
+        logits, *state = as_tuple(model.eval()(*inputs))
     model.train()
     for handle in handles:
         handle.remove()
@@ -73,7 +41,12 @@ def summary(model: nn.Module, data: TextData) -> str:
     rows.append((type(model).__name__, "", shape(logits), count(model)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, "", f"reads {shape(inputs)} and hands on the state {shape(state)}"])
+    hands_on = "".join(f" and hands on the state {shape(part)}" for part in state)
+    return "\n".join([*lines, "", f"reads {', '.join(map(shape, inputs))}{hands_on}"])
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def shape(value: Any) -> str:
@@ -89,16 +62,16 @@ def count(layer: nn.Module) -> str:
 
 
 def lr_find(
-    module: LanguageModel,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    module: SupervisedModule,
+    batches: Iterable[Any],
     lowest: float = 1e-6,
     highest: float = 1.0,
     steps: int = 100,
 ) -> tuple[list[float], list[float], float | None]:
     """Trains a copy of the model at a rate that rises from step to step (Smith 2015, arXiv 1506.01186).
 
-    The module, its states and the random generators are afterwards as they were. The copy carries a state of its own
-    along the stream; where a pass ends it starts from zeros.
+    The module, its states and the random generators are afterwards as they were. The copy of a recurrent
+    model carries a state of its own along the stream; where a pass ends it starts from zeros.
 
     Returns:
         The rates, the losses (smoothed: a moving average, 0.9 old and 0.1 new, unbiased) until they are four times the
@@ -113,7 +86,7 @@ def lr_find(
     try:
         for start, batch in endless(batches):
             if start:
-                trial.start("train")
+                trial.module.start("train")
             rate = lowest * (highest / lowest) ** (len(rates) / (steps - 1))
             for group in trial.stepper.param_groups:
                 group["lr"] = rate
@@ -132,7 +105,7 @@ def lr_find(
     return rates, losses, rates[best] if falls and falls[best] > 0 else None
 
 
-def endless(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[bool, tuple[Tensor, Tensor]]]:
+def endless(batches: Iterable[Any]) -> Iterator[tuple[bool, Any]]:
     """One pass after the other; True with the first batch of each."""
     while True:
         for number, batch in enumerate(batches):
@@ -156,15 +129,13 @@ def draw_lr_find(path: Path, rates: list[float], losses: list[float], suggestion
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """Loss (nats per token), accuracy and perplexity over a whole pass, the state carried; sums, divided once."""
-    module = LanguageModel(model.eval())
-    module.start("valid")
+def evaluate(module: SupervisedModule, batches: Iterable[Any]) -> dict[str, float]:
+    """What a validation logs, over a whole pass; sums, divided once."""
+    module.eval().start("valid")
     for number, batch in enumerate(batches):
         module.validation_step(batch, number)
     totals = module.totals["valid"]
-    loss = totals.mean_loss()
-    return {"loss": loss, "accuracy": totals.accuracy(), "perplexity": perplexity(loss), "tokens": totals.targets}
+    return {**module.figures("valid", totals), f"valid/{module.unit}": totals.targets}
 
 
 def batch_sizes(chosen: int) -> list[int]:
@@ -175,12 +146,12 @@ def device(trainer: Any) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and trainer.accelerator != "cpu" else "cpu")
 
 
-def run(task: str, config: Any, data: TextData, module: LanguageModel, folder: Path) -> None:
+def run(task: str, config: Any, data: Data, module: SupervisedModule, folder: Path) -> None:
     """Does one of the verbs and prints its answer."""
     if task == "show_batch":
-        print(show_batch(data))
+        print(data.show(folder))
     elif task == "summary":
-        print(summary(module.model, data))
+        print(summary(module, data))
     elif task == "lr_find":
         rates, losses, suggestion = lr_find(module, data.train)
         for rate, loss in list(zip(rates, losses, strict=True))[::10]:
@@ -192,16 +163,15 @@ def run(task: str, config: Any, data: TextData, module: LanguageModel, folder: P
             print(f"\nIt falls most steeply at optimizer.lr={suggestion:.1e}")
         print(f"The curve is in {folder / 'lr_find.png'}")
     elif task == "plan":
-        trials = plan.plan(module, len(data.vocabulary), batch_sizes(config.data.batch_size), device(config.trainer))
+        trials = plan.plan(module, data, batch_sizes(data.batch_size), device(config.trainer))
         print(plan.table(trials))
-        print(f"\n{plan.advice(trials, config.data.batch_size, device(config.trainer))}")
+        print(f"\n{plan.advice(trials, data.batch_size, device(config.trainer))}")
     elif task == "evaluate":
-        from lm.checkpoint import load_model
 
-        loaded = load_model(config.ckpt)
-        if loaded.vocabulary.entries != data.vocabulary.entries:
-            raise UserError(
-                f"{config.ckpt}: it has another vocabulary than the data; choose the data it was trained on"
-            )
-        for name, value in evaluate(loaded.model, data.valid).items():
-            print(f"valid/{name:<10}  {value:,}" if isinstance(value, int) else f"valid/{name:<10}  {value:.4f}")
+        def arguments(metadata: Mapping[str, Any]) -> dict[str, int]:
+            refuse_other_targets(config.ckpt, metadata, data.description())
+            return data.model_arguments()
+
+        model, metadata = rebuild(Path(config.ckpt), module.models, arguments)
+        for name, value in evaluate(type(module)(model, metadata=metadata), data.valid).items():
+            print(f"{name:<16}  {value:,}" if isinstance(value, int) else f"{name:<16}  {value:.4f}")

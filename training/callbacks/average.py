@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_avg_fn
 
-from lm.module import LanguageModel
+from training.module import SupervisedModule
 
 
 class Average(pl.callbacks.WeightAveraging):
@@ -34,7 +34,7 @@ class Average(pl.callbacks.WeightAveraging):
         return self._average_model is not None and bool(self._average_model.n_averaged > 0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, LanguageModel)
+        assert isinstance(pl_module, SupervisedModule)
         assert self._average_model is not None
         _, total_steps = pl_module.count_steps()
         self.first_step = int(self.start * total_steps)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from lm.schedules import cycle_ends
+from training.schedules import cycle_ends
 
 
 class CycleCheckpoints(pl.callbacks.Checkpoint):
-    """Saves `cycle_0.ckpt`, `cycle_1.ckpt`, … when a cycle of `lm.schedules.sgdr` has ended.
+    """Saves `cycle_0.ckpt`, `cycle_1.ckpt`, … when a cycle of `training.schedules.sgdr` has ended.
 
     Args:
         dirpath: the folder.

@@ -12,8 +12,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from lm.errors import Interrupted
-from lm.module import LanguageModel
+from training.errors import Interrupted
+from training.module import SupervisedModule
 
 GO_ON, SAVE, SAVE_AND_STOP = range(3)
 SHOW_CURSOR = b"\x1b[?25h"  # the progress bar hides it
@@ -87,7 +87,7 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
         epoch, batch = trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.completed
         if batch >= trainer.num_training_batches:
             batch = 0
-            assert isinstance(pl_module, LanguageModel)
+            assert isinstance(pl_module, SupervisedModule)
             pl_module.start("train")  # a run that is extended begins with a new epoch
         else:
             epoch -= 1  # Lightning counts an epoch that max_steps has cut short as done

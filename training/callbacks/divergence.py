@@ -5,7 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from lm.errors import UserError
+from training.errors import UserError
 
 
 class StopWhenDiverged(pl.Callback):

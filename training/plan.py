@@ -1,4 +1,4 @@
-"""Which window, how many rows? `task=plan` measures memory and speed of training steps over bptt and batch size."""
+"""How many rows, and which window? `task=plan` measures memory and speed of training steps."""
 
 import ctypes
 import sys
@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from pytorch_lightning.utilities import move_data_to_device
 
-from lm import rng
-from lm.errors import UserError
-from lm.module import LanguageModel
-from lm.rehearsal import Rehearsal
+from training import rng
+from training.data import ONE_SIZE, Data
+from training.errors import UserError
+from training.module import SupervisedModule
+from training.rehearsal import Rehearsal
 
-WINDOWS = (8, 16, 32, 70, 140, 280, 560)
 STEPS = 3
 LONGEST_STEP = 2.0  # seconds; what takes longer is not tried
 MEMORY_SHARE = 0.8  # of what is free; the rest is for validation and for everybody else
@@ -24,42 +25,51 @@ NOT_READ, TOO_LARGE, SLOW = "–", "too large", "slow"  # the first: by a model 
 
 
 class Trial(NamedTuple):
-    """`memory` is the peak of the process (on a GPU: of its tensors) in bytes, or None where it can't be read."""
+    """`speed` is in units (`SupervisedModule.unit`) per second; `memory` is the peak of the process (on a GPU: of its
+    tensors) in bytes, or None where it can't be read.
+    """
 
-    tokens_per_second: float
+    speed: float
     memory: int | None
+    seconds: float = 0.0  # of a step
 
 
 def plan(
-    module: LanguageModel, vocab_size: int, batch_sizes: Sequence[int], device: torch.device
+    module: SupervisedModule, data: Data, batch_sizes: Sequence[int], device: torch.device
 ) -> dict[tuple[int, int], Trial | str]:
-    """Trains a copy of the model for some steps on random tokens, for each window and batch size.
+    """Trains a copy of the module for some steps on random batches, of each length (`Data.lengths`) and batch size.
 
     The random generators are afterwards as they were.
 
     Returns:
-        By (bptt, batch size): the trial, or why there is none.
+        By (length, batch size): the trial, or why there is none.
     """
     before = rng.state()
     trials: dict[tuple[int, int], Trial | str] = {}
     limit = MEMORY_SHARE * free_memory(device)
-    for rows in batch_sizes:
+    if len(data.lengths) == 1:
+        runs = [[(data.lengths[0], rows) for rows in batch_sizes]]
+    else:
+        runs = [[(length, rows) for length in data.lengths] for rows in batch_sizes]
+    for run in runs:  # each about twice as much as the one before
         beyond: str | None = None
-        for bptt in WINDOWS:
-            trial = trials[bptt, rows] = beyond or tried(module, vocab_size, rows, bptt, device)
-            beyond = why_no_longer(trial, rows * bptt, limit)
+        for length, rows in run:
+            trial = trials[length, rows] = beyond or tried(module, data, rows, length, device)
+            beyond = why_no_longer(trial, limit)
     rng.restore(before)
     return trials
 
 
-def tried(module: LanguageModel, vocab_size: int, rows: int, bptt: int, device: torch.device) -> Trial | str:
+def tried(module: SupervisedModule, data: Data, rows: int, length: int, device: torch.device) -> Trial | str:
     """The fastest of some steps, or why there is none."""
     rehearsal = Rehearsal(module, device)
-    tokens = torch.randint(vocab_size, (rows, bptt + 1), device=device)
+    batch = data.random_batch(rows, length)
+    size = module.size(batch)
+    batch = move_data_to_device(batch, device)
 
     def step() -> float:
         started = time.perf_counter()
-        rehearsal.train_on((tokens[:, :-1], tokens[:, 1:]))
+        rehearsal.train_on(batch)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
@@ -70,16 +80,16 @@ def tried(module: LanguageModel, vocab_size: int, rows: int, bptt: int, device: 
         return NOT_READ
     except torch.OutOfMemoryError:
         return TOO_LARGE
-    return Trial(rows * bptt / seconds, memory)
+    return Trial(size / seconds, memory, seconds)
 
 
-def why_no_longer(trial: Trial | str, tokens: int, limit: float) -> str | None:
-    """Why the next window, about twice as long, is not tried; None if it is."""
+def why_no_longer(trial: Trial | str, limit: float) -> str | None:
+    """Why the next batch, about twice as large, is not tried; None if it is."""
     if isinstance(trial, str):
         return None if trial == NOT_READ else trial
     if trial.memory is not None and 2 * trial.memory > limit:
         return TOO_LARGE
-    return SLOW if 2 * tokens / trial.tokens_per_second > LONGEST_STEP else None
+    return SLOW if 2 * trial.seconds > LONGEST_STEP else None
 
 
 def with_peak_memory(function: Callable[[], float], device: torch.device) -> tuple[float, int | None]:
@@ -108,12 +118,21 @@ def in_kib(path: str, name: str) -> int:
     return int(line.split()[1])
 
 
+def lengths(trials: dict[tuple[int, int], Trial | str]) -> list[int]:
+    """The windows of text that were tried; none where samples are all of one size, like images."""
+    found = sorted({length for length, _ in trials})
+    return [] if found == [ONE_SIZE] else found
+
+
 def table(trials: dict[tuple[int, int], Trial | str]) -> str:
-    """A line for each window, a column for each batch size: thousands of tokens per second and MiB."""
-    windows, batch_sizes = (sorted({key[axis] for key in trials}) for axis in (0, 1))
-    lines = ["data.bptt ".rjust(10) + "".join(f"batch_size={rows}".rjust(24) for rows in batch_sizes)]
-    for bptt in windows:
-        lines.append(f"{bptt:>9} " + "".join(shown(trials[bptt, rows]).rjust(24) for rows in batch_sizes))
+    """A column for each batch size, for text with a line for each window: units per second and MiB."""
+    batch_sizes = sorted({rows for _, rows in trials})
+    windows = lengths(trials)
+    lines = [("data.bptt " if windows else "").rjust(10)]
+    lines[0] += "".join(f"batch_size={rows}".rjust(24) for rows in batch_sizes)
+    for length in windows or [ONE_SIZE]:
+        label = f"{length:>9} " if windows else " " * 10
+        lines.append(label + "".join(shown(trials[length, rows]).rjust(24) for rows in batch_sizes))
     return "\n".join(lines)
 
 
@@ -121,7 +140,7 @@ def shown(trial: Trial | str) -> str:
     if isinstance(trial, str):
         return trial
     memory = "" if trial.memory is None else f", {trial.memory / MIB:,.0f} MiB"
-    return f"{trial.tokens_per_second:,.0f}/s{memory}"
+    return f"{trial.speed:,.0f}/s{memory}"
 
 
 def advice(trials: dict[tuple[int, int], Trial | str], batch_size: int, device: torch.device) -> str:
@@ -132,14 +151,17 @@ def advice(trials: dict[tuple[int, int], Trial | str], batch_size: int, device: 
     fitting = {
         key: trial for key, trial in measured.items() if (trial.memory or 0) < MEMORY_SHARE * free_memory(device)
     }
+    bptt, rows = max(fitting, key=lambda key: fitting[key].speed)
+    windows = lengths(trials)
+    if not windows:
+        return f"The fastest is data.batch_size={rows}; more rows mean fewer steps per epoch."
     lines = []
-    if here := [bptt for bptt, rows in fitting if rows == batch_size]:
+    if here := [length for length, chosen in fitting if chosen == batch_size]:
         largest = max(here)
         why = {TOO_LARGE: "longer ones do not fit in memory", SLOW: "a step of longer ones takes seconds"}
-        following = next((bptt for bptt in WINDOWS if bptt > largest), None)
+        following = next((length for length in windows if length > largest), None)
         reason = why.get(str(trials.get((following or 0, batch_size))), "longer ones were not tried")
         lines.append(f"At data.batch_size={batch_size} the longest window is data.bptt={largest}: {reason}.")
-    bptt, rows = max(fitting, key=lambda key: fitting[key].tokens_per_second)
     lines.append(f"The fastest is data.bptt={bptt} data.batch_size={rows}.")
     lines.append(
         "The lesson's rule is the longest window that memory, stability and speed allow; longer windows and more rows\n"

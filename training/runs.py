@@ -17,15 +17,24 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from lm.errors import UserError
-from lm.files import locked, read_json, replacing
+from training.errors import UserError
+from training.files import locked, read_json, replacing
 
 METRICS = ("train/loss", "valid/loss", "valid/accuracy", "valid/perplexity")  # what result.json holds
 LAST = Path("checkpoints", "last.ckpt")
 FAILURE = "failure.json"
 
 # What a run is; anything else (how long, how often, how many threads) may change when it is resumed.
-IDENTITY = ("seed", "model", "data", "optimizer", "schedule", "label_smoothing", "forget")
+IDENTITY = ("seed", "model", "data", "optimizer", "schedule", "label_smoothing", "forget", "learner")
+
+# What runs were before there was a choice, and their configurations don't say.
+OLDER = {
+    "objective": "valid/loss",
+    "float32_matmul": "highest",
+    "label_smoothing": 0,
+    "forget": 0,
+    "learner": {"_target_": "lm.module.LanguageModel", "forget": "${forget}"},
+}
 MAY_MOVE = ("data.path", "data.cache", "data.url", "data.train", "data.valid")
 
 
@@ -101,9 +110,9 @@ def stop_if_occupied(run_dir: Path, config: DictConfig) -> None:
             f"error: {run_dir} holds a run already; go on with it by resume={run_dir} (or always, by "
             f"checkpoint.requeue=true), or choose another hydra.run.dir"
         )
-    before: Any = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
+    before: Any = OmegaConf.merge(OLDER, OmegaConf.load(run_dir / ".hydra" / "config.yaml"))
     for part in IDENTITY:
-        if before.get(part, 0) != config.get(part, 0):  # older runs have no label_smoothing and forget
+        if before[part] != config[part]:
             sys.exit(f"error: {run_dir} holds a run with other settings ({part}); choose another hydra.run.dir")
 
 
@@ -140,6 +149,8 @@ def load(run_dir: Path, overrides: Sequence[str]) -> DictConfig:
         config = compose("config", overrides=list(overrides), return_hydra_config=True)
     typed_before: Any = OmegaConf.load(hydra_dir / "overrides.yaml")
     with open_dict(config), read_write(config):
+        for part, value in OLDER.items():
+            config.setdefault(part, value)
         config.hydra.runtime.output_dir = str(run_dir.resolve())
         config.hydra.overrides.task = [*typed_before, *overrides]
         HydraConfig.instance().set_config(config)
@@ -147,11 +158,16 @@ def load(run_dir: Path, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def with_data_of(config: DictConfig, checkpoint: Path) -> DictConfig:
-    """The configuration with the data of the run that left the checkpoint, unless other data are typed."""
+def with_parts_of(config: DictConfig, checkpoint: Path) -> DictConfig:
+    """The configuration with model and data of the run that left the checkpoint, unless others are typed."""
     saved = checkpoint.resolve().parents[1] / ".hydra" / "config.yaml"
-    if saved.is_file() and not any(override.startswith("data") for override in HydraConfig.get().overrides.task):
-        before: Any = OmegaConf.load(saved)
+    if not saved.is_file():
+        return config
+    before: Any = OmegaConf.merge(OLDER, OmegaConf.load(saved))
+    typed = {override.split("=")[0].split(".")[0] for override in HydraConfig.get().overrides.task}
+    if "model" not in typed:
+        config.model, config.learner = before.model, before.learner
+    if "data" not in typed:
         config.data = before.data
     return config
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from lightning_fabric.plugins import TorchCheckpointIO
 
-from lm.checkpoint import read, write
+from training.checkpoint import read, write
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """`lm.checkpoint.read` and `write` as Lightning's plugin."""
+    """`training.checkpoint.read` and `write` as Lightning's plugin."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         write(checkpoint, Path(path))

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from lm.errors import Interrupted
-from lm.files import replacing
-from lm.runs import METRICS
+from training.errors import Interrupted
+from training.files import replacing
+from training.module import SupervisedModule
+from training.runs import METRICS
 
 
 def latest_metrics(trainer: pl.Trainer) -> dict[str, float]:
@@ -21,7 +22,7 @@ def latest_metrics(trainer: pl.Trainer) -> dict[str, float]:
 class Result(pl.Callback):
     """Writes `result.json` when the fit has ended, or when it was told to stop.
 
-    Seconds and tokens are those of the whole run: those before a resume count too.
+    Seconds, tokens and images are those of the whole run: those before a resume count too.
 
     Args:
         path: the file.
@@ -33,18 +34,21 @@ class Result(pl.Callback):
         self.path = Path(path)
         self.seed = seed
         self.overrides = list(overrides)
-        self.metrics: dict[str, float | None] = dict.fromkeys(METRICS)
+        self.metrics: dict[str, float | None] = {}
         self.seconds_before = 0.0
-        self.tokens = 0
+        self.units = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, SupervisedModule)
+        self.metrics = dict.fromkeys(pl_module.recorded)
         self.started = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"metrics": self.metrics, "seconds": self._seconds(), "tokens": self.tokens}
+        return {"metrics": self.metrics, "seconds": self._seconds(), "units": self.units}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.metrics, self.tokens = state_dict["metrics"], state_dict["tokens"]
+        self.metrics = state_dict["metrics"]
+        self.units = state_dict.get("units", state_dict.get("tokens", 0))  # as older checkpoints call them
         self.seconds_before = state_dict["seconds"]
 
     def _seconds(self) -> float:
@@ -53,7 +57,8 @@ class Result(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.tokens += batch[0].numel() * trainer.world_size
+        assert isinstance(pl_module, SupervisedModule)
+        self.units += pl_module.size(batch) * trainer.world_size
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._keep_metrics(trainer)
@@ -75,13 +80,14 @@ class Result(pl.Callback):
     def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule, status: str) -> None:
         if not trainer.is_global_zero:
             return
+        assert isinstance(pl_module, SupervisedModule)
         seconds = self._seconds()
         result = {
             "status": status,
             "metrics": self.metrics,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
-            "tokens_per_second": round(self.tokens / seconds, 1),
+            f"{pl_module.unit}_per_second": round(self.units / seconds, 1),
             "seconds": round(seconds, 3),
             "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
             "seed": self.seed,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from lm.module import LanguageModel
+from training.module import SupervisedModule
 
 HEADER = f"{'epoch':>5}  {'train loss':>10}  {'valid loss':>10}  {'accuracy':>8}  {'seconds':>7}"
 REFRESH_SECONDS = 0.25  # reading the loss waits for the device, so it is not read at every step
@@ -30,6 +30,7 @@ class Progress(pl.Callback):
         self.validated = state_dict["validated"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SupervisedModule)
         self._start_clock()
         if not trainer.is_global_zero:
             return
@@ -39,7 +40,7 @@ class Progress(pl.Callback):
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]:.3f}"),
-            TextColumn("{task.fields[speed]:,.0f} tokens/s"),
+            TextColumn(f"{{task.fields[speed]:,.0f}} {pl_module.unit}/s"),
             TimeRemainingColumn(),
             console=console,
             refresh_per_second=1 / REFRESH_SECONDS,
@@ -67,24 +68,25 @@ class Progress(pl.Callback):
 
     def _start_clock(self) -> None:
         self.started = self.shown = time.perf_counter()
-        self.tokens = 0
+        self.units = 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.tokens += batch[0].numel() * trainer.world_size
+        assert isinstance(pl_module, SupervisedModule)
+        self.units += pl_module.size(batch) * trainer.world_size
         now = time.perf_counter()
         if self.bar is None or self.bar.disable or now - self.shown < REFRESH_SECONDS:
             return
         self.shown = now
-        speed = self.tokens / (now - self.started)
+        speed = self.units / (now - self.started)
         self.bar.update(self.task, completed=batch_idx + 1, loss=float(outputs["loss"]), speed=speed)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, LanguageModel)
+        assert isinstance(pl_module, SupervisedModule)
         train, valid = pl_module.total("train"), pl_module.total("valid")  # all processes must ask
         if self.bar is None:
             return

@@ -13,10 +13,11 @@ from hydra.errors import ConfigCompositionException, HydraException, Instantiati
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lm.errors import UserError
-from lm.runs import METRICS
+from training.errors import UserError
+from training.runs import METRICS
 
 CONFIG_DIR = Path(__file__).parents[1] / "conf"
+TEXT, PICTURES = "text", "pictures"
 
 
 class Rule(NamedTuple):
@@ -106,6 +107,10 @@ RULES = {
     "data.stride": whole(1),
     "data.split_seed": whole(0),
     "data.split_among": or_null(whole(1)),
+    "data.train_images": whole(2),
+    "data.valid_images": whole(1),
+    "data.pad": whole(0),
+    "data.flip": yes_or_no,
     "model.embedding_size": whole(1),
     "model.hidden_size": whole(1),
     "model.num_layers": whole(1),
@@ -120,6 +125,12 @@ RULES = {
     "model.compile": Rule(lambda value: value in (True, False, "graph"), "true, false or graph"),
     "model.identity": yes_or_no,
     "model.cell": one_of("torch", "written"),
+    "model.widths": Rule(
+        lambda value: OmegaConf.is_list(value) and len(value) > 0 and all(whole(1).holds(width) for width in value),
+        "a list of whole numbers, 1 or more, as in [10,20,40]",
+    ),
+    "model.added": whole(1),
+    "model.blocks": whole(1),
     "optimizer.lr": above_zero,
     "optimizer.weight_decay": zero_or_more,
     "optimizer.momentum": between(0, 1),
@@ -159,6 +170,7 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: a value is out of its range or of another kind, or one that must be given is missing.
     """
+    refuse_what_does_not_go_together(config)
     for key in sorted(OmegaConf.missing_keys(config.data)):
         raise UserError(f"data.{key} is not given; write data.{key}=…")
     if (config.task == "evaluate") != (config.ckpt is not None):
@@ -182,6 +194,31 @@ def check(config: DictConfig) -> None:
     scales_losses = str(config.trainer.precision).startswith("16")
     if scales_losses and config.trainer.gradient_clip_val and config.optimizer.get("fused"):
         raise UserError("trainer.precision=16-mixed with trainer.gradient_clip_val needs optimizer.fused=false")
+
+
+def refuse_what_does_not_go_together(config: DictConfig) -> None:
+    """Models of text need text, models of pictures need pictures."""
+    data, model = kind(config.data), kind(config.learner)
+    if data and model and data != model:
+        raise UserError(
+            f"the data are {data}, and the model is for {model}; choose a model for {data}: "
+            f"{', '.join(choices('model', data))}; or {model}: {', '.join(choices('data', model))}"
+        )
+    if model == PICTURES and config.forget:
+        raise UserError(f"forget={config.forget}: a model for pictures has no state to forget")
+    if model == PICTURES and config.objective == "valid/perplexity":
+        raise UserError("objective=valid/perplexity: is for text; for pictures choose valid/loss or valid/accuracy")
+
+
+def kind(part: DictConfig) -> str | None:
+    """What it is about, if it is one of ours."""
+    return {"lm": TEXT, "vision": PICTURES}.get(str(part.get("_target_")).split(".")[0])
+
+
+def choices(group: str, about: str) -> list[str]:
+    """The names in a group that are about text, or about pictures."""
+    files = sorted((CONFIG_DIR / group).glob("*.yaml"))
+    return [file.stem for file in files if ("_target_: vision." in file.read_text()) == (about == PICTURES)]
 
 
 def refuse_unless(rule: Rule, key: str, value: Any) -> None:

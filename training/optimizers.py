@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from lm.errors import UserError
+from training.errors import UserError
 
 
 def parameter_groups(model: nn.Module, groups: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:

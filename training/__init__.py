@@ -1,0 +1,1 @@
+"""What every run needs, whatever it learns: configuration, directory, steps, checkpoints, reports."""
