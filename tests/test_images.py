@@ -1,0 +1,136 @@
+"""Pictures in, batches out: what is moved, mirrored and normalised, and in which order it comes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.errors import UserError
+from vision.data import ImageBatches, Images, draw_shapes
+from vision.data.batches import moved
+from vision.data.module import Shapes, channel_statistics
+from vision.data.shapes import NAMES
+from vision.module import ImageClassifier
+
+
+def some(count, size=8):
+    torch.manual_seed(0)
+    pixels = torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
+    return Images(pixels, torch.arange(count))
+
+
+class TestMoved:
+    @settings(deadline=None)
+    @given(down=st.integers(-4, 4), right=st.integers(-4, 4), mirrored=st.booleans())
+    def test_it_is_padding_cropping_and_flipping(self, down, right, mirrored):
+        pixels = some(1).pixels
+        padded = F.pad(pixels.float(), (4, 4, 4, 4), mode="reflect").to(torch.uint8)
+        cropped = padded[:, :, 4 - down : 12 - down, 4 - right : 12 - right]
+        wanted = cropped.flip(-1) if mirrored else cropped
+        assert torch.equal(moved(pixels, torch.tensor([[down, right, int(mirrored)]])), wanted)
+
+    def test_each_picture_moves_by_itself(self):
+        pixels = some(3).pixels
+        moves = torch.tensor([[0, 0, 0], [2, -1, 0], [0, 0, 1]])
+        given = moved(pixels, moves)
+        assert torch.equal(given[0], pixels[0])
+        assert torch.equal(given[2], pixels[2].flip(-1))
+        assert all(torch.equal(given[at], moved(pixels[at : at + 1], moves[at : at + 1])[0]) for at in range(3))
+        assert given.is_contiguous(memory_format=torch.channels_last)
+
+
+class TestBatches:
+    def batches(self, count=23, **settings):
+        return ImageBatches(some(count), **{"batch_size": 4, "shuffle": True, "pad": 2, "flip": True, **settings})
+
+    def test_each_picture_comes_once_in_an_epoch_with_its_label(self):
+        batches = self.batches()
+        labels = torch.cat([labels for _, labels, _ in batches])
+        assert len(batches) == 6
+        assert sorted(labels.tolist()) == list(range(23))
+        assert all(torch.equal(pixels, batches.pixels[labels]) for pixels, labels, _ in batches)
+
+    def test_order_and_moves_are_those_of_seed_and_epoch(self):
+        def epoch(seed, number):
+            batches = self.batches(seed=seed)
+            batches.set_epoch(number)
+            return [part.tolist() for _, *rest in batches for part in rest]
+
+        assert epoch(0, 0) == epoch(0, 0)
+        assert epoch(0, 0) != epoch(0, 1) != epoch(1, 1)
+
+    def test_moves_reach_as_far_as_they_may(self):
+        moves = torch.cat([moves for *_, moves in self.batches(2000)])
+        assert moves[:, :2].unique().tolist() == [-2, -1, 0, 1, 2]
+        assert moves[:, 2].float().mean().item() == pytest.approx(0.5, abs=0.05)
+        assert not torch.cat([moves for *_, moves in self.batches(200, flip=False)])[:, 2].any()
+
+    def test_a_pass_goes_on_where_it_was_left(self):
+        whole = [labels.tolist() for _, labels, _ in self.batches()]
+        stopped = self.batches()
+        taken = [next(stopped_pass)[1].tolist() for stopped_pass in [iter(stopped)] for _ in range(2)]
+        again = self.batches()
+        again.load_state_dict(stopped.state_dict())
+        rest = [(labels.tolist(), moves.tolist()) for _, labels, moves in again]
+        assert taken + [labels for labels, _ in rest] == whole
+        assert [moves for _, moves in rest] == [moves.tolist() for *_, moves in self.batches()][2:]
+
+    def test_processes_share_a_batch_and_its_moves(self):
+        whole = list(self.batches())
+        shares = [list(self.batches().shard(rank, 2)) for rank in range(2)]
+        for batch, *parts in zip(whole, *shares, strict=True):
+            for together, *mine in zip(batch, *parts, strict=True):
+                assert torch.equal(together, torch.cat(mine))
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"batch_size": 24}, "larger than the corpus: it has 23 images"),
+            ({"batch_size": 0}, "at least 1"),
+            ({"pad": 8}, "data.pad=8: pictures of 8 pixels can be moved by 7 at most"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, settings, words):
+        with pytest.raises(UserError, match=words):
+            self.batches(**settings)
+
+    def test_what_cannot_be_shared_is_refused(self):
+        with pytest.raises(UserError, match=r"the last batch has 1 images, too few for 2 processes"):
+            self.batches(21).shard(0, 2)
+
+
+class TestShapes:
+    def test_the_same_seed_draws_the_same_pictures(self):
+        first, again, other = draw_shapes(50, 0), draw_shapes(50, 0), draw_shapes(50, 1)
+        assert torch.equal(first.pixels, again.pixels)
+        assert not torch.equal(first.pixels, other.pixels)
+
+    def test_ten_classes_equally_often(self):
+        images = draw_shapes(200, 0)
+        assert images.labels.bincount().tolist() == [20] * len(NAMES)
+        assert (images.pixels.dtype, images.pixels.shape) == (torch.uint8, (200, 3, 32, 32))
+
+    def test_training_and_validation_are_different_pictures(self):
+        data = Shapes(train_images=30, valid_images=20, batch_size=10, pad=4, flip=True)
+        data.setup()
+        assert (len(data.train.labels), len(data.valid.labels)) == (30, 20)
+        differences = (data.train.pixels[:, None].int() - data.valid.pixels[None].int()).abs().amax((2, 3, 4))
+        assert differences.min() > 0
+
+
+def test_statistics_are_those_of_all_pixels():
+    pixels = some(20).pixels
+    means, deviations = channel_statistics(pixels)
+    values = pixels.double().div(255).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(torch.tensor(means, dtype=torch.float64), values.mean(1))
+    torch.testing.assert_close(torch.tensor(deviations, dtype=torch.float64), values.std(1, correction=0))
+
+
+def test_what_the_model_reads_is_normalised_by_the_training_pictures():
+    data = Shapes(train_images=200, valid_images=20, batch_size=200, pad=0, flip=False)
+    data.setup()
+    module = ImageClassifier(torch.nn.Identity(), metadata=data.description())
+    (images,) = module.inputs(next(iter(data.train)))
+    torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(images.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)

@@ -1,0 +1,1 @@
+"""Models of images, from one hidden layer to a residual network."""

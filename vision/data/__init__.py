@@ -1,0 +1,10 @@
+"""Pictures in, batches out: archive or generator → pixels → batches.
+
+The Lightning data modules live in `vision.data.module`, which is not imported here.
+"""
+
+from vision.data.batches import ImageBatches, Images
+from vision.data.cifar10 import read_cifar10
+from vision.data.shapes import draw_shapes
+
+__all__ = ["ImageBatches", "Images", "draw_shapes", "read_cifar10"]

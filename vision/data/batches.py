@@ -1,0 +1,100 @@
+"""Pictures, batch by batch, and what is done to a batch on the device that trains."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from training.errors import UserError
+from training.resumable import Independent
+
+
+class Images(NamedTuple):
+    """Pictures and what is on them.
+
+    Attributes:
+        pixels: uint8 `[images, 3, height, width]`.
+        labels: int64 `[images]`.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+
+
+class ImageBatches(Independent):
+    """Pictures, batch by batch; the last batch may be smaller.
+
+    How a picture is moved is drawn with the order, from seed and epoch: a run that is resumed, or shared by several
+    processes, sees the same ones.
+
+    Args:
+        images: the pictures.
+        batch_size: pictures per batch.
+        shuffle: yield them in another order in each epoch (`set_epoch`), reproducible from `seed`.
+        seed: with the epoch, decides order and moves.
+        pad: pictures are moved by up to so many pixels in each direction.
+        flip: half of them are mirrored.
+
+    Yields:
+        `(pixels, labels, moves)`: uint8 `[rows, 3, height, width]`, int64 `[rows]`, and int64 `[rows, 3]` for `moved`;
+        without `pad` and `flip` only the first two.
+
+    Raises:
+        UserError: there are fewer pictures than a batch holds, or they are smaller than `pad`.
+    """
+
+    held = ("pixels", "labels")
+    samples = "images"
+
+    def __init__(
+        self, images: Images, batch_size: int, shuffle: bool, seed: int = 0, pad: int = 0, flip: bool = False
+    ) -> None:
+        super().__init__(len(images.labels), batch_size, shuffle, seed)
+        size = min(images.pixels.shape[2:])
+        if pad >= size:
+            raise UserError(f"data.pad={pad}: pictures of {size} pixels can be moved by {size - 1} at most")
+        self.pixels, self.labels = images
+        self.pad, self.flip = pad, flip
+
+    def batches(self, first: int) -> Iterator[tuple[Tensor, ...]]:
+        moves = self.moves().to(self.pixels.device) if self.pad or self.flip else None
+        for numbers in self.numbers(first):
+            numbers = numbers.to(self.pixels.device)
+            batch = [self.pixels[numbers], self.labels[numbers]]
+            if moves is not None:
+                batch.append(moves[numbers])
+            yield tuple(part.pin_memory() if self.pin else part for part in batch)
+
+    def moves(self) -> Tensor:
+        """How far each picture goes down and to the right, and whether it is mirrored: int64 `[images, 3]`."""
+        generator = self.random(1)
+        shifts = torch.randint(-self.pad, self.pad + 1, (self.count, 2), generator=generator)
+        mirrored = torch.randint(2, (self.count, 1), generator=generator) * self.flip
+        return torch.cat([shifts, mirrored], dim=1)
+
+
+def moved(pixels: Tensor, moves: Tensor) -> Tensor:
+    """The pictures padded by their own reflection, cropped somewhere else, and mirrored.
+
+    Args:
+        pixels: `[rows, channels, height, width]`.
+        moves: int64 `[rows, 3]`: pixels down and to the right, less than the picture's size, and 1 to mirror it.
+
+    Returns:
+        The same shape, with the channels last in memory.
+    """
+    rows, _, height, width = pixels.shape
+    down, right, mirrored = moves.unbind(1)
+    y = reflected(torch.arange(height, device=pixels.device) - down[:, None], height)
+    x = torch.arange(width, device=pixels.device).expand(rows, width)
+    x = torch.where(mirrored[:, None] == 1, width - 1 - x, x)
+    x = reflected(x - right[:, None], width)
+    row = torch.arange(rows, device=pixels.device)[:, None, None]
+    return pixels.permute(0, 2, 3, 1)[row, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
+
+
+def reflected(positions: Tensor, size: int) -> Tensor:
+    """Positions beyond an edge as those on this side of it: …, 2, 1, 0, 1, 2, …"""
+    inside = positions.abs()
+    return torch.where(inside < size, inside, 2 * (size - 1) - inside)

@@ -1,0 +1,71 @@
+"""CIFAR-10 as its authors hand it out (Krizhevsky 2009): records of one byte for the class and 3,072 for the pixels."""
+
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy
+import torch
+
+from training.errors import UserError
+from vision.data.batches import Images
+
+SHAPE = (3, 32, 32)
+TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+VALID = ("test_batch.bin",)
+NAMES = "batches.meta.txt"
+MEANT = "give cifar-10-binary.tar.gz, or the folder that was unpacked from it"
+
+
+def read_cifar10(path: Path) -> tuple[Images, Images, list[str]]:
+    """The pictures to train on, those to validate on (the authors call them test), and the names of the classes.
+
+    Args:
+        path: the archive of the binary version, or the folder that it unpacks to.
+
+    Raises:
+        UserError: it is not that, or not whole.
+    """
+    files = unpacked(path) if path.is_dir() else in_archive(path)
+    for name in (*TRAIN, *VALID, NAMES):
+        if name not in files:
+            raise UserError(f"{path}: there is no {name} in it; {MEANT}")
+    names = files[NAMES].decode("utf-8", "replace").split()
+    train, valid = (images(path, {name: files[name] for name in split}, len(names)) for split in (TRAIN, VALID))
+    return train, valid, names
+
+
+def images(path: Path, files: Mapping[str, bytes], classes: int) -> Images:
+    record = 1 + numpy.prod(SHAPE)
+    for name, content in files.items():
+        if not content or len(content) % record:
+            raise UserError(f"{path}: {name} has {len(content):,} bytes, not a whole number of records of {record:,}")
+    records = numpy.concatenate([numpy.frombuffer(content, numpy.uint8) for content in files.values()])
+    records = records.reshape(-1, record)
+    labels = torch.from_numpy(records[:, 0].astype(numpy.int64))
+    if labels.max() >= classes:
+        raise UserError(f"{path}: there is a picture of class {labels.max()}, but names for {classes} classes only")
+    return Images(torch.from_numpy(records[:, 1:].reshape(-1, *SHAPE)), labels)
+
+
+def unpacked(folder: Path) -> dict[str, bytes]:
+    try:
+        return {file.name: file.read_bytes() for file in folder.iterdir() if file.name in (*TRAIN, *VALID, NAMES)}
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+
+
+def in_archive(path: Path) -> dict[str, bytes]:
+    """Nothing is unpacked to the disk, and nothing else in the archive is read."""
+    files = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name = Path(member.name).name
+                if name in (*TRAIN, *VALID, NAMES) and (file := archive.extractfile(member)):
+                    files[name] = file.read()
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except Exception as error:  # tarfile, gzip and zlib raise many kinds
+        raise UserError(f"{path}: not an archive that can be read ({type(error).__name__}); {MEANT}") from None
+    return files
