@@ -33,9 +33,10 @@ def main(config: DictConfig) -> float | None:
     if hydra_config.mode == RunMode.MULTIRUN:
         return job(config, run_dir)
     try:
+        check(config)
         if config.ckpt is not None:
             config = runs.with_parts_of(config, Path(config.ckpt))
-        check(config)
+            check(config)
         return train(config, run_dir, goes_on=config.checkpoint.requeue)
     except Exception as error:
         end_with_one_line(error)

@@ -98,7 +98,6 @@ def rebuild(
         if version != FORMAT_VERSION:
             raise UserError(f"{path}: format version {version}; this version of the project reads {FORMAT_VERSION}")
         name, settings = metadata["model"]["name"], metadata["model"]["settings"]
-        settings_of_data = arguments(metadata)
         weights = {
             key.removeprefix("model."): tensor
             for key, tensor in checkpoint["state_dict"].items()
@@ -109,8 +108,10 @@ def rebuild(
     if name not in models.__all__:
         raise UserError(f"{path}: model {name!r} is not one of {models.__name__}: {', '.join(models.__all__)}")
     try:
-        model = getattr(models, name)(**settings_of_data, **settings)
+        model = getattr(models, name)(**arguments(metadata), **settings)
         model.load_state_dict(weights)
+    except KeyError:
+        raise UserError(f"{path}: not a checkpoint of this project") from None
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: its weights do not fit the model {name} ({reason})") from None
@@ -135,7 +136,7 @@ def refuse_unless_same(found: Any, wanted: Mapping[str, Any]) -> None:
         raise UserError(f"the checkpoint is of another model: {found['model']}; here: {wanted['model']}")
     for part in parts:
         if found[part] != wanted[part]:
-            raise UserError(f"the checkpoint has another {part} than the data; use the data that the run began with")
+            raise UserError(f"the checkpoint and the data differ in their {part}; use the data that the run began with")
 
 
 def refuse_other_targets(path: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -146,4 +147,4 @@ def refuse_other_targets(path: str, found: Mapping[str, Any], wanted: Mapping[st
     """
     for part in TARGETS:
         if part in wanted and found[part] != wanted[part]:
-            raise UserError(f"{path}: it has another {part} than the data; choose the data it was trained on")
+            raise UserError(f"{path}: it and the data differ in their {part}; choose the data it was trained on")

@@ -136,6 +136,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         """How many units are in a batch."""
 
     def faster(self, how: bool | str) -> FastModel:
+        """The model, called by a faster version of it where there is to be one."""
         return FastModel(self.model, how)
 
     def figures(self, split: str, totals: Totals) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -110,7 +111,7 @@ def stop_if_occupied(run_dir: Path, config: DictConfig) -> None:
             f"error: {run_dir} holds a run already; go on with it by resume={run_dir} (or always, by "
             f"checkpoint.requeue=true), or choose another hydra.run.dir"
         )
-    before: Any = OmegaConf.merge(OLDER, OmegaConf.load(run_dir / ".hydra" / "config.yaml"))
+    before = saved(run_dir)
     for part in IDENTITY:
         if before[part] != config[part]:
             sys.exit(f"error: {run_dir} holds a run with other settings ({part}); choose another hydra.run.dir")
@@ -149,8 +150,7 @@ def load(run_dir: Path, overrides: Sequence[str]) -> DictConfig:
         config = compose("config", overrides=list(overrides), return_hydra_config=True)
     typed_before: Any = OmegaConf.load(hydra_dir / "overrides.yaml")
     with open_dict(config), read_write(config):
-        for part, value in OLDER.items():
-            config.setdefault(part, value)
+        complete(config)
         config.hydra.runtime.output_dir = str(run_dir.resolve())
         config.hydra.overrides.task = [*typed_before, *overrides]
         HydraConfig.instance().set_config(config)
@@ -158,12 +158,25 @@ def load(run_dir: Path, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
+def saved(run_dir: Path) -> Any:
+    """The configuration that a run was started with."""
+    return complete(OmegaConf.load(run_dir / ".hydra" / "config.yaml"))
+
+
+def complete(config: Any) -> Any:
+    """A saved configuration with what older ones don't say, and schedules by the name that they have now."""
+    config.schedule._target_ = re.sub(r"^lm\.", "training.", config.schedule._target_)
+    for part, value in OLDER.items():
+        config.setdefault(part, value)
+    return config
+
+
 def with_parts_of(config: DictConfig, checkpoint: Path) -> DictConfig:
     """The configuration with model and data of the run that left the checkpoint, unless others are typed."""
-    saved = checkpoint.resolve().parents[1] / ".hydra" / "config.yaml"
-    if not saved.is_file():
+    run_dir = checkpoint.resolve().parents[1]
+    if not (run_dir / ".hydra" / "config.yaml").is_file():
         return config
-    before: Any = OmegaConf.merge(OLDER, OmegaConf.load(saved))
+    before = saved(run_dir)
     typed = {override.split("=")[0].split(".")[0] for override in HydraConfig.get().overrides.task}
     if "model" not in typed:
         config.model, config.learner = before.model, before.learner

@@ -23,6 +23,7 @@ class Board(callbacks.Board):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        self.mistakes: list[tuple[float, int, int, Tensor]] = []
         if not self.writers:
             return
         from vision.pictures import grid
@@ -36,7 +37,7 @@ class Board(callbacks.Board):
             writer.add_image("first batch", picture, trainer.global_step, dataformats="HWC")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.mistakes: list[tuple[float, int, int, Tensor]] = []
+        self.mistakes = []
 
     def on_validation_batch_end(
         self,
@@ -66,5 +67,5 @@ class Board(callbacks.Board):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ImageData)
         names = data.names
-        captions = [f"{names[guess]} {sure:.2f}, not {names[label]}" for sure, guess, label, _ in self.mistakes]
+        captions = [f"{names[guess]} {sure:.2f}\nnot {names[label]}" for sure, guess, label, _ in self.mistakes]
         return {"mistakes": grid(torch.stack([pixels for *_, pixels in self.mistakes]), captions)}

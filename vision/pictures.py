@@ -10,26 +10,28 @@ from torch import Tensor
 from training.pictures import FONT
 
 COLUMNS = 8
-SIDE, GAP, CAPTION = 96, 8, 16  # pixels
+SIDE, GAP, LINE = 96, 8, 13  # pixels
 
 
 def grid(pixels: Tensor, captions: Sequence[str]) -> numpy.ndarray:
-    """Pictures side by side, each with a line below.
+    """Pictures side by side, each with its caption below.
 
     Args:
         pixels: uint8 `[images, 3, height, width]`.
-        captions: one for each.
+        captions: one for each, of as many lines as the others.
 
     Returns:
         uint8 `[height, width, 3]`.
     """
     rows = math.ceil(len(captions) / COLUMNS)
-    width, height = SIDE + GAP, SIDE + CAPTION + GAP
+    caption_height = LINE * (captions[0].count("\n") + 1)
+    width, height = SIDE + GAP, SIDE + caption_height + GAP
     page = Image.new("RGB", (COLUMNS * width + GAP, rows * height + GAP), "white")
     draw = ImageDraw.Draw(page)
     font = ImageFont.truetype(str(FONT), 10)
     for number, (picture, caption) in enumerate(zip(pixels.permute(0, 2, 3, 1).cpu().numpy(), captions, strict=True)):
         left, top = GAP + number % COLUMNS * width, GAP + number // COLUMNS * height
         page.paste(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.NEAREST), (left, top))
-        draw.text((left + SIDE // 2, top + SIDE + CAPTION // 2), caption, "black", font, anchor="mm")
+        middle = (left + SIDE // 2, top + SIDE + caption_height // 2)
+        draw.multiline_text(middle, caption, "black", font, anchor="mm", spacing=2, align="center")
     return numpy.asarray(page)

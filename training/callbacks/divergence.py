@@ -23,8 +23,9 @@ class StopWhenDiverged(pl.Callback):
             return
         diverged = not math.isfinite(outputs["loss"].item())
         if trainer.strategy.reduce_boolean_decision(diverged, all=False):  # all processes end, if one must
+            shorter = "a shorter data.bptt, " if hasattr(trainer.datamodule, "bptt") else ""  # type: ignore[attr-defined]
             raise UserError(
                 f"the loss is not finite after step {trainer.global_step} of epoch {trainer.current_epoch + 1} "
                 f"(learning rate {trainer.optimizers[0].param_groups[0]['lr']:.3g}); try a lower optimizer.lr, "
-                f"a shorter data.bptt, or trainer.gradient_clip_val=1"
+                f"{shorter}or trainer.gradient_clip_val=1"
             )

@@ -93,10 +93,10 @@ def channel_statistics(pixels: Tensor) -> tuple[list[float], list[float]]:
     value = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
     for channel in pixels.unbind(1):
-        share = channel.flatten().bincount(minlength=256) / channel.numel()
+        share = channel.flatten().bincount(minlength=256).double() / channel.numel()
         mean = (share * value).sum()
         means.append(mean.item())
-        deviations.append((share * (value - mean).square()).sum().sqrt().item())
+        deviations.append((share * (value - mean).square()).sum().sqrt().item() or 1.0)  # a channel of one shade
     return means, deviations
 
 

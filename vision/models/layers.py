@@ -1,5 +1,7 @@
 """Batch norm, written out."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,20 +45,20 @@ class BatchNorm(nn.Module):
         means, scale, addend = (
             values[:, None, None] for values in (means, self.multiplier * (variances + self.eps).rsqrt(), self.addend)
         )
-        return torch.addcmul(addend, images - means, scale)
+        return torch.addcmul(addend, images - means, scale).to(images.dtype)
 
     def of_batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of each channel; the running averages take them in."""
-        count = torch.tensor(images.numel() / images.size(1), device=images.device)
-        images = images.float()  # in half precision sums would be too coarse
+        values: Any = images.numel() / images.size(1)  # of each channel
+        images = images.to(torch.promote_types(images.dtype, torch.float32))  # half precision is too coarse for sums
         if several():
-            count = SumOverProcesses.apply(count)
-            means = SumOverProcesses.apply(images.sum((0, 2, 3))) / count
-            variances = SumOverProcesses.apply((images - means[:, None, None]).square().sum((0, 2, 3))) / count
+            values = SumOverProcesses.apply(torch.tensor(values, device=images.device))
+            means = SumOverProcesses.apply(images.sum((0, 2, 3))) / values
+            variances = SumOverProcesses.apply((images - means[:, None, None]).square().sum((0, 2, 3))) / values
         else:
             variances, means = torch.var_mean(images, (0, 2, 3), correction=0)
         with torch.no_grad():
-            unbiased = variances * (count / (count - 1).clamp(min=1))
+            unbiased = variances * values / max(values - 1, 1)
             self.means.lerp_(means.to(self.means.dtype), self.momentum)
             self.variances.lerp_(unbiased.to(self.variances.dtype), self.momentum)
         return means, variances
