@@ -1,34 +1,61 @@
 """A checkpoint is enough by itself, and loading one runs nothing."""
 
+import copy
 import os
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
+import lm.checkpoint
 import lm.models
-from lm.checkpoint import load_model
+import vision.checkpoint
+import vision.models
 from lm.data import Tokenizer, Vocabulary
 from lm.module import LanguageModel
 from training.checkpoint import KEY, describe, read, write
 from training.errors import UserError
 from training.module import NEEDED_TO_RESUME
+from vision.module import ImageClassifier
+
+VOCABULARY = Vocabulary.build(["one", "two", "three"], Tokenizer("words", lower=True))
+SETTINGS = {"hidden_size": 16}
+DATA = {
+    "text": {
+        "vocabulary": VOCABULARY.entries,
+        "tokenizer": VOCABULARY.tokenizer.settings(),
+        "context": 20,
+        "prompt": "one two",
+    },
+    "pictures": {"classes": ["cat", "dog"], "mean": [0.1, 0.2, 0.3], "deviation": [0.4, 0.5, 0.6]},
+}
+NAMED = {"text": "vocabulary", "pictures": "classes"}
+LOAD = {"text": lm.checkpoint.load_model, "pictures": vision.checkpoint.load_model}
 
 
-def description(vocabulary):
-    tokenizer = vocabulary.tokenizer.settings()
-    return {"vocabulary": vocabulary.entries, "tokenizer": tokenizer, "context": 20, "prompt": "one two"}
+def build(kind):
+    """A model and its metadata."""
+    if kind == "text":
+        model = lm.models.GRU(vocab_size=len(VOCABULARY), **SETTINGS)
+    else:
+        model = vision.models.SimpleNet(classes=2, **SETTINGS)
+    return model, describe(model, dict(SETTINGS), copy.deepcopy(DATA[kind]))
+
+
+@pytest.fixture(params=["text", "pictures"])
+def kind(request):
+    return request.param
 
 
 @pytest.fixture
-def checkpoint():
-    vocabulary = Vocabulary.build(["one", "two", "three"], Tokenizer("words", lower=True))
-    settings = {"hidden_size": 16, "embedding_size": 8, "num_layers": 1}
-    model = lm.models.GRU(vocab_size=len(vocabulary), **settings)
-    return {
-        "state_dict": {f"model.{key}": tensor for key, tensor in model.state_dict().items()},
-        KEY: describe(model, settings, description(vocabulary)),
-    }
+def load_model(kind):
+    return LOAD[kind]
+
+
+@pytest.fixture
+def checkpoint(kind):
+    model, metadata = build(kind)
+    return {"state_dict": {f"model.{key}": tensor for key, tensor in model.state_dict().items()}, KEY: metadata}
 
 
 @pytest.fixture
@@ -41,13 +68,33 @@ def saved(tmp_path):
     return save
 
 
-def test_the_model_and_its_vocabulary_come_back(checkpoint, saved):
-    model, vocabulary, context, prompt = load_model(saved(checkpoint))
-    assert (context, prompt) == (20, "one two")
-    assert vocabulary.textify(vocabulary.encode("THREE one")) == "three one"
+def test_the_model_comes_back(checkpoint, saved, load_model):
+    model = load_model(saved(checkpoint)).model
     for key, tensor in model.state_dict().items():
         assert torch.equal(tensor, checkpoint["state_dict"][f"model.{key}"])
     assert not model.training
+
+
+@pytest.mark.parametrize("kind", ["text"], indirect=True)
+def test_so_does_what_it_speaks(checkpoint, saved, load_model):
+    _, vocabulary, context, prompt = load_model(saved(checkpoint))
+    assert (context, prompt) == (20, "one two")
+    assert vocabulary.textify(vocabulary.encode("THREE one")) == "three one"
+
+
+@pytest.mark.parametrize("kind", ["pictures"], indirect=True)
+def test_so_do_the_names_of_its_classes_and_what_pixels_are_normalised_by(checkpoint, saved, load_model):
+    loaded = load_model(saved(checkpoint))
+    assert loaded.classes == ["cat", "dog"]
+    module = ImageClassifier(loaded.model, metadata=checkpoint[KEY])
+    pixels = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    torch.testing.assert_close(loaded.normalise(pixels), module.inputs((pixels, None))[0])
+
+
+def test_one_of_the_other_kind_is_refused(kind, checkpoint, saved):
+    (other,) = set(LOAD) - {kind}
+    with pytest.raises(UserError, match=r"is not one of (lm|vision)"):
+        LOAD[other](saved(checkpoint))
 
 
 class RunsCode:
@@ -55,23 +102,25 @@ class RunsCode:
         return os.system, ("touch touched",)
 
 
-def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(checkpoint, saved, tmp_path, monkeypatch):
+def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(checkpoint, saved, load_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="read safely"):
         load_model(saved({**checkpoint, "more": RunsCode()}))
     assert not (tmp_path / "touched").exists()
 
 
-@pytest.mark.parametrize("name", ["os.system", "system", "torch", "__loader__", "human_numbers"])
-def test_only_models_of_lm_models_are_built(checkpoint, saved, name):
+@pytest.mark.parametrize("name", ["os.system", "system", "torch", "__loader__", "human_numbers", "ladder"])
+def test_only_our_own_models_are_built(checkpoint, saved, load_model, name):
     checkpoint[KEY]["model"]["name"] = name
     with pytest.raises(UserError, match="is not one of"):
         load_model(saved(checkpoint))
 
 
 def change(path, value):
-    def apply(checkpoint):
-        *parents, last = path
+    """A change to a checkpoint; "named" is its vocabulary or its classes."""
+
+    def apply(checkpoint, kind):
+        *parents, last = (NAMED[kind] if key == "named" else key for key in path)
         for key in parents:
             checkpoint = checkpoint[key]
         if value is None:
@@ -89,20 +138,20 @@ def change(path, value):
         (change([KEY, "model"], None), "not a checkpoint of this project"),
         (change(["state_dict"], None), "not a checkpoint of this project"),
         (change([KEY, "format_version"], 99), "format version 99"),
-        (change([KEY, "vocabulary"], ["one"]), "do not fit"),
+        (change([KEY, "named"], ["one"]), "do not fit"),
         (change([KEY, "model", "settings", "hidden_size"], 17), "do not fit"),
         (change([KEY, "model", "settings", "depth"], 17), "do not fit"),
         (change([KEY, "model", "settings", "_target_"], "os.system"), "do not fit"),
     ],
 )
-def test_what_does_not_fit_is_named_in_one_line(checkpoint, saved, damage, words):
-    damage(checkpoint)
+def test_what_does_not_fit_is_named_in_one_line(kind, checkpoint, saved, load_model, damage, words):
+    damage(checkpoint, kind)
     with pytest.raises(UserError, match=words) as caught:
         load_model(saved(checkpoint))
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, saved):
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, saved, load_model):
     text = tmp_path / "text.ckpt"
     text.write_text("eight thousand one")
     for path in (text, tmp_path / "missing.ckpt", saved([1, 2])):
@@ -114,11 +163,9 @@ class TestResuming:
     """What a run finds out about a checkpoint before it goes on from it."""
 
     @pytest.fixture
-    def module(self, checkpoint):
-        vocabulary = Vocabulary.build(["one", "two", "three"], Tokenizer("words", lower=True))
-        settings = {"hidden_size": 16, "embedding_size": 8, "num_layers": 1}
-        model = lm.models.GRU(vocab_size=len(vocabulary), **settings)
-        module = LanguageModel(model, metadata=describe(model, settings, description(vocabulary)))
+    def module(self, kind, checkpoint):
+        model, metadata = build(kind)
+        module = (LanguageModel if kind == "text" else ImageClassifier)(model, metadata=metadata)
         module.trainer = pl.Trainer(logger=False, accelerator="cpu", barebones=True)
         checkpoint.update({key: [1] for key in NEEDED_TO_RESUME[1:]}, loops={"fit_loop": {"epoch_progress": {}}})
         return module
@@ -133,9 +180,8 @@ class TestResuming:
             (change([KEY, "format_version"], 99), "format version 99"),
             (change([KEY, "model", "settings", "hidden_size"], 17), "another model"),
             (change([KEY, "model", "settings", "_target_"], "os.system"), "another model"),
-            (change([KEY, "vocabulary"], ["one"]), "another vocabulary"),
-            (change([KEY, "tokenizer", "lower"], False), "another tokenizer"),
-            (change([KEY, "tokenizer"], None), "not one of this project"),
+            (change([KEY, "named"], ["one"]), "differ in their (vocabulary|classes)"),
+            (change([KEY, "named"], None), "not one of this project"),
             (change([KEY], None), "not one of this project"),
             (change(["optimizer_states"], None), "it has no optimizer_states"),
             (change(["loops"], None), "it has no loops"),
@@ -144,8 +190,22 @@ class TestResuming:
             (change(["progress"], [1, 2]), "of 2 processes; resume it with trainer.devices=2"),
         ],
     )
-    def test_another_is_refused(self, module, checkpoint, damage, words):
-        damage(checkpoint)
+    def test_another_is_refused(self, kind, module, checkpoint, damage, words):
+        damage(checkpoint, kind)
+        with pytest.raises(UserError, match=words):
+            module.on_load_checkpoint(checkpoint)
+
+    @pytest.mark.parametrize(
+        ("kind", "path", "value", "words"),
+        [
+            ("text", [KEY, "tokenizer", "lower"], False, "differ in their tokenizer"),
+            ("text", [KEY, "tokenizer"], None, "not one of this project"),
+            ("pictures", [KEY, "mean"], [0.0, 0.0, 0.0], "differ in their mean"),
+        ],
+        indirect=["kind"],
+    )
+    def test_so_is_one_that_read_the_data_in_another_way(self, kind, module, checkpoint, path, value, words):
+        change(path, value)(checkpoint, kind)
         with pytest.raises(UserError, match=words):
             module.on_load_checkpoint(checkpoint)
 

@@ -194,7 +194,7 @@ def test_memory_does_not_grow_with_the_length_of_the_stream(tmp_path):
         assert status == 0
         return usage.ru_maxrss
 
-    assert peak(1000) < 1.03 * peak(10)
+    assert peak(400) < 1.03 * peak(10)
 
 
 class TestAnswers:
@@ -216,7 +216,9 @@ class TestAnswers:
     def test_help_lists_the_choices(self, train):
         answer = train("--help")
         assert answer.returncode == 0
-        assert "gru, loop, min_gru, min_lstm, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net, stateful, unrolled" in answer.stdout
+        assert (
+            "gru, loop, min_gru, min_lstm, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net" in answer.stdout
+        )
         assert "schedule: constant, one_cycle" in answer.stdout
 
     def test_cfg_job_prints_the_configuration(self, train):
@@ -252,7 +254,10 @@ class TestBadInput:
                 "data=text data.train=text.txt data.valid=new.txt data.tokenizer=words data.batch_size=2",
                 "validation split: none",
             ),
-            ("model=gruu", "gru, loop, min_gru, min_lstm, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net, stateful, unrolled"),
+            (
+                "model=gruu",
+                "gru, loop, min_gru, min_lstm, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net",
+            ),
             ("optimizer.lr=-1", "optimizer.lr=-1"),
             ("optimizer.lr=abc", "optimizer.lr=abc"),
             ("optimizer=null", "a choice needs a name"),
@@ -266,6 +271,14 @@ class TestBadInput:
             ("optimizer.groups={embed:{colour:1}}", "optimizer.groups.embed.colour"),
             ("model=unrolled data.bptt=20", "data.bptt=3"),
             ("hydra.run.dir=one.txt/run", "one.txt"),
+            ("data=shapes", "choose a model for pictures: conv_bn, conv_bn_deep, conv_layers, conv_net, resnet"),
+            ("model=resnet data=nietzsche", "or pictures: cifar10, shapes"),
+            ("model=resnet data=shapes data.bptt=3", "there is no data.bptt"),
+            ("model=resnet data=shapes data.batch_size=1001", "larger than the corpus: it has 1000 images"),
+            ("model=resnet data=shapes data.pad=40", "data.pad=40"),
+            ("model=resnet data=shapes model.compile=graph", "one NVIDIA GPU"),
+            ("model=resnet data.path=text.txt", "not an archive that can be read"),
+            ("model=resnet data.path=.", "there is no data_batch_1.bin in it"),
         ],
     )
     def test_it_ends_in_one_clear_line(self, train, overrides, words):

@@ -87,12 +87,53 @@ def test_the_lstm_brings_warm_restarts_and_a_checkpoint_for_each_cycle():
     assert "cycles" not in composed("model=char_lstm", "schedule=constant").callbacks
 
 
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("simple_net", {"hidden_size": 40}),
+        ("conv_net", {"widths": [20, 40, 80]}),
+        ("conv_layers", {"widths": [20, 40, 80]}),
+        ("conv_bn", {"widths": [10, 20, 40, 80, 160]}),
+        ("conv_bn_deep", {"widths": [10, 20, 40, 80, 160]}),
+        ("resnet", {"widths": [10, 20, 40, 80, 160], "added": 2}),
+        ("resnet_preact", {"widths": [64, 128, 256, 512], "blocks": 1, "dropout": 0.2}),
+    ],
+)
+def test_a_model_of_pictures_brings_cifar10(model, settings):
+    config = composed(f"model={model}")
+    check(config)
+    assert config.data._target_ == "vision.data.module.CIFAR10"
+    assert (config.data.batch_size, config.trainer.max_epochs) == (128, 30)
+    assert config.schedule._target_ == "training.schedules.one_cycle"
+    assert config.learner._target_ == "vision.module.ImageClassifier"
+    assert (config.callbacks.samples, config.callbacks.board._target_) == (None, "vision.callbacks.Board")
+    assert {key: config.model[key] for key in settings} == settings
+    assert not composed(f"model={model}", "callbacks=none").callbacks
+
+
+def test_what_only_two_choices_together_change():
+    wide, narrow = composed("model=resnet_preact"), composed("model=resnet_preact", "data=shapes")
+    assert narrow.model.widths[0] < wide.model.widths[0]
+    assert composed("model=resnet_preact", "data=shapes", "model.widths=[3]").model.widths == [3]
+    pairs = [f"{data}_{model}" for data in choices("data") for model in choices("model")]
+    assert set(choices("for")) <= set(pairs)
+
+
+OTHERS = ["data=text", "optimizer=sgd", "schedule=constant"], ["data=nietzsche_windows"]
+
+
+@pytest.fixture(scope="module", params=OTHERS, ids=" ".join)
+def others(request):
+    """Other choices, and what they are by themselves."""
+    return request.param, composed(*request.param)
+
+
 @pytest.mark.parametrize("model", choices("model"))
-@pytest.mark.parametrize("choice", ["data=text", "data=nietzsche_windows", "optimizer=sgd", "schedule=constant"])
-def test_what_a_model_brings_fits_every_other_choice(model, choice):
-    group = choice.split("=")[0]
-    mixed = composed(f"model={model}", choice)
-    assert set(mixed[group]) == set(composed(choice)[group])
+def test_what_a_model_brings_fits_every_other_choice(others, model):
+    chosen, alone = others
+    mixed = composed(f"model={model}", *chosen)
+    for group in (choice.split("=")[0] for choice in chosen):
+        assert set(mixed[group]) == set(alone[group])
 
 
 def test_what_is_typed_wins_over_what_the_model_brings():
@@ -154,6 +195,22 @@ def test_so_is_one_of_a_part_that_not_all_choices_have(override):
         check(composed("model=qrnn", "data=nietzsche", override))
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["model.widths=10", "model.widths=[]", "model.added=0", "data.train_images=1", "data.pad=-1", "data.flip=2"],
+)
+def test_so_is_one_of_a_model_of_pictures(override):
+    key = override.split("=")[0]
+    with pytest.raises(UserError, match=f"^{key}=.*: must be "):
+        check(composed("model=resnet", "data=shapes", override))
+
+
+@pytest.mark.parametrize("override", ["forget=0.1", "objective=valid/perplexity"])
+def test_what_is_for_text_is_not_taken_by_a_model_of_pictures(override):
+    with pytest.raises(UserError, match=f"^{override}: "):
+        check(composed("model=resnet", override))
+
+
 def test_scaled_losses_and_clipping_do_not_go_with_a_fused_optimizer():
     settings = ["trainer.precision=16-mixed", "trainer.gradient_clip_val=1"]
     with pytest.raises(UserError, match=r"optimizer\.fused=false"):
@@ -173,7 +230,7 @@ def test_a_file_that_must_be_given_is_asked_for():
             "model=gruu",
             [
                 "model=gruu",
-                "gru, loop, min_gru, min_lstm, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net, stateful, unrolled",
+                "gru, loop, min_gru, min_lstm, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net",
                 "did you mean gru?",
             ],
         ),

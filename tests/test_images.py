@@ -60,6 +60,13 @@ class TestBatches:
         assert epoch(0, 0) == epoch(0, 0)
         assert epoch(0, 0) != epoch(0, 1) != epoch(1, 1)
 
+    def test_a_picture_is_moved_otherwise_in_each_epoch_and_by_each_seed(self):
+        first, later, other = self.batches(), self.batches(), self.batches(seed=1)
+        later.set_epoch(1)
+        assert torch.equal(first.moves(), self.batches().moves())
+        assert not torch.equal(first.moves(), later.moves())
+        assert not torch.equal(first.moves(), other.moves())
+
     def test_moves_reach_as_far_as_they_may(self):
         moves = torch.cat([moves for *_, moves in self.batches(2000)])
         assert moves[:, :2].unique().tolist() == [-2, -1, 0, 1, 2]
@@ -125,6 +132,12 @@ def test_statistics_are_those_of_all_pixels():
     values = pixels.double().div(255).transpose(0, 1).flatten(1)
     torch.testing.assert_close(torch.tensor(means, dtype=torch.float64), values.mean(1))
     torch.testing.assert_close(torch.tensor(deviations, dtype=torch.float64), values.std(1, correction=0))
+
+
+def test_a_channel_of_one_shade_can_be_normalised():
+    means, deviations = channel_statistics(torch.full((2, 3, 4, 4), 51, dtype=torch.uint8))
+    assert means == pytest.approx([0.2] * 3)
+    assert all(deviation > 0 for deviation in deviations)
 
 
 def test_what_the_model_reads_is_normalised_by_the_training_pictures():

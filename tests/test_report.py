@@ -109,12 +109,12 @@ class TestSweepThatWasKilled:
 class TestEngines:
     SWEEP = ("-m", "trainer.max_epochs=1", "trainer.limit_val_batches=10", *SHORT)
 
-    def test_four_at_a_time_give_what_one_after_the_other_gives(self, train, command, tmp_path):
-        four = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"]
-        together = command(ROOT / "train.py", *self.SWEEP, "seed=0,1,2,3", *four, "hydra.sweep.dir=together")
+    def test_two_at_a_time_give_what_one_after_the_other_gives(self, train, command, tmp_path):
+        two = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+        together = command(ROOT / "train.py", *self.SWEEP, "seed=0,1,2", *two, "hydra.sweep.dir=together")
         assert together.returncode == 0, together.stderr
-        train(*self.SWEEP, "seed=0,1,2,3", "hydra.sweep.dir=alone")
-        for seed in "0123":
+        train(*self.SWEEP, "seed=0,1,2", "hydra.sweep.dir=alone")
+        for seed in "012":
             metrics = [(tmp_path / sweep / seed / "metrics.csv").read_bytes() for sweep in ("together", "alone")]
             assert metrics[0] == metrics[1]
 
@@ -128,6 +128,7 @@ class TestEngines:
         assert len({(row["optimizer.lr"], row["data.bptt"], row["model.hidden_size"]) for row in found}) == 3
         assert all(1e-3 <= float(row["optimizer.lr"]) <= 5e-2 for row in found)
 
+    @pytest.mark.slow
     def test_submitit_runs_jobs_on_this_machine(self, command, tmp_path):
         local = ["hydra/launcher=submitit_local", "hydra.sweep.dir=sweep"]
         finished = command(ROOT / "train.py", *self.SWEEP, "seed=0,1", *local)

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,24 @@ import pytest
 import torch
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from warm import TrainProcess
 
-from lm.checkpoint import load_model
+import lm.checkpoint
+import vision.checkpoint
 from training.checkpoint import KEY, write
 from training.config import CONFIG_DIR
 from training.errors import UserError
-from training.runs import claim
+from training.runs import OLDER, claim
 
 # One thread, as the tests run side by side.
 EXACT = ["threads=1", "trainer.log_every_n_steps=1", "checkpoint.every_n_steps=7"]
+
+PICTURES = [
+    *["model=resnet_preact", "model.widths=[4,8]", "data=shapes"],
+    *["data.train_images=230", "data.valid_images=40", "data.batch_size=24"],
+]
 
 RUNS = {
     "gru, one cycle": ["trainer.max_epochs=3", "trainer.limit_train_batches=30"],
@@ -47,6 +55,10 @@ RUNS = {
     ],
     "qrnn, moving average of the weights": [
         *["model=qrnn", "average=moving", "data.jitter=true", "trainer.max_epochs=2", "trainer.limit_train_batches=30"],
+    ],
+    "pictures, shuffled and moved, dropout, moving average of the weights": [
+        *PICTURES,
+        *["average=moving", "trainer.max_epochs=2", "trainer.val_check_interval=0.5", "label_smoothing=0.1"],
     ],
     "windows, shuffled": [
         *["model=char_seq", "data.path=text.txt", "data.batch_size=128", "data.split_among=null"],
@@ -119,7 +131,7 @@ class Run:
         events = EventAccumulator(str(self.directory))
         events.Reload()
         return {
-            tag: [(event.step, None if tag == "tokens_per_second" else event.value) for event in events.Scalars(tag)]
+            tag: [(event.step, None if tag.endswith("_per_second") else event.value) for event in events.Scalars(tag)]
             for tag in events.Tags()["scalars"]
         }
 
@@ -181,10 +193,12 @@ def undisturbed(tmp_path_factory):
     return run
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    run = Run(tmp_path_factory.mktemp("finished"), "run", [*SHORT, "trainer.max_epochs=1"])
+@pytest.fixture(scope="module", params=["text", "pictures"])
+def finished(request, tmp_path_factory):
+    chosen = PICTURES if request.param == "pictures" else []
+    run = Run(tmp_path_factory.mktemp("finished"), "run", [*chosen, *SHORT, "trainer.max_epochs=1"])
     run.finish()
+    run.load_model = vision.checkpoint.load_model if chosen else lm.checkpoint.load_model
     return run
 
 
@@ -230,16 +244,41 @@ class TestSignals:
 
 
 class TestResume:
-    def test_a_finished_run_says_so_and_can_be_extended(self, tmp_path):
-        finished = Run(tmp_path, "run", [*SHORT, "trainer.max_epochs=1"])
+    @pytest.mark.parametrize("chosen", [[], PICTURES], ids=["text", "pictures"])
+    def test_a_finished_run_says_so_and_can_be_extended(self, tmp_path, chosen):
+        finished = Run(tmp_path, "run", [*chosen, *SHORT, "trainer.max_epochs=1"])
         finished.finish()
         assert "run: this run is finished" in finished.finish("resume=run")
-        longer = Run(finished.folder, "longer", [*SHORT, "trainer.max_epochs=3"])
+        longer = Run(finished.folder, "longer", [*chosen, *SHORT, "trainer.max_epochs=3"])
         longer.finish()
         finished.finish("resume=run", "trainer.max_epochs=3")
         assert_same(finished, longer)
-        assert finished.result()["overrides"] == [*SHORT, "trainer.max_epochs=1", "trainer.max_epochs=3"]
+        assert finished.result()["overrides"] == [*chosen, *SHORT, "trainer.max_epochs=1", "trainer.max_epochs=3"]
         assert "this run is finished" in finished.finish("resume=run")
+
+    def test_a_run_from_before_there_were_pictures_goes_on(self, tmp_path):
+        run = Run(tmp_path, "run", [*SHORT, "trainer.max_epochs=1"])
+        run.finish()
+        path = run.directory / ".hydra" / "config.yaml"
+        config = OmegaConf.load(path)
+        for part in OLDER:
+            del config[part]
+        text = OmegaConf.to_yaml(config)
+        path.write_text(re.sub(r"\btraining\.(callbacks|schedules|loggers)\.", r"lm.\1.", text))
+        assert "lm.callbacks.Progress" in path.read_text()
+        again = run.start(*run.first_command, "checkpoint.requeue=true")
+        assert "error" not in again.communicate()[1]
+        last = run.directory / "checkpoints" / "last.ckpt"
+        checkpoint = torch.load(last, weights_only=True)
+        result = checkpoint["callbacks"]["Result"]
+        result["tokens"] = result.pop("units")
+        write(checkpoint, last)
+        longer = Run(tmp_path, "longer", [*SHORT, "trainer.max_epochs=2"])
+        longer.finish()
+        run.finish("resume=run", "trainer.max_epochs=2")
+        assert_same(run, longer)
+        speed, seconds = run.result()["tokens_per_second"], run.result()["seconds"]
+        assert speed * seconds == pytest.approx(2 * 10 * 64 * 20, rel=0.01)
 
     def test_one_that_max_steps_cut_short_can_be_extended(self, tmp_path):
         run = Run(tmp_path, "run", ["trainer.max_steps=17", *SHORT])
@@ -332,7 +371,7 @@ class TestResume:
         [
             (["resume=nowhere"], "not a run's directory"),
             (["resume=run", "model=rnn"], "model=rnn: a run is resumed as it was"),
-            (["resume=run", "data.bptt=3"], "data.bptt=3: a run is resumed as it was"),
+            (["resume=run", "data.batch_size=3"], "data.batch_size=3: a run is resumed as it was"),
             (["resume=run", "forget=0.1"], "forget=0.1: a run is resumed as it was"),
             (["hydra.run.dir=run", "checkpoint.requeue=true", "label_smoothing=0.1"], "other settings"),
             (["resume=run", "hydra.run.dir=x"], "hydra.run.dir=x: a run is resumed as it was"),
@@ -342,6 +381,7 @@ class TestResume:
             (["-m", "resume=run"], "not with -m"),
         ],
     )
+    @pytest.mark.parametrize("finished", ["text"], indirect=True)
     def test_what_cannot_be_resumed_is_refused_in_one_line(self, finished, arguments, words):
         process = finished.start(*arguments)
         _, errors = process.communicate()
@@ -362,6 +402,7 @@ class TestCheckpoints:
     @pytest.fixture
     def run(self, finished, tmp_path):
         run = Run(tmp_path, "run", [])
+        run.load_model = finished.load_model
         shutil.copytree(finished.directory, run.directory)
         self.path = run.directory / "checkpoints" / "last.ckpt"
         return run
@@ -378,7 +419,7 @@ class TestCheckpoints:
 
     def test_a_hundred_damaged_files_load_as_they_were_or_are_refused(self, run):
         whole = self.path.read_bytes()
-        weights = load_model(self.path).model.state_dict()
+        weights = run.load_model(self.path).model.state_dict()
         chance = random.Random(0)
         refused = 0
         for number in range(100):
@@ -389,7 +430,7 @@ class TestCheckpoints:
                 damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
             self.path.write_bytes(damaged)
             try:
-                model = load_model(self.path).model
+                model = run.load_model(self.path).model
             except UserError as error:
                 refused += 1
                 message = str(error)
@@ -399,8 +440,10 @@ class TestCheckpoints:
         assert refused > 50
 
     def test_resume_refuses_a_damaged_file(self, run):
+        with zipfile.ZipFile(self.path) as file:
+            largest = max(file.infolist(), key=lambda member: member.file_size)
         content = bytearray(self.path.read_bytes())
-        content[len(content) // 2] ^= 1
+        content[largest.header_offset + largest.file_size] ^= 1
         self.path.write_bytes(content)
         assert re.match("error: .*last.ckpt: the file is damaged", self.refusal(run))
 
@@ -413,8 +456,8 @@ class TestCheckpoints:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            (lambda c: c[KEY]["vocabulary"].append("ten thousand"), "another vocabulary"),
-            (lambda c: c["state_dict"].update({"model.embed.weight": torch.zeros(3, 4)}), "embed"),
+            (lambda c: c[KEY].get("vocabulary", c[KEY].get("classes")).append("ten thousand"), "differ in their"),
+            (lambda c: c["state_dict"].update({"model.head.weight": torch.zeros(3, 4)}), "head"),
             (lambda c: c["optimizer_states"][0]["param_groups"].clear(), "parameter group"),
             (lambda c: c["progress"][0].clear(), "can't be resumed"),
         ],
