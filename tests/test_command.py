@@ -134,8 +134,7 @@ def test_the_main_job_reaches_the_lessons_level(train, tmp_path):
     "model",
     [
         "unrolled",
-        "rnn",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("loop", "multi_output", "stateful", "gru")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("loop", "multi_output", "stateful", "rnn", "gru")),
     ],
 )
 def test_the_same_seed_gives_the_same_figures(train, tmp_path, model):

@@ -109,6 +109,7 @@ class TestSweepThatWasKilled:
 class TestEngines:
     SWEEP = ("-m", "trainer.max_epochs=1", "trainer.limit_val_batches=10", *SHORT)
 
+    @pytest.mark.slow
     def test_two_at_a_time_give_what_one_after_the_other_gives(self, train, command, tmp_path):
         two = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
         together = command(ROOT / "train.py", *self.SWEEP, "seed=0,1,2", *two, "hydra.sweep.dir=together")

@@ -171,7 +171,12 @@ def kill_and_resume(folder: Path, overrides: list[str], kills: int, seed: int) -
     assert_same(run, undisturbed)
 
 
-@pytest.mark.parametrize("name", RUNS)
+RARER = ("qrnn, moving average of the weights", "windows, shuffled")  # others have their parts
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in RARER else name for name in RUNS]
+)
 def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(tmp_path, name):
     kill_and_resume(tmp_path, RUNS[name], kills=2, seed=len(name))
 
@@ -212,7 +217,9 @@ class TestSignals:
         assert run.result()["status"] == "interrupted"
         return run
 
-    @pytest.mark.parametrize(("number", "epoch"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
+    @pytest.mark.parametrize(
+        ("number", "epoch"), [pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow), (signal.SIGINT, 2)]
+    )
     def test_in_the_middle_of_validation(self, undisturbed, number, epoch):
         last_step = undisturbed.result()["steps"] // 2 * epoch - 1
         run = self.interrupted(undisturbed, f"validation_{epoch}", number, lambda run: run.step() == last_step)
@@ -244,7 +251,9 @@ class TestSignals:
 
 
 class TestResume:
-    @pytest.mark.parametrize("chosen", [[], PICTURES], ids=["text", "pictures"])
+    @pytest.mark.parametrize(
+        "chosen", [pytest.param([], id="text", marks=pytest.mark.slow), pytest.param(PICTURES, id="pictures")]
+    )
     def test_a_finished_run_says_so_and_can_be_extended(self, tmp_path, chosen):
         finished = Run(tmp_path, "run", [*chosen, *SHORT, "trainer.max_epochs=1"])
         finished.finish()
