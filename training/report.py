@@ -147,7 +147,7 @@ def spread(figures: Sequence[float], digits: int) -> str:
 
 def table(ranked: Sequence[Setting], keys: Sequence[str]) -> str:
     """Markdown that can be read on a screen too: columns are aligned."""
-    names = columns(run for setting in ranked for run in setting.runs)
+    names = columns(ranked)
     rows = [[*keys, "finished", *names]]
     for setting in ranked:
         finished = sum(run.status == "finished" for run in setting.runs)
@@ -160,8 +160,9 @@ def table(ranked: Sequence[Setting], keys: Sequence[str]) -> str:
     )
 
 
-def columns(runs: Iterable[Run]) -> list[str]:
+def columns(ranked: Sequence[Setting]) -> list[str]:
     """The figures that there are."""
+    runs = (run for setting in ranked for run in setting.runs)
     found = {name for run in runs for name, value in run.figures.items() if value is not None}
     return [name for name in FIGURES if name in found or name not in NOT_OF_ALL]
 
@@ -176,7 +177,7 @@ def remarks(runs: Sequence[Run]) -> list[str]:
 
 
 def write_csv(path: Path, ranked: Sequence[Setting], keys: Sequence[str]) -> None:
-    names = columns(run for setting in ranked for run in setting.runs)
+    names = columns(ranked)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*keys, "seed", "status", *names, "directory", "error"])

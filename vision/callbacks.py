@@ -9,11 +9,9 @@ from torch import Tensor
 
 from training import callbacks
 from training.module import SupervisedModule
-from vision.data.batches import moved
 from vision.data.module import ImageData
 
 MISTAKES = 24
-SHOWN = 32
 
 
 class Board(callbacks.Board):
@@ -30,9 +28,7 @@ class Board(callbacks.Board):
 
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ImageData)
-        pixels, labels, *moves = (part[:SHOWN] for part in next(data.train.batches(0)))
-        pixels = moved(pixels, *moves) if moves else pixels
-        picture = grid(pixels, [data.names[label] for label in labels.tolist()])
+        picture = grid(*data.first_pictures())
         for writer in self.writers:
             writer.add_image("first batch", picture, trainer.global_step, dataformats="HWC")
 

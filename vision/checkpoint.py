@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import vision.models
 from training import checkpoint
 from training.errors import UserError
+from vision.data.batches import normalised
 
 
 class Loaded(NamedTuple):
@@ -22,7 +23,7 @@ class Loaded(NamedTuple):
     def normalise(self, pixels: Tensor) -> Tensor:
         """What the model reads, float `[batch, 3, height, width]`, of the same as uint8."""
         mean, deviation = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.deviation))
-        return (pixels / 255 - mean) / deviation
+        return normalised(pixels, mean, deviation)
 
 
 def load_model(path: str | Path) -> Loaded:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import vision.models
 from training.module import Prediction, SupervisedModule
-from vision.data.batches import moved
+from vision.data.batches import moved, normalised
 
 Batch = tuple[Tensor, ...]
 
@@ -38,7 +38,7 @@ class ImageClassifier(SupervisedModule):
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         pixels, _, *moves = batch
         pixels = moved(pixels, *moves) if moves else pixels.contiguous(memory_format=torch.channels_last)
-        return (((pixels / 255 - self.mean) / self.deviation).to(self.mean.dtype),)
+        return (normalised(pixels, self.mean, self.deviation).to(self.mean.dtype),)
 
     def predict(self, split: str, batch: Batch) -> Prediction:
         (logits,) = self.read(*self.inputs(batch))

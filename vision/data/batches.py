@@ -94,6 +94,16 @@ def moved(pixels: Tensor, moves: Tensor) -> Tensor:
     return pixels.permute(0, 2, 3, 1)[row, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
 
 
+def normalised(pixels: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """What a model reads, float of the same shape.
+
+    Args:
+        pixels: uint8 `[rows, channels, height, width]`.
+        mean, deviation: of each channel, `[channels, 1, 1]`, pixels being 0 to 1.
+    """
+    return (pixels / 255 - mean) / deviation
+
+
 def reflected(positions: Tensor, size: int) -> Tensor:
     """Positions beyond an edge as those on this side of it: …, 2, 1, 0, 1, 2, …"""
     inside = positions.abs()

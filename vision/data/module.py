@@ -68,16 +68,18 @@ class ImageData(Data):
 
         from vision.pictures import grid
 
-        pixels, labels, *moves = next(iter(self.train))
-        if moves:
-            pixels = moved(pixels, *moves)
-        captions = [self.names[label] for label in labels[:SHOWN].tolist()]
+        pixels, captions = self.first_pictures()
         path = folder / "batch.png"
-        Image.fromarray(grid(pixels[:SHOWN], captions)).save(path)
+        Image.fromarray(grid(pixels, captions)).save(path)
         return (
-            f"{len(self.train):,} batches of {len(labels)} pictures in an epoch; the first ones are in {path}\n"
+            f"{len(self.train):,} batches of {self.batch_size} pictures in an epoch; the first ones are in {path}\n"
             f"{', '.join(captions)}"
         )
+
+    def first_pictures(self) -> tuple[Tensor, list[str]]:
+        """Some of the first training batch, moved as the model sees them, and what is on each."""
+        pixels, labels, *moves = (part[:SHOWN] for part in next(self.train.batches(0)))
+        return moved(pixels, *moves) if moves else pixels, [self.names[label] for label in labels.tolist()]
 
     def random_batch(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
         pixels = torch.randint(256, (rows, *self.train.pixels.shape[1:]), dtype=torch.uint8)
