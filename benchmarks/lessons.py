@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from training.report import spread
+from unroll.cli.report import spread
 
 ROOT = Path(__file__).parents[1]
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "lessons"

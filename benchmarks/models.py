@@ -22,7 +22,7 @@ import torch
 from benchmarks.lessons import LESSONS, choice
 from benchmarks.process import Table
 from benchmarks.steps import composed, parts, prepared
-from training.report import spread
+from unroll.cli.report import spread
 
 RESULTS = Path(__file__).parent / "results"
 BPTT = (20, 70, 256)
@@ -43,7 +43,7 @@ SAME_SIZE_BPTT = (1, 2, 4, 8, 20, 70, 256)
 def speed(overrides: list[str]) -> tuple[float, int]:
     """Tokens per second of a training step, and the number of parameters."""
     stream, module = prepared(overrides)
-    tokens = median(inputs.numel() for inputs, _ in islice(stream, MOST_STEPS))
+    tokens = median(inputs.numel() for inputs, *_ in islice(stream, MOST_STEPS))
     steps = int(min(MOST_STEPS, max(FEWEST_STEPS, TOKENS // tokens)))
     milliseconds = sum(parts(stream, module, steps).values())
     return 1000 * tokens / milliseconds, sum(parameter.numel() for parameter in module.parameters())

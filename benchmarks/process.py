@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from lm.data.module import nietzsche
-from training.plan import MIB, in_kib
+from lm.data.pieces import whole
+from unroll.cli.plan import MIB, in_kib
+from unroll.downloads import download
 
 ROOT = Path(__file__).parents[1]
 EVERY = 0.02  # seconds
@@ -102,4 +103,4 @@ def watch(command: Sequence[str], line: Callable[[str, float], None] = lambda li
 def nietzsche_text(path: str | None) -> str:
     """The works, from a copy or else as `data=nietzsche` has them."""
     data = OmegaConf.load(ROOT / "conf" / "data" / "nietzsche.yaml")
-    return nietzsche(data.url, data.sha256, path, None)
+    return whole(path or download(data.url, data.sha256)).read()

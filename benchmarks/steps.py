@@ -14,15 +14,15 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch._inductor import config as inductor
 
 from benchmarks.process import Table
-from lm.data.stream import BpttStream
-from lm.module import LanguageModel
-from training.config import CONFIG_DIR
-from training.optimizers import parameter_groups
+from unroll import Stream
+from unroll.cli import build
+from unroll.cli.config import CONFIG_DIR
+from unroll.module import WindowLearner
+from unroll.optimizers import parameter_groups
 
 STEPS = 200
 PARTS = ("window", "forward", "backward", "optimizer")
@@ -43,19 +43,18 @@ def composed(overrides: list[str]) -> DictConfig:
         return compose("train", overrides=overrides)
 
 
-def prepared(overrides: list[str], compile: bool = False) -> tuple[BpttStream, LanguageModel]:
-    config = composed(overrides)
-    data = instantiate(config.data, _convert_="all")
-    data.setup()
-    settings = {key: value for key, value in config.model.items() if key != "compile"}
-    optimizer = {key: value for key, value in config.optimizer.items() if key != "groups"}
+def prepared(overrides: list[str], compile: bool = False) -> tuple[Stream, WindowLearner]:
+    config = composed([*overrides, f"model.compile={compile}"])
+    data = build.data(config)
     torch.manual_seed(0)
-    model = instantiate(settings, **data.model_arguments())
-    module = LanguageModel(model, instantiate(optimizer, _convert_="all"), compile=compile)
+    module = build.learner(config, data)
+    module.schedule = None
+    assert isinstance(data.train, Stream)
+    assert isinstance(module, WindowLearner)
     return data.train, module
 
 
-def parts(stream: BpttStream, module: LanguageModel, steps: int = STEPS) -> dict[str, float]:
+def parts(stream: Stream, module: WindowLearner, steps: int = STEPS) -> dict[str, float]:
     """Milliseconds of each part of a plain step: the same module, without Lightning; medians over so many steps."""
     assert module.optimizer is not None
     optimizer = module.optimizer(parameter_groups(module.model, {}))
@@ -66,7 +65,7 @@ def parts(stream: BpttStream, module: LanguageModel, steps: int = STEPS) -> dict
         clock = [time.perf_counter()]
         batch = next(batches)
         clock.append(time.perf_counter())
-        loss = module.step("train", batch).objective
+        loss = module.step("train", batch).minimised
         clock.append(time.perf_counter())
         optimizer.zero_grad()
         loss.backward()
@@ -88,7 +87,7 @@ class Clock(pl.Callback):
         self.times.append(1000 * time.perf_counter())
 
 
-def with_lightning(stream: BpttStream, module: LanguageModel) -> float:
+def with_lightning(stream: Stream, module: WindowLearner) -> float:
     clock = Clock()
     trainer = pl.Trainer(
         accelerator="cpu",

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 
 from lm.checkpoint import load_model
 from lm.data.vocabulary import PADDING_CHARACTER, SPECIALS, Vocabulary
-from lm.state import State
-from training.errors import UserError
+from unroll.checkpoint import checkpoint_file, model_class
+from unroll.errors import UserError
+from unroll.state import State
 
 LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
@@ -132,7 +134,8 @@ def texts(vocabulary: Vocabulary, tokens: Iterable[int]) -> Iterator[str]:
 def main() -> None:
     arguments = parse()
     try:
-        loaded = load_model(arguments.checkpoint)
+        path = checkpoint_file(arguments.checkpoint)
+        loaded = load_model(path, model_class(path, arguments.model))
 
         def go_on(text: str) -> None:
             prompt = encode_prompt(loaded.vocabulary, text)
@@ -184,7 +187,8 @@ def parse() -> argparse.Namespace:
         return parse_one
 
     parser = argparse.ArgumentParser(prog="python -m lm.generate", description="Text from a checkpoint.")
-    parser.add_argument("checkpoint", help="a file that a run left in its checkpoints/")
+    parser.add_argument("checkpoint", type=Path, help="a file in the checkpoints/ of a run, or the run directory")
+    parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own (default: as in its run)")
     parser.add_argument("--prompt", help="what the text begins with (default: a few tokens of the data)")
     parser.add_argument("--length", type=number(int, 0), default=400, help="tokens to add (default: %(default)s)")
     parser.add_argument(

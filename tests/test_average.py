@@ -6,8 +6,8 @@ import pytorch_lightning as pl
 import torch
 from test_module import fit
 
-from lm.callbacks import Average
 from lm.checkpoint import load_model
+from unroll.callbacks import Average
 
 
 class Watch(pl.Callback):

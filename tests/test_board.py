@@ -1,4 +1,4 @@
-"""TensorBoard asked over HTTP for what its tabs show, and the pictures that a run leaves."""
+"""TensorBoard asked over HTTP for what its tabs show, and the images that a run leaves."""
 
 import json
 import re
@@ -115,10 +115,10 @@ def test_projector(ask):
 
 
 @pytest.mark.parametrize("name", ["curves", "activations"])
-def test_the_pictures_show_something(folder, name):
-    picture = Image.open(folder / "logs" / "run" / f"{name}.png").convert("L")
-    assert picture.width >= 900
-    assert len(picture.getcolors()) > 50
+def test_the_images_show_something(folder, name):
+    image = Image.open(folder / "logs" / "run" / f"{name}.png").convert("L")
+    assert image.width >= 900
+    assert len(image.getcolors()) > 50
 
 
 def test_a_model_without_a_state_has_no_activations(tmp_path):

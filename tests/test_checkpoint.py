@@ -6,6 +6,7 @@ import os
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 import lm.checkpoint
 import lm.models
@@ -13,9 +14,9 @@ import vision.checkpoint
 import vision.models
 from lm.data import Tokenizer, Vocabulary
 from lm.module import LanguageModel
-from training.checkpoint import KEY, describe, read, write
-from training.errors import UserError
-from training.module import NEEDED_TO_RESUME
+from unroll.checkpoint import KEY, describe, read, write
+from unroll.errors import UserError
+from unroll.module import NEEDED_TO_RESUME
 from vision.module import ImageClassifier
 
 VOCABULARY = Vocabulary.build(["one", "two", "three"], Tokenizer("words", lower=True))
@@ -27,22 +28,24 @@ DATA = {
         "context": 20,
         "prompt": "one two",
     },
-    "pictures": {"classes": ["cat", "dog"], "mean": [0.1, 0.2, 0.3], "deviation": [0.4, 0.5, 0.6]},
+    "images": {"classes": ["cat", "dog"], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
 }
-NAMED = {"text": "vocabulary", "pictures": "classes"}
-LOAD = {"text": lm.checkpoint.load_model, "pictures": vision.checkpoint.load_model}
+NAMED = {"text": "vocabulary", "images": "classes"}
+LOAD = {"text": lm.checkpoint.load_model, "images": vision.checkpoint.load_model}
 
 
 def build(kind):
     """A model and its metadata."""
     if kind == "text":
-        model = lm.models.GRU(vocab_size=len(VOCABULARY), **SETTINGS)
+        arguments = {"vocab_size": len(VOCABULARY), **SETTINGS}
+        model = lm.models.GRU(**arguments)
     else:
-        model = vision.models.SimpleNet(classes=2, **SETTINGS)
-    return model, describe(model, dict(SETTINGS), copy.deepcopy(DATA[kind]))
+        arguments = {"classes": 2, **SETTINGS}
+        model = vision.models.SimpleNet(**arguments)
+    return model, describe(model, arguments, copy.deepcopy(DATA[kind]))
 
 
-@pytest.fixture(params=["text", "pictures"])
+@pytest.fixture(params=["text", "images"])
 def kind(request):
     return request.param
 
@@ -82,18 +85,18 @@ def test_so_does_what_it_speaks(checkpoint, saved, load_model):
     assert vocabulary.textify(vocabulary.encode("THREE one")) == "three one"
 
 
-@pytest.mark.parametrize("kind", ["pictures"], indirect=True)
+@pytest.mark.parametrize("kind", ["images"], indirect=True)
 def test_so_do_the_names_of_its_classes_and_what_pixels_are_normalised_by(checkpoint, saved, load_model):
     loaded = load_model(saved(checkpoint))
     assert loaded.classes == ["cat", "dog"]
-    module = ImageClassifier(loaded.model, metadata=checkpoint[KEY])
+    module = ImageClassifier(loaded.model, loaded.mean, loaded.std)
     pixels = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
     torch.testing.assert_close(loaded.normalise(pixels), module.inputs((pixels, None))[0])
 
 
 def test_one_of_the_other_kind_is_refused(kind, checkpoint, saved):
     (other,) = set(LOAD) - {kind}
-    with pytest.raises(UserError, match=r"is not one of (lm|vision)"):
+    with pytest.raises(UserError, match="is not one of"):
         LOAD[other](saved(checkpoint))
 
 
@@ -138,10 +141,11 @@ def change(path, value):
         (change([KEY, "model"], None), "not a checkpoint of this project"),
         (change(["state_dict"], None), "not a checkpoint of this project"),
         (change([KEY, "format_version"], 99), "format version 99"),
-        (change([KEY, "named"], ["one"]), "do not fit"),
-        (change([KEY, "model", "settings", "hidden_size"], 17), "do not fit"),
-        (change([KEY, "model", "settings", "depth"], 17), "do not fit"),
-        (change([KEY, "model", "settings", "_target_"], "os.system"), "do not fit"),
+        (change([KEY, "data", "named"], ["one"]), "do not fit"),
+        (change([KEY, "data"], None), "not a checkpoint of this project"),
+        (change([KEY, "model", "arguments", "hidden_size"], 17), "do not fit"),
+        (change([KEY, "model", "arguments", "depth"], 17), "do not fit"),
+        (change([KEY, "model", "arguments", "_target_"], "os.system"), "do not fit"),
     ],
 )
 def test_what_does_not_fit_is_named_in_one_line(kind, checkpoint, saved, load_model, damage, words):
@@ -149,6 +153,25 @@ def test_what_does_not_fit_is_named_in_one_line(kind, checkpoint, saved, load_mo
     with pytest.raises(UserError, match=words) as caught:
         load_model(saved(checkpoint))
     assert "\n" not in str(caught.value)
+
+
+class Mine(nn.Module):
+    """A model of the user's own."""
+
+    def __init__(self, hidden_size, vocab_size=0, classes=0):
+        super().__init__()
+        self.head = nn.Linear(hidden_size, vocab_size or classes)
+
+
+def test_a_model_of_ones_own_is_built_from_the_class_that_the_caller_gives(kind, checkpoint, saved, load_model):
+    arguments = checkpoint[KEY]["model"]["arguments"]
+    mine = Mine(**arguments)
+    checkpoint["state_dict"] = {f"model.{key}": tensor for key, tensor in mine.state_dict().items()}
+    checkpoint[KEY]["model"]["name"] = "Mine"
+    path = saved(checkpoint)
+    with pytest.raises(UserError, match=r"load_model\(path, model=Mine\)"):
+        load_model(path)
+    assert torch.equal(load_model(path, model=Mine).model.head.weight, mine.head.weight)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, saved, load_model):
@@ -165,7 +188,10 @@ class TestResuming:
     @pytest.fixture
     def module(self, kind, checkpoint):
         model, metadata = build(kind)
-        module = (LanguageModel if kind == "text" else ImageClassifier)(model, metadata=metadata)
+        if kind == "text":
+            module = LanguageModel(model, metadata=metadata)
+        else:
+            module = ImageClassifier(model, *(metadata["data"][name] for name in ("mean", "std")), metadata=metadata)
         module.trainer = pl.Trainer(logger=False, accelerator="cpu", barebones=True)
         checkpoint.update({key: [1] for key in NEEDED_TO_RESUME[1:]}, loops={"fit_loop": {"epoch_progress": {}}})
         return module
@@ -178,10 +204,11 @@ class TestResuming:
         ("damage", "words"),
         [
             (change([KEY, "format_version"], 99), "format version 99"),
-            (change([KEY, "model", "settings", "hidden_size"], 17), "another model"),
-            (change([KEY, "model", "settings", "_target_"], "os.system"), "another model"),
-            (change([KEY, "named"], ["one"]), "differ in their (vocabulary|classes)"),
-            (change([KEY, "named"], None), "not one of this project"),
+            (change([KEY, "model", "arguments", "hidden_size"], 17), "another model"),
+            (change([KEY, "model", "arguments", "_target_"], "os.system"), "another model"),
+            (change([KEY, "data", "named"], ["one"]), "differ in their (vocabulary|classes)"),
+            (change([KEY, "data", "named"], None), "differ in their (vocabulary|classes)"),
+            (change([KEY, "data"], None), "not one of this project"),
             (change([KEY], None), "not one of this project"),
             (change(["optimizer_states"], None), "it has no optimizer_states"),
             (change(["loops"], None), "it has no loops"),
@@ -198,9 +225,9 @@ class TestResuming:
     @pytest.mark.parametrize(
         ("kind", "path", "value", "words"),
         [
-            ("text", [KEY, "tokenizer", "lower"], False, "differ in their tokenizer"),
-            ("text", [KEY, "tokenizer"], None, "not one of this project"),
-            ("pictures", [KEY, "mean"], [0.0, 0.0, 0.0], "differ in their mean"),
+            ("text", [KEY, "data", "tokenizer", "lower"], False, "differ in their tokenizer"),
+            ("text", [KEY, "data", "tokenizer"], None, "differ in their tokenizer"),
+            ("images", [KEY, "data", "mean"], [0.0, 0.0, 0.0], "differ in their mean"),
         ],
         indirect=["kind"],
     )

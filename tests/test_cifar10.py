@@ -12,13 +12,13 @@ import numpy
 import pytest
 import torch
 
-from training.errors import UserError
+from unroll.errors import UserError
 from vision.checkpoint import load_model
 from vision.data import draw_shapes, read_cifar10
 from vision.data.cifar10 import NAMES, TRAIN, VALID
 from vision.data.shapes import NAMES as SHAPES
 
-EACH = 24  # pictures in a file
+EACH = 24  # images in a file
 
 
 def files_of_archive():
@@ -72,7 +72,7 @@ class TestReading:
             (lambda files: files.pop(NAMES), "there is no batches.meta.txt"),
             (lambda files: files.update({"test_batch.bin": b"123"}), "test_batch.bin has 3 bytes, not a whole number"),
             (lambda files: files.update({"test_batch.bin": b""}), "test_batch.bin has 0 bytes"),
-            (lambda files: files.update({NAMES: b"cat dog"}), "a picture of class 9, but names for 2 classes"),
+            (lambda files: files.update({NAMES: b"cat dog"}), "an image of class 9, but names for 2 classes"),
         ],
     )
     def test_what_is_not_whole_is_named(self, tmp_path, change, words):
@@ -120,7 +120,7 @@ class TestDownload:
         overrides, requests = served
         finished = train(*SHORT, *overrides)
         assert finished.returncode == 0, finished.stderr
-        assert "120 training and 24 validation pictures of 10 classes" in finished.stderr
+        assert "120 training and 24 validation images of 10 classes" in finished.stderr
         result = json.loads((tmp_path / "run" / "result.json").read_text())
         assert (result["status"], result["steps"]) == ("finished", 3)
         assert set(result["metrics"]) == {"train/loss", "valid/loss", "valid/accuracy"}
@@ -135,7 +135,7 @@ class TestDownload:
         refused = train(*SHORT, url, f"data.sha256={'0' * 64}", cache)
         assert refused.returncode == 1
         line = refused.stderr.splitlines()[-1]  # behind the download's bar
-        assert "could not be downloaded (its sum is not the expected one)" in line
+        assert "could not be downloaded (its checksum is not the expected one)" in line
         assert not list(tmp_path.glob("cache/*.gz"))
 
     def test_where_it_cannot_be_had_one_line_says_what_to_do(self, train):

@@ -204,7 +204,7 @@ class TestAnswers:
     )
     QUICK += "finally: print('torch' in sys.modules, file=sys.stderr)"
 
-    @pytest.mark.parametrize("argument", ["--help", "--cfg=job", "data.bpt=3", "model=gruu", "data.bptt=0"])
+    @pytest.mark.parametrize("argument", ["--help", "--cfg=job", "data.bpt=3", "model=gruu", "trainer.max_epochs=0"])
     def test_torch_is_not_imported(self, command, argument):
         answer = command(
             "-c", self.QUICK.format(str(ROOT / "train.py")), *argument.split("=job"), *["job"] * ("job" in argument)
@@ -218,7 +218,7 @@ class TestAnswers:
         assert (
             "gru, loop, min_gru, min_lstm, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net" in answer.stdout
         )
-        assert "schedule: constant, one_cycle" in answer.stdout
+        assert "schedule: constant, cosine, one_cycle" in answer.stdout
 
     def test_cfg_job_prints_the_configuration(self, train):
         answer = train("--cfg", "job", "model=rnn")
@@ -270,8 +270,8 @@ class TestBadInput:
             ("optimizer.groups={embed:{colour:1}}", "optimizer.groups.embed.colour"),
             ("model=unrolled data.bptt=20", "data.bptt=3"),
             ("hydra.run.dir=one.txt/run", "one.txt"),
-            ("data=shapes", "choose a model for pictures: conv_bn, conv_bn_deep, conv_layers, conv_net, resnet"),
-            ("model=resnet data=nietzsche", "or pictures: cifar10, shapes"),
+            ("data=shapes", "models that take images: conv_bn, conv_bn_deep, conv_layers, conv_net, resnet"),
+            ("model=resnet data=nietzsche", "data that give images: cifar10, shapes"),
             ("model=resnet data=shapes data.bptt=3", "there is no data.bptt"),
             ("model=resnet data=shapes data.batch_size=1001", "larger than the corpus: it has 1000 images"),
             ("model=resnet data=shapes data.pad=40", "data.pad=40"),
@@ -289,7 +289,7 @@ class TestBadInput:
         assert not [line for line in before if "parameters;" not in line]  # at most what every run begins with
 
 
-def test_the_house_keeps_its_rooms_apart(command):
+def test_the_rooms_of_text_are_apart(command):
     script = "import sys, lm.{}; print(*{{'hydra', 'pytorch_lightning', 'lm.data', 'lm.models'}} & set(sys.modules))"
     assert command("-c", script.format("data")).stdout.split() == ["lm.data"]
     assert command("-c", script.format("models")).stdout.split() == ["lm.models"]

@@ -6,10 +6,10 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
-from lm.compiled import FastWindows
-from lm.data import BpttStream
 from lm.models import GRU, RNN, CharStatefulCell
 from lm.module import LanguageModel
+from unroll import Stream
+from unroll.compiled import FastModel, forward_window
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -33,22 +33,22 @@ def fit(model_class, compile, epochs, **settings):
         max_epochs=epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, **settings,
     )  # fmt: skip
-    trainer.fit(module, BpttStream(tokens, batch_size=4, bptt=4))
+    trainer.fit(module, Stream(tokens, batch_size=4, bptt=4))
     return module
 
 
 def test_torch_compile_gives_the_same_losses_and_leaves_odd_windows_alone():
     plain = fit(CharStatefulCell, False, 3, accelerator="cpu")
     compiled = fit(CharStatefulCell, True, 3, accelerator="cpu")
-    assert compiled.read.fast is not None
-    assert compiled.read.fast_for == (torch.Size([4, 4]), torch.Size([1, 4, 256]))
+    assert compiled.fast_model.fast is not None
+    assert compiled.fast_model.fast_for == (torch.Size([4, 4]), torch.Size([1, 4, 256]))
     assert len(plain.losses) == len(compiled.losses) == 3 * 16
     torch.testing.assert_close(torch.tensor(compiled.losses), torch.tensor(plain.losses), rtol=0, atol=1e-5)
 
 
 def test_compiling_leaves_statistics_and_random_generators_as_they_were():
     model = RNN(10).train()
-    read = FastWindows(model, True)
+    read = FastModel(model, True, forward_window)
     tokens = torch.randint(10, (4, 2))
     _, state, _ = read(tokens, torch.zeros(1, 4, 64))
     before = torch.get_rng_state()
@@ -61,7 +61,7 @@ def test_compiling_leaves_statistics_and_random_generators_as_they_were():
 @pytest.mark.parametrize("how", [True, "graph"])
 def test_nothing_is_compiled_for_a_window_that_comes_once(how):
     model = GRU(10).train()
-    read = FastWindows(model, how)
+    read = FastModel(model, how, forward_window)
     tokens = torch.randint(10, (4, 6))
     _, state, _ = read(tokens, None)
     _, state, _ = read(tokens[:, :5], state.detach())
@@ -88,6 +88,6 @@ def test_cuda_graphs_give_the_same_losses(precision):
     """Not run where this was written: there was no GPU."""
     settings = {"accelerator": "gpu", "devices": 1, "precision": precision}
     plain, graphed = fit(GRU, False, 13, **settings), fit(GRU, "graph", 13, **settings)
-    assert graphed.read.fast is not None
+    assert graphed.fast_model.fast is not None
     tolerance = 1e-4 if precision == "32-true" else 1e-2
     torch.testing.assert_close(torch.tensor(graphed.losses), torch.tensor(plain.losses), rtol=0, atol=tolerance)

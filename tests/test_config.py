@@ -1,11 +1,15 @@
 """What a choice brings with it, what wins, and what is said of a wrong name."""
 
+import re
+
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
-from training.config import CONFIG_DIR, check, explain
-from training.errors import UserError
+from unroll.cli import build
+from unroll.cli.config import CONFIG_DIR, check
+from unroll.cli.messages import explain
+from unroll.errors import UserError
 
 
 def composed(*overrides):
@@ -17,18 +21,31 @@ def choices(group):
     return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
 
 
-EVERY_CHOICE = [
-    f"{group}={name}"
-    for group in ("model", "data", "optimizer", "schedule", "trainer", "callbacks", "average", "logger", "experiment")
-    for name in choices(group)
-]
+def composed_text(group, name):
+    return (CONFIG_DIR / group / f"{name}.yaml").read_text()
+
+
+def named_by(model):
+    """The optimizer and the schedule that a model's file names."""
+    return dict(re.findall(r"override /(optimizer|schedule): (\w+)", composed_text("model", model)))
+
+
+def built(*overrides):
+    """What whoever takes the values makes of them, as far as the first step needs it."""
+    config = composed("run_dir=run", *overrides)
+    check(config)
+    return build.learner(config, build.data(config)), build.callbacks(config)
+
+
+GROUPS = ("model", "data", "optimizer", "schedule", "trainer", "callbacks", "average", "logger", "experiment", "debug")
+EVERY_CHOICE = [f"{group}={name}" for group in GROUPS for name in choices(group)]
 
 
 @pytest.mark.parametrize("choice", EVERY_CHOICE)
 def test_every_choice_composes_and_passes_its_own_checks(choice):
-    needed = {"data=text": ["data.train=a.txt"], "experiment=ladder": ["model=resnet"], "callbacks=pictures": []}
-    about_pictures = choice in ("data=cifar10", "data=shapes", "learner=image_classifier")
-    check(composed(choice, *needed.get(choice, ["model=resnet"] if about_pictures else [])))
+    needed = {"data=text": ["data.train=a.txt"], "experiment=ladder": ["model=resnet"]}
+    about_images = choice in ("data=cifar10", "data=shapes")
+    check(composed(choice, *needed.get(choice, ["model=resnet"] if about_images else [])))
 
 
 @pytest.mark.parametrize(
@@ -54,24 +71,24 @@ def test_a_model_brings_its_lesson(model, bptt, epochs, lr, pct_start):
 
 
 @pytest.mark.parametrize(
-    ("model", "data", "bptt", "stride", "epochs", "lr", "falls_after"),
+    ("model", "layout", "bptt", "stride", "epochs", "lr", "falls_after"),
     [
-        ("char_three", "NietzscheWindows", 3, 3, 2, 1e-2, [1]),
-        ("char_loop", "NietzscheWindows", 8, 1, 2, 1e-2, [1]),
-        ("char_concat", "NietzscheWindows", 8, 1, 2, 1e-3, [1]),
-        ("char_rnn", "NietzscheWindows", 8, 1, 6, 1e-3, [4]),
-        ("char_seq", "NietzscheWindows", 8, 8, 5, 1e-3, [4]),
-        ("char_seq_identity", "NietzscheWindows", 8, 8, 8, 1e-2, [4]),
-        ("char_stateful", "Nietzsche", 8, None, 8, 1e-3, [4]),
-        ("char_stateful_cell", "Nietzsche", 8, None, 4, 1e-3, None),
-        ("char_gru", "Nietzsche", 8, None, 9, 1e-3, [6]),
+        ("char_three", "windows", 3, None, 2, 1e-2, [1]),
+        ("char_loop", "windows", 8, 1, 2, 1e-2, [1]),
+        ("char_concat", "windows", 8, 1, 2, 1e-3, [1]),
+        ("char_rnn", "windows", 8, 1, 6, 1e-3, [4]),
+        ("char_seq", "windows", 8, None, 5, 1e-3, [4]),
+        ("char_seq_identity", "windows", 8, None, 8, 1e-2, [4]),
+        ("char_stateful", "stream", 8, None, 8, 1e-3, [4]),
+        ("char_stateful_cell", "stream", 8, None, 4, 1e-3, None),
+        ("char_gru", "stream", 8, None, 9, 1e-3, [6]),
     ],
 )
-def test_a_character_model_brings_its_lesson(model, data, bptt, stride, epochs, lr, falls_after):
+def test_a_character_model_brings_its_lesson(model, layout, bptt, stride, epochs, lr, falls_after):
     config = composed(f"model={model}")
-    assert config.data._target_ == f"lm.data.module.{data}"
-    assert (config.data.bptt, config.data.get("stride")) == (bptt, stride)
-    assert config.data.batch_size == (512 if stride else 64)
+    assert config.data._target_ == "lm.data.module.Nietzsche"
+    assert (config.data.layout, config.data.bptt, config.data.stride) == (layout, bptt, stride)
+    assert config.data.batch_size == (512 if layout == "windows" else 64)
     assert config.trainer.max_epochs == epochs
     assert (config.optimizer._target_, config.optimizer.lr) == ("torch.optim.Adam", lr)
     assert config.schedule.get("epochs") == falls_after
@@ -82,7 +99,8 @@ def test_the_lstm_brings_warm_restarts_and_a_checkpoint_for_each_cycle():
     config = composed("model=char_lstm")
     assert (config.optimizer.lr, config.optimizer.weight_decay, config.trainer.max_epochs) == (1e-2, 1e-5, 2 + 15)
     assert (config.model.hidden_size, config.model.num_layers, config.model.dropout) == (512, 2, 0.5)
-    assert config.schedule._target_ == "training.schedules.sgdr"
+    assert config.schedule._target_ == "unroll.schedules.sgdr"
+    assert (config.schedule.cycle_length, config.schedule.cycle_mult) == (1, 2)
     assert (config.schedule.constant_epochs, config.callbacks.cycles.constant_epochs) == (2, 2)
     assert "cycles" not in composed("model=char_lstm", "schedule=constant").callbacks
 
@@ -99,24 +117,38 @@ def test_the_lstm_brings_warm_restarts_and_a_checkpoint_for_each_cycle():
         ("resnet_preact", {"widths": [64, 128, 256, 512], "blocks": 1, "dropout": 0.2}),
     ],
 )
-def test_a_model_of_pictures_brings_cifar10(model, settings):
+def test_a_model_of_images_brings_cifar10(model, settings):
     config = composed(f"model={model}")
     check(config)
     assert config.data._target_ == "vision.data.module.CIFAR10"
     assert (config.data.batch_size, config.trainer.max_epochs) == (128, 30)
-    assert config.schedule._target_ == "training.schedules.one_cycle"
+    assert config.schedule._target_ == "unroll.schedules.one_cycle"
     assert config.learner._target_ == "vision.module.ImageClassifier"
-    assert (config.callbacks.samples, config.callbacks.board._target_) == (None, "vision.callbacks.Board")
+    assert "samples" not in config.callbacks
+    assert config.callbacks.mistakes._target_ == "vision.callbacks.Mistakes"
     assert {key: config.model[key] for key in settings} == settings
     assert not composed(f"model={model}", "callbacks=none").callbacks
 
 
-def test_what_only_two_choices_together_change():
+def test_a_recipe_is_for_one_model_on_one_corpus():
     wide, narrow = composed("model=resnet_preact"), composed("model=resnet_preact", "data=shapes")
     assert narrow.model.widths[0] < wide.model.widths[0]
     assert composed("model=resnet_preact", "data=shapes", "model.widths=[3]").model.widths == [3]
-    pairs = [f"{data}_{model}" for data in choices("data") for model in choices("model")]
-    assert set(choices("for")) <= set(pairs)
+    models = {*choices("model"), *(f"{model}_{name}" for model in choices("model") for name in choices("schedule"))}
+    recipes = list(CONFIG_DIR.glob("recipe/*/*.yaml"))
+    assert {file.parent.name for file in recipes} <= set(choices("data"))
+    assert {file.stem for file in recipes} <= models
+
+
+@pytest.mark.parametrize("model", [name for name in choices("model") if "learner" not in composed_text("model", name)])
+def test_no_number_of_a_lesson_follows_the_model_to_other_data(model):
+    text = ["data=text", "data.train=a.txt"]
+    config, defaults = composed(f"model={model}", *text), composed(*text)
+    alone = {name: composed(*text, f"{name}={chosen}") for name, chosen in named_by(model).items()}
+    assert config.data == defaults.data
+    assert config.trainer == defaults.trainer
+    for name, choice in alone.items():
+        assert config[name] == choice[name], name
 
 
 OTHERS = ["data=text", "optimizer=sgd", "schedule=constant"], ["data=nietzsche_windows"]
@@ -143,7 +175,7 @@ def test_what_is_typed_wins_over_what_the_model_brings():
     assert config.trainer.max_epochs == 2
     assert config.data._target_.endswith("TextFiles")
     assert config.optimizer._target_ == "torch.optim.SGD"
-    assert config.schedule._target_ == "training.schedules.constant"
+    assert config.schedule._target_ == "unroll.schedules.constant"
 
 
 @pytest.mark.parametrize(
@@ -184,31 +216,33 @@ def test_what_is_typed_wins_over_what_the_model_brings():
 )
 def test_a_value_that_cannot_be_meant_is_refused_by_name(override):
     key = override.split("=")[0]
-    with pytest.raises(UserError, match=f"^{key}=.*: must be "):
-        check(composed("model=awd_gru", "average=mean", override))
+    with pytest.raises(UserError, match=f"^{re.escape(key)}=.*: must be "):
+        built("model=awd_gru", "average=mean", override)
 
 
 @pytest.mark.parametrize("override", ["model.window=3", "model.pooling=ifo", "data.lines.valid=[0.8,1.2]"])
 def test_so_is_one_of_a_part_that_not_all_choices_have(override):
     key = override.split("=")[0]
     with pytest.raises(UserError, match=f"^{key}=.*: must be "):
-        check(composed("model=qrnn", "data=nietzsche", override))
+        built("model=qrnn", *["data=nietzsche"] * ("lines" in override), override)
 
 
 @pytest.mark.parametrize(
     "override",
     ["model.widths=10", "model.widths=[]", "model.added=0", "data.train_images=1", "data.pad=-1", "data.flip=2"],
 )
-def test_so_is_one_of_a_model_of_pictures(override):
+def test_so_is_one_of_a_model_of_images(override):
     key = override.split("=")[0]
     with pytest.raises(UserError, match=f"^{key}=.*: must be "):
-        check(composed("model=resnet", "data=shapes", override))
+        built("model=resnet", "data=shapes", override)
 
 
-@pytest.mark.parametrize("override", ["forget=0.1", "objective=valid/perplexity"])
-def test_what_is_for_text_is_not_taken_by_a_model_of_pictures(override):
-    with pytest.raises(UserError, match=f"^{override}: "):
-        check(composed("model=resnet", override))
+def test_what_is_for_text_is_not_taken_by_a_model_of_images():
+    with pytest.raises(HydraException) as caught:
+        composed("model=resnet", "forget=0.1")
+    assert "there is no forget" in explain(caught.value, ["model=resnet", "forget=0.1"])
+    with pytest.raises(UserError, match=r"^objective=valid/perplexity: must be one of: train/loss, valid/loss, valid/"):
+        built("model=resnet", "data=shapes", "objective=valid/perplexity")
 
 
 def test_scaled_losses_and_clipping_do_not_go_with_a_fused_optimizer():
@@ -246,6 +280,7 @@ def test_a_file_that_must_be_given_is_asked_for():
         ("modle=gru", ["modle", "model, objective, optimizer", "did you mean model?"]),
         ("model.hidden=3", ["model.hidden", "embedding_size, hidden_size, num_layers"]),
         ("data.bptt.x=3", ["data.bptt.x"]),
+        ("data.train=a.txt", ["data.train", "data=text has it"]),
         ("data.bptt=[1", ["[1"]),
     ],
 )

@@ -6,8 +6,8 @@ from omegaconf import OmegaConf
 
 from lm.data import Tokenizer, Vocabulary, human_numbers
 from lm.data.module import HumanNumbers, TextFiles
-from training.config import CONFIG_DIR
-from training.errors import UserError
+from unroll.cli.config import CONFIG_DIR
+from unroll.errors import UserError
 
 
 def compose_data(choice):
@@ -18,7 +18,6 @@ def compose_data(choice):
 @pytest.fixture(scope="module")
 def numbers():
     data = HumanNumbers(bptt=70, batch_size=64)
-    data.setup()
     return data
 
 
@@ -31,8 +30,8 @@ class TestHumanNumbers:
         assert valid.endswith("nine thousand nine hundred ninety eight , nine thousand nine hundred ninety nine")
 
     def test_the_lessons_counts(self, numbers):
-        assert len(numbers.train.tokens) == 50_079
-        assert len(numbers.valid.tokens) == 13_017
+        assert len(numbers.train.sequence) == 50_079
+        assert len(numbers.valid.sequence) == 13_017
         words = set(numbers.vocabulary.entries) - {"xxunk", "xxpad", "xxbos"}
         assert len(words) == 30
         assert "," in words
@@ -40,13 +39,12 @@ class TestHumanNumbers:
     def test_a_recipe_is_searched_for_on_the_training_numbers_alone(self):
         split = compose_data("human_numbers_search")
         data = HumanNumbers(numbers=split["numbers"], bptt=70, batch_size=64)
-        data.setup()
-        train, valid = (data.vocabulary.textify(stream.tokens) for stream in (data.train, data.valid))
+        train, valid = (data.vocabulary.textify(stream.sequence) for stream in (data.train, data.valid))
         assert f"{train} , seven thousand , {valid.removeprefix('xxbos ')}" == human_numbers()[0]
 
     def test_the_lessons_first_windows(self, numbers):
         textify = numbers.vocabulary.textify
-        (x1, y1), (x2, _), *_ = numbers.valid
+        (x1, y1, *_), (x2, *_), *_ = numbers.valid
         assert textify(x1[0]).startswith("xxbos eight thousand one , eight thousand two , eight")
         assert textify(y1[0]).startswith("eight thousand one , eight thousand two , eight")
         assert textify(x2[0]).startswith("thousand eighteen , eight thousand nineteen")
@@ -97,23 +95,23 @@ class TestTextFiles:
 
     def data(self, train, **settings):
         data = TextFiles(train, **{"tokenizer": "characters", "bptt": 4, "batch_size": 2, **settings})
-        data.setup()
+        assert len(data.train) + len(data.valid) >= 2  # both are read
         return data
 
     def test_one_file_is_split_at_its_end(self, file):
         data = self.data(file("a.txt", "0123456789" * 10), valid_fraction=0.2)
-        assert data.vocabulary.textify(data.train.tokens) == "0123456789" * 8
-        assert data.vocabulary.textify(data.valid.tokens) == "0123456789" * 2
+        assert data.vocabulary.textify(data.train.sequence) == "0123456789" * 8
+        assert data.vocabulary.textify(data.valid.sequence) == "0123456789" * 2
 
     def test_the_vocabulary_is_the_training_files_alone(self, file):
         data = self.data(file("a.txt", "abcabc"), valid=file("b.txt", "abcd"))
         assert data.vocabulary.entries == ["xxunk", "xxpad", "a", "b", "c"]
-        assert data.vocabulary.decode(data.valid.tokens) == ["a", "b", "c", "xxunk"]
+        assert data.vocabulary.decode(data.valid.sequence) == ["a", "b", "c", "xxunk"]
 
     def test_lower_and_min_freq(self, file):
         data = self.data(file("a.txt", "AaAbbc"), valid=file("b.txt", "ABC"), lower=True, min_freq=2)
         assert data.vocabulary.entries == ["xxunk", "xxpad", "a", "b"]
-        assert data.vocabulary.decode(data.valid.tokens) == ["a", "b", "xxunk"]
+        assert data.vocabulary.decode(data.valid.sequence) == ["a", "b", "xxunk"]
 
     def test_a_byte_order_mark_is_not_text(self, file):
         assert (

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from warm import ROOT
 
-from lm.data import BpttStream, Tokenizer, Vocabulary
+from lm.data import Tokenizer, Vocabulary
 from lm.data.encoding import IN_MEMORY, Recipe, encode, encode_files
 from lm.data.module import TextFiles
 from lm.data.pieces import Text, cut_up, set_aside, whole
 from lm.data.tokenizers import learn_bpe
 from lm.generate import texts
-from training.errors import UserError
-from training.plan import in_kib
+from unroll import Stream
+from unroll.cli.plan import in_kib
+from unroll.errors import UserError
 
 TEXT = st.text(st.sampled_from("aB é日\n\r\t 😀Σ'"), min_size=1).filter(str.strip)
 
@@ -151,15 +152,15 @@ class TestCache:
         both = [subprocess.Popen(command, **pipes) for _ in range(2)]
         (first, told), (second, told_too) = (process.communicate() for process in both)
         assert first == second != ""
-        assert sorted(["are read once" in told, "are read once" in told_too]) == [False, True]
+        assert sorted(["of text once" in told, "of text once" in told_too]) == [False, True]
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int32])
 def test_a_stream_of_small_integers_gives_the_same_windows(dtype):
     tokens = torch.arange(100) * 2
-    expected = list(BpttStream(tokens, batch_size=4, bptt=7))
-    for (inputs, targets), (small_inputs, small_targets) in zip(
-        expected, BpttStream(tokens.to(dtype), batch_size=4, bptt=7), strict=True
+    expected = list(Stream(tokens, batch_size=4, bptt=7))
+    for (inputs, targets, *_), (small_inputs, small_targets, *_) in zip(
+        expected, Stream(tokens.to(dtype), batch_size=4, bptt=7), strict=True
     ):
         assert small_inputs.dtype == small_targets.dtype == torch.int64
         assert torch.equal(small_inputs, inputs)
@@ -213,9 +214,9 @@ def test_a_run_on_a_large_file_is_one_on_its_ids(large, train, tmp_path):
     limits = ["trainer.limit_train_batches=20", "trainer.limit_val_batches=5", "trainer.max_epochs=1"]
     first = train(*settings, *limits, "hydra.run.dir=first")
     assert first.returncode == 0, first.stderr
-    assert "5 MB of text are read once" in first.stderr
+    assert "reading 5 MB of text once" in first.stderr
     second = train(*settings, *limits, "hydra.run.dir=second")
-    assert "read once" not in second.stderr
+    assert "of text once" not in second.stderr
     assert (tmp_path / "first" / "metrics.csv").read_text() == (tmp_path / "second" / "metrics.csv").read_text()
 
 
@@ -224,13 +225,12 @@ def test_reading_all_of_a_mapped_file_takes_no_memory(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text(lines(2**20) * 100, encoding="utf-8")
     data = TextFiles(str(path), tokenizer="characters", bptt=70, batch_size=64, cache=str(tmp_path))
-    data.setup()
     before = in_kib("/proc/self/status", "VmRSS")
     most, tokens = before, 0
     for number, batch in enumerate(data.train):
-        inputs, _ = data.on_after_batch_transfer(batch, 0)
+        inputs = data.on_after_batch_transfer(batch, 0).inputs
         tokens += inputs.numel()
         if number % 1000 == 0:
             most = max(most, in_kib("/proc/self/status", "VmRSS"))
-    assert tokens == len(data.train.tokens) - 1 > 80_000_000
+    assert tokens == len(data.train.sequence) - 1 > 80_000_000
     assert most - before < 40_000  # KiB

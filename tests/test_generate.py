@@ -8,8 +8,8 @@ import torch
 import lm.models
 from lm.data import Tokenizer, Vocabulary
 from lm.generate import encode_prompt, generate
-from training.checkpoint import KEY, describe
-from training.errors import UserError
+from unroll.checkpoint import KEY, describe
+from unroll.errors import UserError
 
 CARRYING = [lm.models.Stateful, lm.models.RNN, lm.models.GRU, lm.models.CharStatefulCell, lm.models.CharLSTM]
 CARRYING += [lm.models.AWDLSTM, lm.models.AWDGRU, lm.models.QRNN, lm.models.MinGRU, lm.models.MinLSTM]
@@ -120,7 +120,7 @@ class TestCommand:
             }
             content = {
                 "state_dict": {f"model.{key}": tensor for key, tensor in model.state_dict().items()},
-                KEY: describe(model, settings, description),
+                KEY: describe(model, {**settings, "vocab_size": len(vocabulary)}, description),
             }
             path = tmp_path / f"{tokenizer}.ckpt"
             torch.save(content, path)

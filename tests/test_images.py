@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.errors import UserError
+from unroll.errors import UserError
 from vision.data import ImageBatches, Images, draw_shapes
-from vision.data.batches import moved
+from vision.data.batches import move
 from vision.data.module import Shapes, channel_statistics
 from vision.data.shapes import NAMES
 from vision.module import ImageClassifier
@@ -28,15 +28,15 @@ class TestMoved:
         padded = F.pad(pixels.float(), (4, 4, 4, 4), mode="reflect").to(torch.uint8)
         cropped = padded[:, :, 4 - down : 12 - down, 4 - right : 12 - right]
         wanted = cropped.flip(-1) if mirrored else cropped
-        assert torch.equal(moved(pixels, torch.tensor([[down, right, int(mirrored)]])), wanted)
+        assert torch.equal(move(pixels, torch.tensor([[down, right, int(mirrored)]])), wanted)
 
-    def test_each_picture_moves_by_itself(self):
+    def test_each_image_moves_by_itself(self):
         pixels = some(3).pixels
         moves = torch.tensor([[0, 0, 0], [2, -1, 0], [0, 0, 1]])
-        given = moved(pixels, moves)
+        given = move(pixels, moves)
         assert torch.equal(given[0], pixels[0])
         assert torch.equal(given[2], pixels[2].flip(-1))
-        assert all(torch.equal(given[at], moved(pixels[at : at + 1], moves[at : at + 1])[0]) for at in range(3))
+        assert all(torch.equal(given[at], move(pixels[at : at + 1], moves[at : at + 1])[0]) for at in range(3))
         assert given.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -44,7 +44,7 @@ class TestBatches:
     def batches(self, count=23, **settings):
         return ImageBatches(some(count), **{"batch_size": 4, "shuffle": True, "pad": 2, "flip": True, **settings})
 
-    def test_each_picture_comes_once_in_an_epoch_with_its_label(self):
+    def test_each_image_comes_once_in_an_epoch_with_its_label(self):
         batches = self.batches()
         labels = torch.cat([labels for _, labels, _ in batches])
         assert len(batches) == 6
@@ -60,7 +60,7 @@ class TestBatches:
         assert epoch(0, 0) == epoch(0, 0)
         assert epoch(0, 0) != epoch(0, 1) != epoch(1, 1)
 
-    def test_a_picture_is_moved_otherwise_in_each_epoch_and_by_each_seed(self):
+    def test_a_image_is_moved_otherwise_in_each_epoch_and_by_each_seed(self):
         first, later, other = self.batches(), self.batches(), self.batches(seed=1)
         later.set_epoch(1)
         assert torch.equal(first.moves(), self.batches().moves())
@@ -95,7 +95,7 @@ class TestBatches:
         [
             ({"batch_size": 24}, "larger than the corpus: it has 23 images"),
             ({"batch_size": 0}, "at least 1"),
-            ({"pad": 8}, "data.pad=8: pictures of 8 pixels can be moved by 7 at most"),
+            ({"pad": 8}, "data.pad=8: images of 8 pixels can be shifted by 7 at most"),
         ],
     )
     def test_what_cannot_be_is_refused(self, settings, words):
@@ -108,7 +108,7 @@ class TestBatches:
 
 
 class TestShapes:
-    def test_the_same_seed_draws_the_same_pictures(self):
+    def test_the_same_seed_draws_the_same_images(self):
         first, again, other = draw_shapes(50, 0), draw_shapes(50, 0), draw_shapes(50, 1)
         assert torch.equal(first.pixels, again.pixels)
         assert not torch.equal(first.pixels, other.pixels)
@@ -118,9 +118,8 @@ class TestShapes:
         assert images.labels.bincount().tolist() == [20] * len(NAMES)
         assert (images.pixels.dtype, images.pixels.shape) == (torch.uint8, (200, 3, 32, 32))
 
-    def test_training_and_validation_are_different_pictures(self):
+    def test_training_and_validation_are_different_images(self):
         data = Shapes(train_images=30, valid_images=20, batch_size=10, pad=4, flip=True)
-        data.setup()
         assert (len(data.train.labels), len(data.valid.labels)) == (30, 20)
         differences = (data.train.pixels[:, None].int() - data.valid.pixels[None].int()).abs().amax((2, 3, 4))
         assert differences.min() > 0
@@ -128,22 +127,21 @@ class TestShapes:
 
 def test_statistics_are_those_of_all_pixels():
     pixels = some(20).pixels
-    means, deviations = channel_statistics(pixels)
+    means, stds = channel_statistics(pixels)
     values = pixels.double().div(255).transpose(0, 1).flatten(1)
     torch.testing.assert_close(torch.tensor(means, dtype=torch.float64), values.mean(1))
-    torch.testing.assert_close(torch.tensor(deviations, dtype=torch.float64), values.std(1, correction=0))
+    torch.testing.assert_close(torch.tensor(stds, dtype=torch.float64), values.std(1, correction=0))
 
 
 def test_a_channel_of_one_shade_can_be_normalised():
-    means, deviations = channel_statistics(torch.full((2, 3, 4, 4), 51, dtype=torch.uint8))
+    means, stds = channel_statistics(torch.full((2, 3, 4, 4), 51, dtype=torch.uint8))
     assert means == pytest.approx([0.2] * 3)
-    assert all(deviation > 0 for deviation in deviations)
+    assert all(std > 0 for std in stds)
 
 
-def test_what_the_model_reads_is_normalised_by_the_training_pictures():
+def test_what_the_model_reads_is_normalised_by_the_training_images():
     data = Shapes(train_images=200, valid_images=20, batch_size=200, pad=0, flip=False)
-    data.setup()
-    module = ImageClassifier(torch.nn.Identity(), metadata=data.description())
+    module = ImageClassifier(torch.nn.Identity(), **data.learner_arguments())
     (images,) = module.inputs(next(iter(data.train)))
     torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(images.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)

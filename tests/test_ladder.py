@@ -1,4 +1,4 @@
-"""The models of pictures: what each is made of, and batch norm against torch's."""
+"""The models of images: what each is made of, and batch norm against torch's."""
 
 import pytest
 import torch
@@ -30,30 +30,30 @@ class TestEveryModel:
         model(torch.randn(4, 3, 32, 32)).square().sum().backward()
         assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
 
-    def test_a_single_picture_can_be_trained_on(self, model):
+    def test_a_single_image_can_be_trained_on(self, model):
         scores = model.train()(torch.randn(1, 3, 32, 32))
         scores.sum().backward()
         assert scores.isfinite().all()
         assert all(value.isfinite().all() for value in model.state_dict().values())
 
-    def test_pictures_of_a_batch_do_not_meet_in_eval(self, model):
-        pictures = torch.randn(3, 3, 32, 32)
+    def test_images_of_a_batch_do_not_meet_in_eval(self, model):
+        images = torch.randn(3, 3, 32, 32)
         model.eval()
-        together, alone = model(pictures), torch.cat([model(picture[None]) for picture in pictures])
+        together, alone = model(images), torch.cat([model(image[None]) for image in images])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
     def test_it_can_be_overfitted(self, model):
-        pictures, labels = torch.randn(7, 3, 32, 32), torch.arange(7)
+        images, labels = torch.randn(7, 3, 32, 32), torch.arange(7)
         optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
         for _ in range(30):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(pictures), labels).backward()
+            nn.functional.cross_entropy(model(images), labels).backward()
             optimizer.step()
-        assert (model(pictures).argmax(1) == labels).all()
+        assert (model(images).argmax(1) == labels).all()
 
 
 def sizes(model, kind):
-    """Height of what each layer of a kind gives, for a picture of 32 by 32."""
+    """Height of what each layer of a kind gives, for an image of 32 by 32."""
     found = []
     for layer in model.modules():
         if isinstance(layer, kind):
@@ -115,8 +115,8 @@ class TestBatchNorm:
             torchs.bias.copy_(mine.addend.normal_())
         return mine, torchs
 
-    def same(self, mine, torchs, pictures, atol=1e-5):
-        ours, theirs = pictures.clone().requires_grad_(), pictures.clone().requires_grad_()
+    def same(self, mine, torchs, images, atol=1e-5):
+        ours, theirs = images.clone().requires_grad_(), images.clone().requires_grad_()
         given, wanted = mine(ours), torchs(theirs)
         torch.testing.assert_close(given, wanted, atol=atol, rtol=1e-5)
         weights = torch.randn_like(wanted)
@@ -147,8 +147,8 @@ class TestBatchNorm:
 
     def test_half_precision_stays_half_and_its_statistics_do_not(self, both):
         mine, torchs = both
-        pictures = (100 + torch.randn(64, 5, 16, 16)).bfloat16()
-        given, wanted = mine(pictures), torchs(pictures)
+        images = (100 + torch.randn(64, 5, 16, 16)).bfloat16()
+        given, wanted = mine(images), torchs(images)
         assert given.dtype == wanted.dtype == torch.bfloat16
         torch.testing.assert_close(mine.variances, torchs.running_var)
         torch.testing.assert_close(given, wanted, atol=0.05, rtol=0.02)

@@ -7,8 +7,8 @@ import torch
 
 import lm.models
 from lm.models import cells
-from lm.state import BATCH_AXIS, detach
-from training.errors import UserError
+from unroll.errors import UserError
+from unroll.state import ROW_AXIS, detach
 
 VOCAB = 33
 MODELS = [getattr(lm.models, name) for name in lm.models.__all__]
@@ -88,8 +88,8 @@ def test_each_row_has_a_state_of_its_own_on_the_batch_axis(model_class):
     _, state = model(tokens)
     _, alone = model(tokens[2:3])
     for all_rows, one_row in zip(tensors(state), tensors(alone), strict=True):
-        assert all_rows.size(BATCH_AXIS) == 4
-        torch.testing.assert_close(all_rows.narrow(BATCH_AXIS, 2, 1), one_row, atol=1e-6, rtol=0)
+        assert all_rows.size(ROW_AXIS) == 4
+        torch.testing.assert_close(all_rows.narrow(ROW_AXIS, 2, 1), one_row, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("model_class", CARRYING)

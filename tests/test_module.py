@@ -1,4 +1,4 @@
-"""The state that travels, and metrics that are what they say."""
+"""Training on windows: the state that is carried, and figures that are what they say."""
 
 import math
 from functools import partial
@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 
 import lm.models
-from lm.callbacks import Progress
-from lm.data import BpttStream
-from lm.module import LanguageModel
-from lm.state import detach, for_rows, forget
-from training.schedules import one_cycle
+from lm.module import LanguageModel, NextToken
+from unroll import Stream, Window
+from unroll.callbacks import Progress
+from unroll.schedules import one_cycle
+from unroll.state import forget, keep_rows
 
 
 class Streams(pl.LightningDataModule):
@@ -38,8 +38,8 @@ class Record(pl.Callback):
         group = trainer.optimizers[0].param_groups[0]
         self.rates.append(group["lr"])
         self.momenta.append(group["betas"][0])
-        self.states.append(module.states["train"])
-        self.windows.append(batch[0].shape)
+        self.states.append(module.state(batch, "train"))
+        self.windows.append(batch.inputs.shape)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         self.losses.append(outputs["loss"].item())
@@ -80,7 +80,7 @@ def fit(
         **trainer,
     ).fit(
         module,
-        datamodule=Streams(train or BpttStream(text(500), 4, 10), valid or BpttStream(text(300, 1), 4, 10)),
+        datamodule=Streams(train or Stream(text(500), 4, 10), valid or Stream(text(300, 1), 4, 10)),
         ckpt_path=ckpt_path,
         weights_only=True,
     )
@@ -99,7 +99,7 @@ class SaveAt(pl.Callback):
 @pytest.mark.parametrize("step", [3, 17])
 def test_a_checkpoint_that_lightning_takes_in_mid_epoch_resumes_stream_and_state(tmp_path, step):
     def stream():
-        return BpttStream(text(500), 4, 10, jitter=True)
+        return Stream(text(500), 4, 10, jitter=True)
 
     whole, record = fit(train=stream(), callbacks=[SaveAt(step, tmp_path / "some.ckpt")])
     resumed, rest = fit(train=stream(), ckpt_path=tmp_path / "some.ckpt")
@@ -115,33 +115,15 @@ class TestState:
         for step, state in enumerate(record.states):
             assert (state is None) == (step % per_epoch == 0)
 
-    def test_rows_that_remain_keep_theirs(self):
-        state = torch.arange(24.0).view(2, 4, 3)
-        assert torch.equal(for_rows(state, 3), state[:, :3])
-        assert for_rows(state, 4) is state or torch.equal(for_rows(state, 4), state)
-
-    def test_a_wider_batch_starts_anew(self):
-        state = torch.zeros(2, 4, 3)
-        assert for_rows(state, 5) is None
-        assert for_rows((state, state), 5) is None
-        assert for_rows(None, 5) is None
-
-    def test_pairs_are_states_too(self):
-        pair = torch.rand(2, 4, 3, requires_grad=True), torch.rand(2, 4, 3)
-        hidden, cell = for_rows(pair, 2)
-        assert torch.equal(hidden, pair[0][:, :2])
-        assert torch.equal(cell, pair[1][:, :2])
-        assert not detach(pair)[0].requires_grad
-
     def test_the_carried_state_is_the_one_of_reading_the_row_from_its_start(self):
-        stream = BpttStream(text(503), 4, 10)
+        stream = Stream(text(503), 4, 10)
         module, _ = fit(train=stream, epochs=1)
         module.eval()
         module.start("train")
-        for batch in stream:
-            module.step("train", batch)
+        for window in stream:
+            module.step("train", window)
         # The last row has ended before; the others have read all of theirs.
-        rows = stream.tokens[: 3 * stream.row_length].view(3, -1)
+        rows = stream.sequence[: 3 * stream.row_length].view(3, -1)
         _, whole = module.model(rows)
         torch.testing.assert_close(module.states["train"], whole, atol=1e-5, rtol=0)
 
@@ -171,8 +153,8 @@ class TestForgetting:
         for split, zeros in (("train", True), ("valid", False)):
             states.clear()
             module.start(split)
-            for batch in BpttStream(text(61), 4, 5):
-                module.step(split, batch)
+            for window in Stream(text(61), 4, 5):
+                module.step(split, window)
             assert states[0] is None
             assert len(states) > 2
             assert all(zeros != bool(state.any()) for state in states[1:])
@@ -184,17 +166,17 @@ class TestForgetting:
 
 
 def test_smoothed_labels_are_minimised_and_in_no_figure():
-    module = LanguageModel(lm.models.GRU(vocab_size=9).eval(), label_smoothing=0.1)
-    inputs, targets = text(12).view(4, 3), text(12, 1).view(4, 3)
+    module = LanguageModel(lm.models.GRU(vocab_size=9).eval(), objective=NextToken(label_smoothing=0.1))
+    window = Window(text(12).view(4, 3), text(12, 1).view(4, 3), torch.ones(4, dtype=torch.bool))
     for split in ("train", "valid"):
         module.start(split)
-        window = module.step(split, (inputs, targets))
-        log_p = window.logits.log_softmax(-1)
-        plain = -log_p.gather(1, targets.flatten()[:, None]).mean()
-        torch.testing.assert_close(window.loss, plain)
-        assert module.totals[split].mean_loss() == pytest.approx(plain.item(), rel=1e-6)
+        step = module.step(split, window)
+        log_p = step.outputs.log_softmax(-1)
+        plain = -log_p.gather(1, window.targets.flatten()[:, None]).mean()
+        torch.testing.assert_close(step.loss, plain)
+        assert module.passes[split].means()["loss"] == pytest.approx(plain.item(), rel=1e-6)
         expected = 0.9 * plain - 0.1 * log_p.mean() if split == "train" else plain
-        torch.testing.assert_close(window.objective, expected)
+        torch.testing.assert_close(step.minimised, expected)
 
 
 def test_gradients_are_clipped_in_mixed_precision_with_a_fused_optimizer():
@@ -207,7 +189,7 @@ def test_gradients_are_clipped_in_mixed_precision_with_a_fused_optimizer():
     pl.Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, precision="bf16-mixed", gradient_clip_val=1e-3,
-    ).fit(module, BpttStream(text(61), 4, 5))  # fmt: skip
+    ).fit(module, Stream(text(61), 4, 5))  # fmt: skip
     totals = [torch.stack(norm).norm().item() for norm in norms if norm]
     assert totals == pytest.approx([1e-3] * len(totals), rel=1e-2)
     assert len(totals) >= 2
@@ -215,16 +197,16 @@ def test_gradients_are_clipped_in_mixed_precision_with_a_fused_optimizer():
 
 class TestMetrics:
     def test_validation_is_per_token_however_the_windows_lie(self):
-        ragged = BpttStream(text(301, 1), 7, 16)
-        assert len({inputs.numel() for inputs, _ in ragged}) > 1
+        ragged = Stream(text(301, 1), 7, 16)
+        assert len({inputs.numel() for inputs, *_ in ragged}) > 1
         module, _ = fit(valid=ragged)
         model = module.model.eval()
 
         loss = correct = 0.0
         state = None
         with torch.no_grad():
-            for inputs, targets in ragged:
-                logits, state = model(inputs, for_rows(state, len(inputs)))
+            for inputs, targets, *_ in ragged:
+                logits, state = model(inputs, keep_rows(state, len(inputs)))
                 loss += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
                 correct += (logits.argmax(-1) == targets).sum().item()
         metrics = module.trainer.callback_metrics
@@ -233,21 +215,34 @@ class TestMetrics:
         assert metrics["valid/perplexity"].item() == pytest.approx(math.exp(loss / 300), rel=1e-5)
 
     def test_training_loss_is_per_token_over_the_last_epoch(self):
-        stream = BpttStream(text(301), 7, 16)
+        stream = Stream(text(301), 7, 16)
         module, record = fit(train=stream, epochs=2)
         last = record.losses[len(stream) :]
-        sizes = [inputs.numel() for inputs, _ in stream]
+        sizes = [inputs.numel() for inputs, *_ in stream]
         mean = sum(loss * size for loss, size in zip(last, sizes, strict=True)) / sum(sizes)
         assert module.trainer.callback_metrics["train/loss"].item() == pytest.approx(mean, rel=1e-6)
 
     def test_a_model_of_the_last_word_is_compared_with_the_last_target(self):
         module = LanguageModel(lm.models.Loop(vocab_size=9).eval())
         module.start("valid")
-        inputs, targets = text(12).view(4, 3), text(12, 1).view(4, 3)
-        loss = module.step("valid", (inputs, targets)).loss
-        expected = F.cross_entropy(module.model(inputs)[0][:, 0], targets[:, -1])
+        window = Window(text(12).view(4, 3), text(12, 1).view(4, 3), torch.ones(4, dtype=torch.bool))
+        loss = module.step("valid", window).loss
+        expected = F.cross_entropy(module.model(window.inputs)[0][:, 0], window.targets[:, -1])
         torch.testing.assert_close(loss, expected)
-        assert module.totals["valid"].targets == 4
+        assert module.passes["valid"].targets == 4
+
+    def test_masked_steps_count_in_no_figure(self):
+        module = LanguageModel(lm.models.GRU(vocab_size=9).eval())
+        starts = torch.ones(4, dtype=torch.bool)
+        mask = torch.tensor([[True, True, True], [True, False, False], [True, True, False], [False, False, False]])
+        window = Window(text(12).view(4, 3), text(12, 1).view(4, 3), starts, mask)
+        module.start("valid")
+        loss = module.step("valid", window).loss
+        logits, _ = module.model(window.inputs)
+        counted = [(row, step) for row in range(4) for step in range(3) if mask[row, step]]
+        losses = [F.cross_entropy(logits[row, step], window.targets[row, step]) for row, step in counted]
+        torch.testing.assert_close(loss, torch.stack(losses).mean())
+        assert module.passes["valid"].targets == 6
 
 
 class TestOneCycle:
@@ -288,7 +283,7 @@ def test_layer_groups_reach_the_optimizer_and_the_schedule():
 
 
 def test_jitter_differs_from_epoch_to_epoch():
-    stream = BpttStream(text(2000), 4, 20, jitter=True)
+    stream = Stream(text(2000), 4, 20, jitter=True)
     _, record = fit(train=stream)
     per_epoch = len(stream)
     assert record.windows[:per_epoch] != record.windows[per_epoch:]

@@ -13,10 +13,10 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
 from lm.data.corpora import lines_between
-from lm.data.module import Nietzsche, NietzscheWindows
-from training.config import CONFIG_DIR
-from training.downloads import download
-from training.errors import UserError
+from lm.data.module import Nietzsche
+from unroll.cli.config import CONFIG_DIR
+from unroll.downloads import download
+from unroll.errors import UserError
 
 CORPUS = ROOT.parent / "shared" / "data" / "nietzsche.txt"
 SHA256 = "23cf69874ab69d3d256099ab530ea4be24d47d9675b673bcc67cbcd6298ec647"
@@ -25,11 +25,14 @@ needs_corpus = pytest.mark.skipif(not CORPUS.exists(), reason="the real text is 
 
 
 def windows(**settings):
-    data = NietzscheWindows(
+    data = Nietzsche(
         url="",
         sha256="",
         path=str(CORPUS),
         cache=None,
+        layout="windows",
+        tokenizer="characters",
+        unknown=False,
         batch_size=512,
         valid_fraction=0.2,
         split_seed=42,
@@ -37,7 +40,6 @@ def windows(**settings):
         seed=0,
         **settings,
     )
-    data.setup()
     return data
 
 
@@ -53,7 +55,7 @@ class TestFacts:
     @pytest.mark.parametrize(("bptt", "stride", "number"), [(3, 3, 200_297), (8, 1, 600_885), (8, 8, 75_111)])
     def test_the_number_of_windows(self, bptt, stride, number):
         data = windows(bptt=bptt, stride=stride)
-        assert len(data.windows) == number
+        assert len(data.train.windows) == number
         assert len(data.valid.chosen) == number // 5
 
     def test_the_lessons_validation_windows(self):
@@ -62,7 +64,7 @@ class TestFacts:
         assert windows(bptt=8, stride=8, among=75_102).valid.chosen.tolist() == sorted(lessons)
 
     def test_the_first_rows_as_the_lesson_encodes_them(self):
-        first = windows(bptt=8, stride=8).windows.windows
+        first = windows(bptt=8, stride=8).train.windows
         assert first[:8, :8].tolist() == [
             [40, 42, 29, 30, 25, 27, 29, 1],
             [1, 1, 43, 45, 40, 40, 39, 43],
@@ -88,9 +90,8 @@ class TestFacts:
             bptt=8,
             batch_size=64,
         )
-        data.setup()
         assert len(data.vocabulary) == 54 + 2
-        assert len(data.train.tokens) + len(data.valid.tokens) == 600_893
+        assert len(data.train.sequence) + len(data.valid.sequence) == 600_893
 
 
 def test_a_recipe_is_searched_for_on_the_training_lines_alone():
@@ -175,7 +176,7 @@ class TestDownload:
             download((tmp_path / "none.txt").as_uri(), self.SUM)
 
     def test_two_at_once_do_not_trip_over_each_other(self, server, tmp_path):
-        script = "import sys; from training.downloads import download; print(download(*sys.argv[1:]))"
+        script = "import sys; from unroll.downloads import download; print(download(*sys.argv[1:]))"
         command = [sys.executable, "-c", script, f"{server}/text.txt", self.SUM, str(tmp_path / "cache")]
         processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(4)]
         assert [process.wait() for process in processes] == [0] * 4

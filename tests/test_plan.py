@@ -8,15 +8,15 @@ import torch
 from lm.data.module import HumanNumbers
 from lm.models import GRU, CharThree
 from lm.module import LanguageModel
-from training import plan, rng
-from training.plan import MIB, Trial, advice, table, with_peak_memory
+from unroll import random_state
+from unroll.cli import plan
+from unroll.cli.plan import MIB, Trial, advice, table, with_peak_memory
 
 CPU = torch.device("cpu")
 
 
 def human_numbers():
     data = HumanNumbers(bptt=20, batch_size=64)
-    data.setup()
     return data
 
 
@@ -34,9 +34,9 @@ def test_longer_windows_and_more_rows_take_more_memory():
     data = human_numbers()
     data.lengths = (8, 140)
     module = LanguageModel(GRU(33, hidden_size=64), partial(torch.optim.AdamW, lr=1e-2))
-    before = rng.state()["torch"]
+    before = random_state.get()["torch"]
     trials = plan.plan(module, data, [64, 512], CPU)
-    assert torch.equal(rng.state()["torch"], before)
+    assert torch.equal(random_state.get()["torch"], before)
     small, large = trials[8, 64], trials[140, 512]
     assert isinstance(small, Trial)
     assert isinstance(large, Trial)

@@ -5,16 +5,16 @@ import signal
 
 import pytest
 import torch
-from test_resume import EXACT, PICTURES, Run
+from test_resume import EXACT, IMAGES, Run
 
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 
 
-@pytest.fixture(scope="module", params=["text", "pictures"])
+@pytest.fixture(scope="module", params=["text", "images"])
 def two(request, tmp_path_factory):
     # Masks are each process's own; convolutions sum in another order, which in double precision does not show.
     alike = ["model.dropout=0", "trainer.precision=64-true"]
-    chosen = [*PICTURES, *alike] if request.param == "pictures" else []
+    chosen = [*IMAGES, *alike] if request.param == "images" else []
     run = Run(tmp_path_factory.mktemp("two"), "two", [*chosen, *TWO, "trainer.max_epochs=1", *EXACT])
     run.chosen = chosen
     run.finish()

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
-from training.config import CONFIG_DIR
+from unroll.cli.config import CONFIG_DIR
 
 README = (ROOT / "README.md").read_text()
 TYPED = [

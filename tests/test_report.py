@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from warm import ROOT, TrainProcess
 
-from training import report
-from training.errors import UserError
+from unroll.cli import report
+from unroll.errors import UserError
 
 SHORT = ["trainer.limit_train_batches=12", "trainer.log_every_n_steps=4"]
 
@@ -44,7 +44,7 @@ def test_the_best_is_what_the_objective_says(train, tmp_path):
     found = [float(row["valid/accuracy"]) for row in rows(tmp_path / "sweep")]
     assert found == sorted(found, reverse=True)
     text = (tmp_path / "sweep" / "report.md").read_text()
-    assert "Best valid/accuracy first. `python -m training.report sweep --metric valid/accuracy`" in text
+    assert "Best valid/accuracy first. `python -m unroll.cli.report sweep --metric valid/accuracy`" in text
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,9 @@ class TestSweepThatWasKilled:
 
     def test_what_was_begun_goes_on_from_its_checkpoint(self, killed_sweep):
         _, _, (stopped, _), last = killed_sweep
-        assert "going on from sweep/2/checkpoints/last.ckpt" in stopped.read(2)
-        assert "going on from sweep/4/checkpoints/last.ckpt" in last.read(2)
-        assert "to go on: python" in stopped.read(2)
+        assert "continuing from sweep/2/checkpoints/last.ckpt" in stopped.read(2)
+        assert "continuing from sweep/4/checkpoints/last.ckpt" in last.read(2)
+        assert "to resume: python" in stopped.read(2)
         assert "hydra.sweep.dir=sweep" in stopped.read(2)
 
     def test_the_report_is_complete(self, killed_sweep):
@@ -100,10 +100,10 @@ class TestSweepThatWasKilled:
         assert f"{means[0]:.4f} ± " in shown[2]
         assert "\n".join(shown) in (sweep / "report.md").read_text()
 
-    def test_the_picture_shows_something(self, killed_sweep):
-        picture = Image.open(killed_sweep[0] / "report.png").convert("L")
-        assert picture.size == (1200, 675)
-        assert len(picture.getcolors()) > 20
+    def test_the_image_shows_something(self, killed_sweep):
+        image = Image.open(killed_sweep[0] / "report.png").convert("L")
+        assert image.size == (1200, 675)
+        assert len(image.getcolors()) > 20
 
 
 class TestEngines:
@@ -169,6 +169,8 @@ class TestReport:
             metrics = {"valid/loss": loss, "valid/accuracy": 10 - loss}
             content = {"status": "finished", "metrics": metrics, "seconds": 2.0, "tokens_per_second": 10.0, **result}
             (tmp_path / name / "result.json").write_text(json.dumps(content))
+            directions = {"train/loss": "min", "valid/loss": "min", "valid/accuracy": "max"}
+            (tmp_path / name / "figures.json").write_text(json.dumps(directions))
             return tmp_path / name
 
         return make
@@ -205,7 +207,7 @@ class TestReport:
             [["seed=1"], ["seed=2"]],
         ],
     )
-    def test_every_kind_of_sweep_has_a_picture(self, run_of, tmp_path, swept):
+    def test_every_kind_of_sweep_has_a_image(self, run_of, tmp_path, swept):
         for number, typed in enumerate(swept):
             run_of(str(number), typed, loss=1.0 + number)
         report.report([tmp_path], tmp_path)
@@ -215,13 +217,13 @@ class TestReport:
     def test_no_run_is_one_clear_line(self, command, tmp_path):
         with pytest.raises(UserError, match="no runs in"):
             report.find([tmp_path])
-        answer = command("-m", "training.report", ".")
+        answer = command("-m", "unroll.cli.report", ".")
         assert answer.returncode == 1
         assert answer.stderr == "error: no runs in .\n"
 
     def test_any_folders_can_be_given(self, run_of, command, tmp_path):
         run_of("one/a", ["data.bptt=8"])
         run_of("two/b", ["data.bptt=20"], 0.5)
-        answer = command("-m", "training.report", "one", "two", "--metric", "valid/accuracy", "--folder", "here")
+        answer = command("-m", "unroll.cli.report", "one", "two", "--metric", "valid/accuracy", "--folder", "here")
         assert answer.returncode == 0, answer.stderr
         assert [row["data.bptt"] for row in rows(tmp_path / "here")] == ["20", "8"]

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import lm.models
-from training.errors import UserError
-from training.optimizers import parameter_groups
-from training.schedules import constant, cycle_ends, sgdr, steps
+from unroll.errors import UserError
+from unroll.optimizers import parameter_groups
+from unroll.schedules import constant, cycle_ends, sgdr, steps
 
 
 def rates(schedule, total_epochs, steps_per_epoch=10, **settings):

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from lm.checkpoint import load_model
-from lm.data import BpttStream
 from lm.models import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, recurrent
 from lm.models.regularisation import Embedding, LockedDropout, TiedHead, WeightDrop, activation_penalty, change_penalty
 from lm.module import LanguageModel
+from unroll import Stream, Window
 
 VOCAB = 33
 MODELS = [AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM]
@@ -150,9 +150,9 @@ class TestPenalty:
         def gradients_and_loss(ar):
             module = LanguageModel(make(AWDLSTM, ar=ar))
             module.start("train")
-            window = module.step("train", (tokens(), tokens(seed=1)))
-            window.objective.backward()
-            return [parameter.grad for parameter in module.parameters()], module.totals["train"].mean_loss()
+            starts = torch.ones(len(tokens()), dtype=torch.bool)
+            module.step("train", Window(tokens(), tokens(seed=1), starts)).minimised.backward()
+            return [parameter.grad for parameter in module.parameters()], module.passes["train"].means()["loss"]
 
         plain, loss = gradients_and_loss(0.0)
         penalised, same_loss = gradients_and_loss(5.0)
@@ -207,13 +207,13 @@ class TestParallel:
         torch.manual_seed(0)
         module = LanguageModel(make(model_class))
         optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
-        stream = BpttStream(torch.arange(VOCAB).repeat(40), batch_size=8, bptt=20)
+        stream = Stream(torch.arange(VOCAB).repeat(40), batch_size=8, bptt=20)
         losses = []
         for _ in range(8):
             module.start("train")
             for batch in stream:
                 with torch.autocast("cpu", torch.bfloat16):
-                    loss = module.step("train", batch).objective
+                    loss = module.step("train", batch).minimised
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -1,4 +1,4 @@
-"""The verbs beside training."""
+"""The commands beside training."""
 
 import re
 
@@ -6,12 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-import lm.models
-from lm.data import BpttStream
+from lm.data import Tokenizer, Vocabulary
 from lm.data.show import show_batch
-from lm.module import LanguageModel
-from training import rng
-from training.tasks import evaluate, lr_find
+from unroll import Stream
+from unroll.cli.commands import steepest
 
 TEXT = "It was the best of times, it was the worst of times. " * 100
 
@@ -25,74 +23,53 @@ def mine(tmp_path):
 def test_show_batch_shows_that_batches_join_up(train, mine, tmp_path):
     shown = train("task=show_batch", *mine)
     assert shown.returncode == 0, shown.stderr
-    rows = [line for line in shown.stdout.splitlines() if line.startswith(("row", "guess"))]
+    rows = [line for line in shown.stdout.splitlines() if line.startswith(("row", "target"))]
     assert len(rows) == 8
-    first = "".join(cell.rstrip("\n")[:20] for cell in re.split(r" +\| ", rows[0][6:]))
+    first = "".join(cell.rstrip("\n")[:20] for cell in re.split(r" +\| ", rows[0][7:]))
     assert TEXT.startswith(first[:19])
-    assert "Each row goes on in the next batch: yes" in shown.stdout
+    assert "Each row continues in the next batch: yes" in shown.stdout
     assert not list(tmp_path.rglob(".hydra"))
 
 
 def test_show_batch_notices_when_they_do_not():
-    class Shuffled(BpttStream):
+    class Shuffled(Stream):
         def windows(self):
             return reversed(list(super().windows()))
 
-    class Data:
-        train = Shuffled(torch.arange(300), 4, 10)
-        vocabulary = type("Vocabulary", (), {"textify": staticmethod(lambda ids: " ".join(map(str, ids.tolist())))})
-
-    assert "Each row goes on in the next batch: no" in show_batch(Data())
+    vocabulary = Vocabulary.build(map(str, range(300)), Tokenizer("words"))
+    assert "Each row continues in the next batch: yes" in show_batch(Stream(torch.arange(300), 4, 10), vocabulary)
+    assert "Each row continues in the next batch: no" in show_batch(Shuffled(torch.arange(300), 4, 10), vocabulary)
 
 
-@pytest.mark.parametrize(("model", "parameters"), [("gru", "54,305"), ("unrolled", "8,545")])
+@pytest.mark.parametrize(("model", "parameters"), [("gru", "54.3 K"), ("unrolled", "8.5 K")])
 def test_summary_gives_layers_shapes_and_parameters(train, model, parameters):
     shown = train("task=summary", f"model={model}")
     assert shown.returncode == 0, shown.stderr
-    rows = {line.split()[0]: line for line in shown.stdout.splitlines() if line}
-    assert "[64, 20, 64]" in rows["embed"] or model == "unrolled"
-    assert rows["embed"].split()[-1] == "2,112"
-    assert parameters in shown.stdout
+    rows = {line.split("|")[1].strip(): line for line in shown.stdout.splitlines() if line.count("|") > 3}
+    assert parameters in rows["model"]
+    assert "2.1 K" in rows["model.embed"]
+    if model == "gru":
+        assert "[64, 20, 64]" in rows["model.embed"]
+        assert "[[64, 20, 64], [2, 64, 64]]" in rows["model.rnn"]  # outputs and state
 
 
 class TestLearningRate:
-    @pytest.fixture
-    def module(self):
-        torch.manual_seed(0)
-        module = LanguageModel(lm.models.GRU(vocab_size=9), lambda parameters: torch.optim.AdamW(parameters, lr=1e-3))
-        module.start("train")
-        return module
-
-    @pytest.fixture
-    def stream(self):
-        return BpttStream(torch.arange(2000) % 9, 4, 10)
-
-    def test_everything_is_restored(self, module, stream):
-        weights = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
-        before = rng.state()
-        lr_find(module, stream)
-        assert torch.equal(rng.state()["torch"], before["torch"])
-        assert module.states == {"train": None}
-        assert all(torch.equal(tensor, weights[name]) for name, tensor in module.model.state_dict().items())
-        assert all(parameter.grad is None for parameter in module.model.parameters())
-
-    def test_the_suggestion_lies_where_the_loss_falls(self, module, stream):
-        rates, losses, suggestion = lr_find(module, stream)
-        assert 1e-4 < suggestion < 1e-1
-        at = rates.index(suggestion)
-        assert losses[at + 1] < losses[at] < losses[0]
-        assert rates == sorted(rates)
-
-    def test_it_stops_when_the_loss_explodes(self, module, stream):
-        module.optimizer = lambda parameters: torch.optim.SGD(parameters, lr=1.0)
-        rates, _, _ = lr_find(module, stream, lowest=1e-3, highest=1e6)
-        assert len(rates) < 100
+    def test_the_suggestion_is_where_the_loss_falls_most(self):
+        assert steepest([1, 2, 3, 4], [5.0, 4.5, 3.0, 3.1]) == 2
+        assert steepest([1, 2, 3], [1.0, 2.0, 3.0]) is None
 
     def test_from_the_command_line(self, train, mine, tmp_path):
         shown = train("task=lr_find", *mine)
         assert shown.returncode == 0, shown.stderr
-        assert re.search(r"It falls most steeply at optimizer\.lr=\d\.\de-0\d", shown.stdout)
+        rows = re.findall(r"^ *(\S+e-?\d+)  (\S+)$", shown.stdout, re.MULTILINE)
+        rates, losses = zip(*(map(float, row) for row in rows), strict=True)
+        assert list(rates) == sorted(rates)
+        assert rates[0] == 1e-6
+        assert min(losses) < losses[0] - 0.5
+        found = re.search(r"The loss falls most steeply at optimizer\.lr=(\S+)", shown.stdout)
+        assert 1e-4 < float(found[1]) < 1e-1
         assert Image.open(tmp_path / "outputs" / "tasks" / "lr_find" / "lr_find.png").size == (840, 480)
+        assert [path.name for path in tmp_path.rglob("*.ckpt")] == []
 
 
 class TestEvaluate:
@@ -108,18 +85,26 @@ class TestEvaluate:
         assert other.returncode == 1
         assert "differ in their vocabulary" in other.stderr.splitlines()[-1]
 
-    def test_it_is_the_same_whatever_the_batches(self):
-        torch.manual_seed(0)
-        model = lm.models.GRU(vocab_size=9)
-        tokens = torch.randint(9, (501,))
-        whole = evaluate(LanguageModel(model), BpttStream(tokens, 1, 500))
-        windows = evaluate(LanguageModel(model), BpttStream(tokens, 1, 7))
-        assert windows["valid/loss"] == pytest.approx(whole["valid/loss"], abs=1e-5)
-        assert windows["valid/tokens"] == whole["valid/tokens"] == 500
+    def test_on_another_text_with_the_settings_of_the_run(self, train, mine, tmp_path):
+        assert train(*mine, "trainer.max_epochs=1", "hydra.run.dir=run").returncode == 0
+        (tmp_path / "other.txt").write_text(TEXT[:501])
+        whole = train("task=evaluate", "ckpt=run", "data.valid=other.txt", "data.batch_size=1", "data.bptt=500")
+        windows = train("task=evaluate", "ckpt=run/checkpoints/best.ckpt", "data.valid=other.txt", "data.batch_size=1")
+        assert windows.returncode == 0, windows.stderr
+        assert whole.stdout == windows.stdout  # whatever the windows
+        assert whole.stdout.splitlines()[-1].split() == ["valid/tokens", "500"]
+
+    def test_another_model_than_the_checkpoints_is_refused(self, train, mine):
+        assert train(*mine, "trainer.max_epochs=1", "hydra.run.dir=run").returncode == 0
+        answer = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt", "model=rnn")
+        assert answer.returncode == 1
+        (line,) = answer.stderr.splitlines()
+        assert line.startswith("error: run/checkpoints/last.ckpt: ")
 
     @pytest.mark.parametrize("arguments", [["task=evaluate"], ["ckpt=some.ckpt"], ["task=sing"]])
-    def test_bad_input(self, train, arguments):
+    def test_bad_input(self, train, tmp_path, arguments):
         answer = train(*arguments)
         assert answer.returncode == 1
         (line,) = answer.stderr.splitlines()
         assert line.startswith("error: task")
+        assert not (tmp_path / "outputs").exists()

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(
-    ["lm.module", "lm.callbacks", "training.loggers", "lm.data.module", "training.checkpoint_io"]
+    ["lm.module", "lm.callbacks", "lm.data.module", "unroll.loggers", "unroll.callbacks", "unroll.checkpoint_io"]
 )
 
 

@@ -1,1 +1,1 @@
-"""Models of images, from one hidden layer to a residual network."""
+"""Image classifiers: the CIFAR-10 ladder, from one hidden layer to a residual network."""

@@ -1,36 +1,45 @@
-"""What a run on pictures shows and keeps besides what every run does."""
+"""What a run of an image classifier shows and keeps, beside what every run does."""
 
+from pathlib import Path
 from typing import Any
 
-import numpy
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from training import callbacks
-from training.module import SupervisedModule
+from unroll.callbacks.tensorboard import keep_plot, writers
 from vision.data.module import ImageData
 
 MISTAKES = 24
 
 
-class Board(callbacks.Board):
-    """In TensorBoard, the first training batch as the model sees it; at the end, as `mistakes.png`, the mistakes of the
-    last validation that the model was surest of (of several processes: those of the first).
-    """
+class FirstBatch(pl.Callback):
+    """The first training batch in TensorBoard, augmented as the model sees it."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
-        self.mistakes: list[tuple[float, int, int, Tensor]] = []
-        if not self.writers:
+        boards = writers(trainer)
+        if not boards:
             return
-        from vision.pictures import grid
+        from vision.plots import grid
 
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ImageData)
-        picture = grid(*data.first_pictures())
-        for writer in self.writers:
-            writer.add_image("first batch", picture, trainer.global_step, dataformats="HWC")
+        pixels = grid(*data.first_images())
+        for writer in boards:
+            writer.add_image("first batch", pixels, trainer.global_step, dataformats="HWC")
+
+
+class Mistakes(pl.Callback):
+    """`mistakes.png`: the wrong predictions of the last validation that the model gave the highest probability (of
+    several processes: those of the first).
+
+    Args:
+        folder: the run directory.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self.mistakes: list[tuple[float, int, int, Tensor]] = []
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.mistakes = []
@@ -45,23 +54,27 @@ class Board(callbacks.Board):
         dataloader_idx: int = 0,
     ) -> None:
         labels = outputs["targets"]
-        surest, guesses = outputs["logits"].float().softmax(-1).max(-1)
-        surest = surest.where(guesses != labels, 0.0)
-        found, at = surest.topk(min(MISTAKES, len(surest)))
-        for sure, guess, label, pixels in zip(
-            found.tolist(), guesses[at].tolist(), labels[at].tolist(), batch[0][at], strict=True
+        probabilities, predictions = outputs["outputs"].float().softmax(-1).max(-1)
+        probabilities = probabilities.where(predictions != labels, 0.0)
+        found, at = probabilities.topk(min(MISTAKES, len(probabilities)))
+        for probability, prediction, label, pixels in zip(
+            found.tolist(), predictions[at].tolist(), labels[at].tolist(), batch[0][at], strict=True
         ):
-            if sure > 0:
-                self.mistakes.append((sure, guess, label, pixels))
+            if probability > 0:
+                self.mistakes.append((probability, prediction, label, pixels))
         self.mistakes = sorted(self.mistakes, key=lambda mistake: -mistake[0])[:MISTAKES]
 
-    def pictures(self, trainer: pl.Trainer, module: SupervisedModule) -> dict[str, numpy.ndarray]:
-        if not self.mistakes:
-            return {}
-        from vision.pictures import grid
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.mistakes or not trainer.is_global_zero:
+            return
+        from vision.plots import grid
 
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ImageData)
         names = data.names
-        captions = [f"{names[guess]} {sure:.2f}\nnot {names[label]}" for sure, guess, label, _ in self.mistakes]
-        return {"mistakes": grid(torch.stack([pixels for *_, pixels in self.mistakes]), captions)}
+        captions = [
+            f"{names[prediction]} {probability:.2f}\nnot {names[label]}"
+            for probability, prediction, label, _ in self.mistakes
+        ]
+        pixels = grid(torch.stack([pixels for *_, pixels in self.mistakes]), captions)
+        keep_plot(trainer, self.folder, "mistakes", pixels)

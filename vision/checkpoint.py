@@ -1,4 +1,4 @@
-"""An image classifier from its checkpoint, with the names of what it tells apart."""
+"""Loads an image classifier from its checkpoint, with the names of its classes."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,37 +7,51 @@ import torch
 from torch import Tensor, nn
 
 import vision.models
-from training import checkpoint
-from training.errors import UserError
-from vision.data.batches import normalised
+from unroll.checkpoint import rebuild
+from unroll.errors import UserError
+from vision.data.batches import normalise
+
+MODELS = {name: getattr(vision.models, name) for name in vision.models.__all__}
 
 
 class Loaded(NamedTuple):
-    """What a checkpoint holds: the model, the names of its classes, and each channel's mean and deviation."""
+    """What a checkpoint holds.
+
+    Attributes:
+        model: in eval mode, on the CPU.
+        classes: their names.
+        mean, std: of each channel of the training images, for pixels from 0 to 1.
+    """
 
     model: nn.Module
     classes: list[str]
     mean: list[float]
-    deviation: list[float]
+    std: list[float]
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """What the model reads, float `[batch, 3, height, width]`, of the same as uint8."""
-        mean, deviation = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.deviation))
-        return normalised(pixels, mean, deviation)
+        """What the model reads, float `[images, 3, height, width]`, from the same as uint8."""
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return normalise(pixels, mean, std)
 
 
-def load_model(path: str | Path) -> Loaded:
-    """The trained model, in eval mode on the CPU, and what belongs to it.
+def load_model(path: str | Path, model: type[nn.Module] | None = None) -> Loaded:
+    """The trained model and what belongs to it.
 
-    Nothing in the file is run, and the model is built only if it is one of `vision.models`.
+    Nothing in the file is run, and no class is built but `model`, or one of `vision.models`.
+
+    Args:
+        path: the checkpoint.
+        model: the class, for a model that is not one of `vision.models`.
 
     Raises:
         UserError: the file is missing, or not a checkpoint of an image classifier of this project.
     """
-    model, metadata = checkpoint.rebuild(
-        Path(path), vision.models, lambda metadata: {"classes": len(metadata["classes"])}
-    )
+    loaded, metadata = rebuild(Path(path), model or MODELS)
     try:
-        return Loaded(model, metadata["classes"], metadata["mean"], metadata["deviation"])
-    except KeyError:
-        raise UserError(f"{path}: not a checkpoint of this project") from None
+        data = metadata["data"]
+        outputs = metadata["model"]["arguments"]["classes"]
+        if len(data["classes"]) != outputs:
+            raise UserError(f"{path}: its {len(data['classes'])} classes do not fit its model's {outputs}")
+        return Loaded(loaded, data["classes"], data["mean"], data["std"])
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: not a checkpoint of an image classifier of this project") from None

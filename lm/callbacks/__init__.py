@@ -1,16 +1,7 @@
-"""What a run shows and keeps: what every run does, and what belongs to text."""
+"""What a run of a language model shows and keeps, beside what every run does."""
 
-from lm.callbacks.board import Board
+from lm.callbacks.embedding import Embedding
+from lm.callbacks.hidden_state import HiddenState
 from lm.callbacks.samples import Samples
-from training.callbacks import Average, CycleCheckpoints, LastCheckpoint, Progress, Result, StopWhenDiverged
 
-__all__ = [
-    "Average",
-    "Board",
-    "CycleCheckpoints",
-    "LastCheckpoint",
-    "Progress",
-    "Result",
-    "Samples",
-    "StopWhenDiverged",
-]
+__all__ = ["Embedding", "HiddenState", "Samples"]

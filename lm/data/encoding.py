@@ -1,4 +1,4 @@
-"""From text files to ids: small ones in memory, large ones as files of ids that are made once and then mapped."""
+"""From texts to ids: small files in memory, large ones as files of ids that are written once and then mapped."""
 
 import hashlib
 import json
@@ -25,20 +25,20 @@ from torch import Tensor
 from lm.data.pieces import PIECE, Piece, Readable, cut_up
 from lm.data.tokenizers import Tokenizer, learn_bpe
 from lm.data.vocabulary import Vocabulary
-from training.files import locked, read_json, replacing
+from unroll.files import locked, read_json, replacing
 
 Result = TypeVar("Result")
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION = "vocabulary.json"
-IN_MEMORY = 4 * PIECE  # bytes of text: such a file is read anew each time
+IN_MEMORY = 4 * PIECE  # bytes of text; larger files are cached as ids
 BPE_SAMPLE = 64  # pieces that byte pairs are learnt from, evenly spread over the text
 TYPES = ("uint8", "uint16", "int32")
 
 
 @dataclass
 class Encoded:
-    """The ids of a training and of a validation text (int64, or of the smallest type that fits), and what they mean."""
+    """The ids of a training and of a validation text (int64, or the smallest type that fits), and their vocabulary."""
 
     vocabulary: Vocabulary
     train: Tensor
@@ -46,7 +46,7 @@ class Encoded:
     maps: list[mmap.mmap] = field(default_factory=list)
 
     def let_go(self) -> None:
-        """Pages of the files that have been read count as this process's memory until it lets go of them."""
+        """Releases the pages of the mapped files that have been read, which count as this process's memory."""
         for mapped in self.maps:
             if hasattr(mapped, "madvise"):  # Windows does without
                 mapped.madvise(mmap.MADV_DONTNEED)
@@ -54,18 +54,20 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What, with the text, decides the ids.
+    """What determines the ids, beside the text.
 
     Args:
         tokenizer, lower: as for `Tokenizer`.
         min_freq: as for `Vocabulary.build`; for "bpe" as for `learn_bpe`.
         vocab_size: of "bpe".
+        unknown: as for `Vocabulary.of_counts`.
     """
 
     tokenizer: str
     lower: bool
     min_freq: int
     vocab_size: int | None = None
+    unknown: bool = True
 
     def vocabulary(self, pieces: Sequence[Readable], run: "Runner") -> Vocabulary:
         if self.tokenizer == "bpe":
@@ -77,7 +79,7 @@ class Recipe:
         total: Counter[str] = Counter()
         for counts in run(count, tokenizer, pieces):
             total.update(counts)
-        return Vocabulary.of_counts(total, tokenizer, self.min_freq)
+        return Vocabulary.of_counts(total, tokenizer, self.min_freq, self.unknown)
 
 
 Runner = Callable[[Callable[[Any, Readable], Any], Any, Sequence[Any]], Iterator[Any]]
@@ -100,14 +102,14 @@ def encode(train: Readable, valid: Readable, recipe: Recipe) -> Encoded:
 
 
 def encode_files(train: Piece, valid: Piece, recipe: Recipe, cache: str | Path | None = None) -> Encoded:
-    """The same for two texts in files. Of large ones the ids are in files too, which are mapped.
+    """The same for two texts in files; the ids of large ones are written to files and mapped.
 
     Large texts are read in pieces by as many processes as there are cores, and their ids kept under `cache` (by
-    default the user's cache folder) in a folder named by the content and the recipe. It appears there whole or not at
-    all; processes that want the same one wait for the first of them.
+    default the user's cache folder) in a folder named by the content and the recipe. The folder appears whole or not at
+    all; of processes that need the same one, the first writes it and the others wait.
 
     Raises:
-        UserError: a file is not UTF-8 text, or the recipe's tokenizer can't be had.
+        UserError: a file is not UTF-8 text, or the recipe's tokenizer is not installed.
     """
     if len(train) + len(valid) <= IN_MEMORY:
         return encode(train, valid, recipe)
@@ -123,7 +125,7 @@ def encode_files(train: Piece, valid: Piece, recipe: Recipe, cache: str | Path |
 
 
 def sum_of(path: Path, folder: Path) -> str:
-    """The sha256 of a file's content, remembered for as long as its size and time stay the same."""
+    """The sha256 of a file's content, cached for as long as its size and modification time stay the same."""
     status = path.stat()
     known_as = repr((str(path.resolve()), status.st_size, status.st_mtime_ns))
     remembered = folder / "sums" / hashlib.sha256(known_as.encode()).hexdigest()[:32]
@@ -139,9 +141,9 @@ def sum_of(path: Path, folder: Path) -> str:
 
 
 def write(train: Piece, valid: Piece, recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Makes the folder with the ids of both texts; returns its description."""
+    """Writes the folder with the ids of both texts; returns its description."""
     size = len(train) + len(valid)
-    print(f"{size / 1e6:,.0f} MB of text are read once; their ids are kept in {folder}", file=sys.stderr)
+    print(f"reading {size / 1e6:,.0f} MB of text once; the ids are kept in {folder}", file=sys.stderr)
     unfinished = folder.with_suffix(".unfinished")
     for leftover in (folder, unfinished):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -180,10 +182,10 @@ def mapped(folder: Path, description: dict[str, Any]) -> Encoded:
     maps, ids = [], []
     for split in ("train", "valid"):
         path = folder / f"{split}.bin"
-        if path.stat().st_size == 0:  # nothing can't be mapped
+        if path.stat().st_size == 0:  # an empty file can't be mapped
             ids.append(torch.empty(0, dtype=torch.int64))
             continue
-        with open(path, "rb") as file:  # a private copy, as torch wants memory that may be written to
+        with open(path, "rb") as file:  # copy on write, as torch warns about read-only memory
             maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
         ids.append(torch.frombuffer(maps[-1], dtype=getattr(torch, description["dtype"])))
     return Encoded(vocabulary, ids[0], ids[1], maps)
@@ -197,12 +199,12 @@ def in_turn(function: Callable[[Any, Piece], Result], settings: Any, pieces: Seq
 
 
 def side_by_side(advance: Callable[[int], None]) -> Runner:
-    """As `in_turn`, in several processes; what they give comes in order, and little of it waits at a time."""
+    """As `in_turn`, in several processes; results come in order, and few of them wait in memory."""
 
     def run(function: Callable[[Any, Piece], Result], settings: Any, pieces: Sequence[Piece]) -> Iterator[Result]:
         workers = os.cpu_count() or 1
         start = "fork" if sys.platform == "linux" else "spawn"
-        with ProcessPoolExecutor(workers, multiprocessing.get_context(start), equip, (function, settings)) as pool:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context(start), set_job, (function, settings)) as pool:
             waiting: deque[tuple[int, Any]] = deque()
             for piece in chain(pieces, [None] * 2 * workers):
                 if piece is not None:
@@ -215,13 +217,13 @@ def side_by_side(advance: Callable[[int], None]) -> Runner:
     return run
 
 
-job: tuple[Callable[[Any, Piece], Any], Any]  # of this process, if it is a worker
+job: tuple[Callable[[Any, Piece], Any], Any]  # of a worker process
 
 
-def equip(function: Callable[[Any, Piece], Any], settings: Any) -> None:
+def set_job(function: Callable[[Any, Piece], Any], settings: Any) -> None:
     global job
     job = function, settings
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the one that waits for these ends them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one ends the others
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there are as many processes as cores already
 
 

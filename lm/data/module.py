@@ -1,8 +1,10 @@
-"""Lightning's view of the data: from a choice in `conf/data/` to batches."""
+"""The Lightning data modules of text: what `conf/data/` chooses from."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,31 +13,128 @@ from lm.data.corpora import human_numbers, lines_between
 from lm.data.encoding import Encoded, Recipe, encode, encode_files
 from lm.data.pieces import Text, set_aside, whole
 from lm.data.show import show_batch
-from lm.data.stream import BpttStream
-from lm.data.tokenizers import Tokenizer
-from lm.data.vocabulary import PADDING_CHARACTER, SPECIALS, Vocabulary
-from lm.data.windows import WindowBatches, Windows
-from training.data import Data
-from training.downloads import download
-from training.errors import UserError
+from lm.data.split import split_windows
+from lm.data.tokenizers import TokenizerName
+from lm.data.vocabulary import Vocabulary
+from unroll import checks
+from unroll.checks import Count, Fraction, Rule, Size, check_arguments, checked
+from unroll.data import Data
+from unroll.downloads import download
+from unroll.errors import ArgumentError, UserError
+from unroll.streams import IndependentWindows, Stream, Window
 
 LET_GO_EVERY = 256  # batches
-WINDOWS = (8, 16, 32, 70, 140, 280, 560)  # that `task=plan` tries
+WINDOWS = (8, 16, 32, 70, 140, 280, 560)  # that `task=plan` measures
 
 
 class TextData(Data):
-    """A vocabulary, and batches to train and to validate on: after `setup()`, in `vocabulary`, `train` and `valid`.
+    """A text as a stream, or as independent windows. A subclass says where its ids come from.
 
-    `bptt` is the number of tokens in a window.
+    The vocabulary has the tokens of the training split; the validation split has no say. Validation keeps every token
+    and never jitters, whatever is chosen for training.
+
+    Args:
+        bptt: tokens per window: how far back gradients reach.
+        batch_size: rows side by side, or windows per batch.
+        layout: "stream": the windows of a row continue each other; "windows": they are independent, and shuffled.
+        stride: of independent windows, from the start of one to the start of the next; by default `bptt`.
+        tokenizer: "characters", "words", or for text files "bpe".
+        lower: lower-case the text first.
+        min_freq: tokens seen less often than this in the training split become unknown.
+        unknown: keep a token for what is unknown; without it, every character must be in the training text.
+        vocab_size: the number of tokens that "bpe" learns.
+        tail, jitter, seed: as for `Stream`.
     """
 
-    bptt: int
-    vocabulary: Vocabulary
+    meaning = ("vocabulary", "tokenizer")
     lengths = WINDOWS
-    train: BpttStream | WindowBatches
-    valid: BpttStream | WindowBatches
 
-    def model_arguments(self) -> dict[str, int]:
+    @checked
+    def __init__(
+        self,
+        *,
+        bptt: Size,
+        batch_size: Size,
+        layout: Literal["stream", "windows"] = "stream",
+        stride: Size | None = None,
+        tokenizer: TokenizerName = "words",
+        lower: bool = False,
+        min_freq: Size = 1,
+        unknown: bool = True,
+        vocab_size: Annotated[int, checks.whole(256)] | None = None,
+        tail: Literal["keep", "drop"] = "keep",
+        jitter: bool = False,
+        seed: Count = 0,
+    ) -> None:
+        super().__init__()
+        if jitter and layout == "windows":
+            raise UserError("data.jitter=true: is for data.layout=stream; independent windows have one length")
+        if tokenizer == "bpe" and vocab_size is None:
+            raise UserError("data.tokenizer=bpe is for text of your own (data=text), and needs data.vocab_size")
+        self.recipe = Recipe(tokenizer, lower, min_freq, vocab_size if tokenizer == "bpe" else None, unknown)
+        self.bptt = bptt
+        self.batch_size = batch_size
+        self.layout = layout
+        self.stride = stride or bptt
+        self.tail = tail
+        self.jitter = jitter
+        self.seed = seed
+        self.batches_read = 0
+
+    @abstractmethod
+    def read(self) -> Encoded:
+        """The ids of both splits."""
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        """The ids of both splits, read when they are first asked for."""
+        encoded = self.read()
+        if len(encoded.train) and encoded.vocabulary.has_only_specials:
+            raise UserError(f"data.min_freq={self.recipe.min_freq}: no token is that frequent in the training text")
+        return encoded
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self.encoded.vocabulary
+
+    @cached_property
+    def train(self) -> Stream | IndependentWindows:
+        return self._batches("training", self.encoded.train, self.tail, self.jitter)
+
+    @cached_property
+    def valid(self) -> Stream | IndependentWindows:
+        return self._batches("validation", self.encoded.valid, "keep", jitter=False)
+
+    def chosen(self, split: str, ids: Tensor) -> Tensor | None:
+        """The numbers of a split's independent windows, int64; None for all."""
+        return None
+
+    def _batches(
+        self, split: str, ids: Tensor, tail: Literal["keep", "drop"], jitter: bool
+    ) -> Stream | IndependentWindows:
+        unknown = self.vocabulary.unknown_id
+        beginning = ids[: 2**20].long()
+        if len(beginning) and unknown is not None and (beginning == unknown).all():
+            raise UserError(
+                f"{split} split: none of its {len(beginning)} tokens is in the vocabulary of the training text; "
+                f"use text of the same kind, or a smaller data.min_freq (now {self.recipe.min_freq})"
+            )
+        try:
+            if self.layout == "stream":
+                return Stream(ids, self.batch_size, self.bptt, tail=tail, jitter=jitter, seed=self.seed)
+            return IndependentWindows(
+                ids,
+                self.batch_size,
+                self.bptt,
+                self.stride,
+                self.chosen(split, ids),
+                shuffle=split == "training",
+                seed=self.seed,
+            )
+        except UserError as error:
+            raise UserError(f"{split} split: {error}") from None
+
+    def model_arguments(self) -> dict[str, Any]:
         return {"vocab_size": len(self.vocabulary)}
 
     def description(self) -> dict[str, Any]:
@@ -46,81 +145,38 @@ class TextData(Data):
             "tokenizer": self.vocabulary.tokenizer.settings(),
         }
 
-    def show(self, folder: Path) -> str:
-        return show_batch(self)
+    def summary(self) -> str:
+        if self.layout == "stream":
+            counts = f"{len(self.encoded.train):,} training and {len(self.encoded.valid):,} validation tokens"
+        else:
+            counts = f"{self.train.count:,} training and {self.valid.count:,} validation windows of {self.bptt} tokens"  # type: ignore[union-attr]
+        return f"{counts}, a vocabulary of {len(self.vocabulary)}"
 
-    def random_batch(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
+    def show(self, folder: Path) -> str:
+        return show_batch(self.train, self.vocabulary)
+
+    def random_batch(self, rows: int, length: int) -> Window:
         tokens = torch.randint(len(self.vocabulary), (rows, length + 1))
-        return tokens[:, :-1], tokens[:, 1:]
+        return Window(tokens[:, :-1], tokens[:, 1:], torch.zeros(rows, dtype=torch.bool))
 
     def prompt(self) -> str:
-        """The first few known tokens of the validation text, for samples to begin with."""
+        """The first known tokens of the validation text, for samples to begin with."""
         known = [int(index) for index in self.start_of_validation() if index != self.vocabulary.unknown_id]
         return self.vocabulary.textify(known[:8])
 
     def start_of_validation(self, length: int = 1) -> Tensor:
-        """The tokens that the first row of validation begins with: `length` if there are so many, at least one window.
+        """The tokens that the first row of validation begins with, int64: whole windows, at least `length` tokens.
 
-        Independent windows don't continue each other: then it is the first one.
+        Independent windows don't continue each other; of them it is the first.
         """
         start: list[Tensor] = []
-        for inputs, _ in self.valid:
-            start.append(inputs[0])
-            if sum(map(len, start)) >= length or isinstance(self.valid, WindowBatches):
+        for window in self.valid.batches(0):
+            if start and window.starts[0]:
+                break
+            start.append(window.inputs[0])
+            if sum(map(len, start)) >= length:
                 break
         return torch.cat(start)
-
-
-class StreamData(TextData):
-    """A training and a validation stream; a subclass says where their tokens come from.
-
-    The vocabulary holds the tokens of the training split (the validation split has no say). Validation keeps
-    every token and never jitters, whatever is chosen for training.
-
-    Args:
-        tokenizer: "characters" or "words"; for text files also "bpe".
-        lower: lower-case the text first.
-        min_freq: tokens seen less often than this in the training split become unknown.
-        vocab_size: how many tokens "bpe" is to learn.
-        bptt, batch_size, tail, jitter, seed: as for `BpttStream`.
-    """
-
-    train: BpttStream
-    valid: BpttStream
-
-    def __init__(
-        self,
-        *,
-        bptt: int,
-        batch_size: int,
-        tokenizer: str = "words",
-        lower: bool = False,
-        min_freq: int = 1,
-        vocab_size: int | None = None,
-        tail: Literal["keep", "drop"] = "keep",
-        jitter: bool = False,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        self.recipe = Recipe(tokenizer, lower, min_freq, vocab_size if tokenizer == "bpe" else None)
-        self.bptt = bptt
-        self.batch_size = batch_size
-        self.tail = tail
-        self.jitter = jitter
-        self.seed = seed
-        self.batches_read = 0
-
-    def encode(self) -> Encoded:
-        """The ids of both splits."""
-        raise NotImplementedError
-
-    def prepare(self) -> None:
-        self.encoded = self.encode()
-        self.vocabulary = self.encoded.vocabulary
-        if len(self.encoded.train) and len(self.vocabulary) == len(SPECIALS):
-            raise UserError(f"data.min_freq={self.recipe.min_freq}: no token is that frequent in the training text")
-        self.train = self._stream("training", self.encoded.train, tail=self.tail, jitter=self.jitter)
-        self.valid = self._stream("validation", self.encoded.valid)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         self.batches_read += 1
@@ -128,67 +184,87 @@ class StreamData(TextData):
             self.encoded.let_go()
         return batch
 
-    def summary(self) -> str:
-        return (
-            f"{len(self.train.tokens):,} training and {len(self.valid.tokens):,} validation tokens, "
-            f"a vocabulary of {len(self.vocabulary)}"
-        )
 
-    def _stream(self, split: str, tokens: Tensor, **settings: Any) -> BpttStream:
-        try:
-            stream = BpttStream(tokens, self.batch_size, self.bptt, seed=self.seed, **settings)
-        except UserError as error:
-            raise UserError(f"{split} split: {error}") from None
-        beginning = tokens[: 2**20].long()
-        if self.vocabulary.unknown_id is not None and (beginning == self.vocabulary.unknown_id).all():
-            raise UserError(
-                f"{split} split: none of its {len(beginning)} tokens is in the vocabulary of the training text; "
-                f"use text of the same kind, or a smaller data.min_freq (now {self.recipe.min_freq})"
-            )
-        return stream
+FirstAndLast = Annotated[
+    Sequence[int],
+    Rule(
+        lambda value: (
+            checks.is_list(value)
+            and len(value) == 2
+            and all(map(checks.whole(1).holds, value))
+            and value[0] <= value[1] < 1_000_000
+        ),
+        "the first and the last number, as in [1,7999]",
+    ),
+]
+TwoShares = Annotated[
+    Sequence[float],
+    Rule(
+        lambda value: (
+            checks.is_list(value)
+            and len(value) == 2
+            and all(map(checks.is_number, value))
+            and 0 <= value[0] < value[1] <= 1
+        ),
+        "two rising shares from 0 to 1, as in [0,0.8]",
+    ),
+]
 
 
-class HumanNumbers(StreamData):
+def check_splits(name: str, splits: Mapping[str, Any], kind: Any) -> None:
+    """Checks `{"train": …, "valid": …}`, where each value is of a kind that has a rule."""
+    rule = checks.rule_of(kind)
+    assert rule is not None
+    for split, value in splits.items():
+        if not rule.holds(value):
+            raise ArgumentError(f"{name}.{split}", value, rule.words)
+
+
+class HumanNumbers(TextData):
     """The numbers in English words.
 
     Args:
-        numbers: the first and the last one of each split, "train" and "valid" (None: the lesson's).
+        numbers: the first and the last number of each split, "train" and "valid" (None: the lesson's).
+        text: as for `TextData`.
     """
 
-    def __init__(self, numbers: Mapping[str, Sequence[int]] | None = None, **stream: Any) -> None:
-        super().__init__(**stream)
+    def __init__(self, numbers: Mapping[str, Sequence[int]] | None = None, **text: Any) -> None:
+        super().__init__(**text)
         self.numbers = numbers or {}
+        check_splits("numbers", self.numbers, FirstAndLast)
 
-    def encode(self) -> Encoded:
+    def read(self) -> Encoded:
         train, valid = map(Text, human_numbers(**self.numbers))
         return encode(train, valid, self.recipe)
 
 
-class TextFiles(StreamData):
-    """People's own text.
+class TextFiles(TextData):
+    """Text files of the user's own.
 
     Args:
         train: the file to train on.
         valid: the file to validate on; without one, the end of the training file is set aside.
-        valid_fraction: how much of the training file is set aside then, by bytes; words are not cut.
+        valid_fraction: the share of the training file's bytes that is set aside then; no word is cut.
         cache: where the ids of large files are kept, as for `lm.data.encoding.encode_files`.
+        text: as for `TextData`.
     """
 
     def __init__(
         self,
         train: str,
         valid: str | None = None,
-        valid_fraction: float = 0.1,
+        valid_fraction: Fraction = 0.1,
         cache: str | None = None,
-        **stream: Any,
+        **text: Any,
     ) -> None:
-        super().__init__(**stream)
+        super().__init__(**text)
+        check_arguments(TextFiles.__init__, {"valid_fraction": valid_fraction})
         self.train_file = train
         self.valid_file = valid
         self.valid_fraction = valid_fraction
         self.cache = cache
 
-    def encode(self) -> Encoded:
+    def read(self) -> Encoded:
         train = whole(self.train_file)
         if self.valid_file is not None:
             valid = whole(self.valid_file)
@@ -197,13 +273,16 @@ class TextFiles(StreamData):
         return encode_files(train, valid, self.recipe, self.cache)
 
 
-class Nietzsche(StreamData):
-    """The collected works as one stream.
+class Nietzsche(TextData):
+    """The collected works of Nietzsche.
 
     Args:
-        url, sha256, cache: as for `training.downloads.download`.
+        url, sha256, cache: as for `unroll.downloads.download`.
         path: a file of one's own instead.
-        lines: the shares of the lines between which each split lies.
+        lines: the lines of each split, "train" and "valid", from one share of the text to another. None: each split is
+            a share of the windows of the whole text, drawn at random.
+        valid_fraction, split_seed, split_among: as for `split_windows`, if `lines` is None.
+        text: as for `TextData`.
     """
 
     def __init__(
@@ -212,74 +291,35 @@ class Nietzsche(StreamData):
         sha256: str,
         path: str | None,
         cache: str | None,
-        lines: Mapping[str, Sequence[float]],
-        **stream: Any,
+        lines: Mapping[str, Sequence[float]] | None = None,
+        valid_fraction: Fraction = 0.2,
+        split_seed: Count = 42,
+        split_among: Size | None = None,
+        **text: Any,
     ) -> None:
-        super().__init__(**stream)
+        super().__init__(**text)
+        split = {"valid_fraction": valid_fraction, "split_seed": split_seed, "split_among": split_among}
+        check_arguments(Nietzsche.__init__, split)
+        check_splits("lines", lines or {}, TwoShares)
+        if lines is None and self.layout == "stream":
+            raise UserError("data.lines=null: splits windows at random, so it needs data.layout=windows")
         self.source = (url, sha256, path, cache)
         self.lines = lines
+        self.split = (valid_fraction, split_seed, split_among)
 
-    def encode(self) -> Encoded:
-        text = nietzsche(*self.source)
+    def read(self) -> Encoded:
+        url, sha256, path, cache = self.source
+        text = whole(path or download(url, sha256, cache)).read()
+        if self.lines is None:
+            return encode(Text(text), Text(text), self.recipe)
         train, valid = (Text(lines_between(text, *self.lines[split])) for split in ("train", "valid"))
         return encode(train, valid, self.recipe)
 
-
-class NietzscheWindows(TextData):
-    """The same works as independent windows of characters; a random share of them is for validation.
-
-    The vocabulary is the lesson's: every character of the text, sorted, after a null character for padding.
-
-    Args:
-        url, sha256, path, cache: as for `Nietzsche`.
-        bptt, stride: as for `Windows`.
-        batch_size, seed: as for `WindowBatches`.
-        valid_fraction, split_seed, split_among: as for `Windows.split`.
-    """
-
-    train: WindowBatches
-    valid: WindowBatches
-
-    def __init__(
-        self,
-        *,
-        url: str,
-        sha256: str,
-        path: str | None,
-        cache: str | None,
-        bptt: int,
-        stride: int,
-        batch_size: int,
-        valid_fraction: float,
-        split_seed: int,
-        split_among: int | None,
-        seed: int,
-    ) -> None:
-        super().__init__()
-        self.source = (url, sha256, path, cache)
-        self.bptt = bptt
-        self.stride = stride
-        self.batch_size = batch_size
-        self.valid_fraction = valid_fraction
-        self.split_seed = split_seed
-        self.split_among = split_among
-        self.seed = seed
-
-    def prepare(self) -> None:
-        text = nietzsche(*self.source)
-        vocabulary = Vocabulary([PADDING_CHARACTER, *sorted(set(text))], Tokenizer("characters"))
-        self.windows = Windows(vocabulary.encode(text), self.bptt, self.stride)
-        train, valid = self.windows.split(self.valid_fraction, self.split_seed, self.split_among)
-        self.train = WindowBatches(self.windows, train, self.batch_size, shuffle=True, seed=self.seed)
-        self.valid = WindowBatches(self.windows, valid, self.batch_size, shuffle=False)
-        self.vocabulary = vocabulary
-
-    def summary(self) -> str:
-        return (
-            f"{len(self.train.chosen):,} training and {len(self.valid.chosen):,} validation windows "
-            f"of {self.bptt} characters, a vocabulary of {len(self.vocabulary)}"
-        )
-
-
-def nietzsche(url: str, sha256: str, path: str | None, cache: str | None) -> str:
-    return whole(path or download(url, sha256, cache)).read()
+    def chosen(self, split: str, ids: Tensor) -> Tensor | None:
+        if self.lines is not None:
+            return None
+        windows = (len(ids) - self.bptt - 1) // self.stride + 1
+        if windows < 1:  # the error is the batches' to raise
+            return None
+        train, valid = split_windows(windows, *self.split)
+        return train if split == "training" else valid

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from training.errors import UserError
+from unroll.errors import UserError
 
 PIECE = 2**20  # bytes
 REACH = 2**16  # how far behind its place the end of a piece is looked for

@@ -1,36 +1,34 @@
-"""Batches in words: do the rows join up?"""
+"""The first training batches as text, to see whether the rows of a stream continue from batch to batch."""
 
-from itertools import pairwise
-from typing import Any
+from itertools import islice, pairwise
 
 import torch
 
-from lm.data.windows import WindowBatches
+from lm.data.vocabulary import Vocabulary
+from unroll.streams import IndependentWindows, Stream
 
 ROWS, BATCHES, WIDTH = 4, 3, 36
 
 
-def show_batch(data: Any) -> str:
-    """The first rows of the first batches in words, a column for each batch."""
-    batches = [batch for batch, _ in zip(data.train, range(BATCHES), strict=False)]
-    words = data.vocabulary.textify
-    lines = [f"{'':6}" + "".join(f"batch {number}".ljust(WIDTH + 3) for number in range(len(batches))).rstrip()]
-    for row in range(min(ROWS, len(batches[0][0]))):
-        for name, part in (("reads", 0), ("guess", 1)):
-            cells = [shorten(words(batch[part][row])) if row < len(batch[part]) else "" for batch in batches]
-            lines.append(
-                f"{name if part else f'row {row}':6}" + " | ".join(cell.ljust(WIDTH) for cell in cells).rstrip()
-            )
-    inputs, _ = batches[0]
-    lines.append(f"\n{len(data.train):,} batches of {inputs.size(0)} rows and {inputs.size(1)} steps in an epoch.")
-    if isinstance(data.train, WindowBatches):
-        lines.append("Windows are drawn anew in each epoch; none continues another.")
+def show_batch(batches: Stream | IndependentWindows, vocabulary: Vocabulary) -> str:
+    """The first rows of the first batches, inputs above targets, a column for each batch."""
+    first = list(islice(batches.batches(0), BATCHES))
+    lines = [f"{'':7}" + "".join(f"batch {number}".ljust(WIDTH + 3) for number in range(len(first))).rstrip()]
+    for row in range(min(ROWS, len(first[0].inputs))):
+        for label, part in ((f"row {row}", 0), ("target", 1)):
+            rows = [(batch.inputs, batch.targets)[part] for batch in first]
+            cells = [shorten(vocabulary.textify(ids[row])) if row < len(ids) else "" for ids in rows]
+            lines.append(f"{label:7}" + " | ".join(cell.ljust(WIDTH) for cell in cells).rstrip())
+    height, steps = first[0].inputs.shape
+    lines.append(f"\n{len(batches):,} batches of {height} rows and {steps} steps in an epoch.")
+    if all(batch.starts.all() for batch in first):
+        lines.append("The windows are independent: every row starts from zeros in every batch.")
     else:
-        joined = all(
-            torch.equal(targets[: following.size(0), -1], following[:, 0])
-            for (_, targets), (following, _) in pairwise(batches)
+        continued = all(
+            torch.equal(before.targets[: len(after.inputs), -1], after.inputs[:, 0]) and not after.starts.any()
+            for before, after in pairwise(first)
         )
-        lines.append(f"Each row goes on in the next batch: {'yes' if joined else 'no'} (the last guess is read next).")
+        lines.append(f"Each row continues in the next batch: {'yes' if continued else 'no'}.")
     return "\n".join(lines)
 
 

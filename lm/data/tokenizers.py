@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy
 
-from training.errors import UserError
+from unroll.errors import UserError
 
-NAMES = ("characters", "words", "bpe")
+TokenizerName = Literal["characters", "words", "bpe"]
 
-# A marker such as <unk>, a word (with what its apostrophe binds), or one mark of punctuation.
+# A marker such as <unk>, a word (with its apostrophes), or one punctuation mark.
 WORD = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]")
 
 
@@ -24,8 +24,8 @@ class Tokenizer:
 
     Args:
         name: "characters" (joining gives the text back exactly), "words" (words and punctuation marks;
-            white space is not kept, joining puts one blank between tokens) or "bpe" (pieces of words, exact too).
-        lower: whether text is lower-cased first.
+            white space is not kept, joining puts one space between tokens) or "bpe" (parts of words, exact too).
+        lower: lower-case text first.
         model: what `learn_bpe` has learnt, as the `tokenizers` library writes it.
 
     Raises:
@@ -37,11 +37,11 @@ class Tokenizer:
     model: str | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in NAMES:
-            raise UserError(f"there is no tokenizer {self.name!r}; choose from: {', '.join(NAMES)}")
+        if self.name not in get_args(TokenizerName):
+            raise UserError(f"there is no tokenizer {self.name!r}; choose from: {', '.join(get_args(TokenizerName))}")
 
     def settings(self) -> dict[str, Any]:
-        """The arguments that make another one like it."""
+        """The arguments that make an equal tokenizer."""
         model = {} if self.model is None else {"model": self.model}
         return {"name": self.name, "lower": self.lower, **model}
 
@@ -61,7 +61,7 @@ class Tokenizer:
         return ("" if self.name == "characters" else " ").join(tokens)
 
     def count(self, text: str) -> Counter[str]:
-        """How often each token is in the text."""
+        """How often each token occurs in the text."""
         if self.name != "characters":
             return Counter(self.split(text))
         counts = numpy.bincount(code_points(self.cased(text)))
@@ -73,18 +73,18 @@ class Tokenizer:
 
 
 def code_points(text: str) -> numpy.ndarray:
-    """The characters' numbers, uint32 `[characters]`."""
+    """The characters' code points, uint32 `[characters]`."""
     return numpy.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=numpy.uint32)
 
 
 def learn_bpe(texts: Iterable[str], vocab_size: int, lower: bool = False, min_freq: int = 1) -> Tokenizer:
-    """Byte pair encoding (Sennrich et al. 2016, arXiv 1508.07909) of bytes, so that there is no unknown token.
+    """Byte pair encoding (Sennrich et al. 2016, arXiv 1508.07909) of bytes, so that no token is unknown.
 
     Args:
         texts: to learn from.
-        vocab_size: tokens in all; 256 of them are the single bytes.
-        lower: whether text is lower-cased first.
-        min_freq: pairs seen less often are not joined.
+        vocab_size: the number of tokens; 256 of them are the single bytes.
+        lower: lower-case text first.
+        min_freq: pairs seen less often are not merged.
 
     Raises:
         UserError: the `tokenizers` library is not installed.
@@ -104,7 +104,7 @@ def learn_bpe(texts: Iterable[str], vocab_size: int, lower: bool = False, min_fr
 
 
 def bpe_library() -> Any:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said, it does not warn of processes that are forked
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # set, so that it does not warn about forked processes
     try:
         import tokenizers
     except ImportError:

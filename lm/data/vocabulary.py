@@ -18,11 +18,10 @@ PADDING_CHARACTER = "\0"  # the Nietzsche lesson's, in a vocabulary that knows e
 
 
 class Vocabulary:
-    """The tokens a model knows; a token's id is its place in `entries`.
+    """The tokens a model knows; a token's id is its index in `entries`.
 
     Args:
-        entries: all tokens in the order of their ids. If `UNKNOWN` is among them, it stands for every token
-            that is not.
+        entries: all tokens in the order of their ids. If `UNKNOWN` is among them, it stands for every other token.
         tokenizer: how text becomes tokens.
     """
 
@@ -37,14 +36,26 @@ class Vocabulary:
         """The tokens seen at least `min_freq` times, sorted, after the `SPECIALS`."""
         return cls.of_counts(Counter(tokens), tokenizer, min_freq)
 
+    @property
+    def has_only_specials(self) -> bool:
+        """Whether no token of a text is known."""
+        return set(self.entries) <= {*SPECIALS, PADDING_CHARACTER}
+
     @classmethod
-    def of_counts(cls, counts: Mapping[str, int], tokenizer: Tokenizer, min_freq: int = 1) -> "Vocabulary":
-        """The same from how often each token was seen; for byte pair encoding it is the tokenizer that decides."""
+    def of_counts(
+        cls, counts: Mapping[str, int], tokenizer: Tokenizer, min_freq: int = 1, unknown: bool = True
+    ) -> "Vocabulary":
+        """The same from how often each token was seen; for byte pair encoding the tokenizer has the tokens.
+
+        Args:
+            unknown: begin with the `SPECIALS`; else with the `PADDING_CHARACTER` alone.
+        """
         if tokenizer.name == "bpe":
             ids = tokenizer.bpe.get_vocab()
             return cls(sorted(ids, key=ids.__getitem__), tokenizer)
+        specials = SPECIALS if unknown else (PADDING_CHARACTER,)
         frequent = {token for token, count in counts.items() if count >= min_freq}
-        return cls([*SPECIALS, *sorted(frequent.difference(SPECIALS))], tokenizer)
+        return cls([*specials, *sorted(frequent.difference(specials))], tokenizer)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -83,7 +94,7 @@ class Vocabulary:
 
     @cached_property
     def _of_code_points(self) -> numpy.ndarray:
-        """The id of each character by its number; the last entry stands for all that come behind."""
+        """The id of each character by its code point; the last entry is for all beyond."""
         known = {ord(entry): index for index, entry in enumerate(self.entries) if len(entry) == 1}
         table = numpy.full(max(known, default=0) + 2, -1 if self.unknown_id is None else self.unknown_id, numpy.int32)
         table[list(known)] = list(known.values())

@@ -4,7 +4,7 @@
 - `logits` is float `[batch, predictions, vocab]`: predictions is `time`, or 1 for the models that guess only
   the word after the last.
 - `state` is what a model wants to be given with the next window: None (nothing), a tensor, or a tuple of
-  tensors. Its batch axis is always `lm.state.BATCH_AXIS`, as in PyTorch: `[layers, batch, hidden]`.
+  tensors. Its batch axis is always `unroll.state.BATCH_AXIS`, as in PyTorch: `[layers, batch, hidden]`.
   `state=None` starts from zeros. A model never stores state on itself.
 
 A model that adds something to the loss it is trained by has `penalised(tokens, state=None) -> (logits, state, penalty)`

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from lm.models import recurrent
 from lm.models.layers import BatchNorm
-from training.errors import UserError
+from unroll.checks import Size, checked
+from unroll.errors import UserError
 
 
 class Unrolled(nn.Module):
     """Three words in, the fourth out, written out by hand (the lesson's Model0)."""
 
-    def __init__(self, vocab_size: int, hidden_size: int = 64) -> None:
+    @checked
+    def __init__(self, vocab_size: int, hidden_size: Size = 64) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, hidden_size)
         self.hidden = nn.Linear(hidden_size, hidden_size)
@@ -42,7 +44,8 @@ class Unrolled(nn.Module):
 class Loop(nn.Module):
     """The same as a loop, so any number of words can come in: a recurrent network (Model1)."""
 
-    def __init__(self, vocab_size: int, hidden_size: int = 64) -> None:
+    @checked
+    def __init__(self, vocab_size: int, hidden_size: Size = 64) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, hidden_size)
         self.hidden = nn.Linear(hidden_size, hidden_size)
@@ -60,7 +63,8 @@ class Loop(nn.Module):
 class MultiOutput(nn.Module):
     """A guess after every word instead of only after the last (Model2)."""
 
-    def __init__(self, vocab_size: int, hidden_size: int = 64) -> None:
+    @checked
+    def __init__(self, vocab_size: int, hidden_size: Size = 64) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, hidden_size)
         self.hidden = nn.Linear(hidden_size, hidden_size)
@@ -80,7 +84,8 @@ class MultiOutput(nn.Module):
 class Stateful(nn.Module):
     """The same, but it goes on from the state of the window before (Model3)."""
 
-    def __init__(self, vocab_size: int, hidden_size: int = 64) -> None:
+    @checked
+    def __init__(self, vocab_size: int, hidden_size: Size = 64) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, hidden_size)
         self.hidden = nn.Linear(hidden_size, hidden_size)
@@ -100,7 +105,8 @@ class Stateful(nn.Module):
 class RNN(nn.Module):
     """The loop handed to PyTorch (Model4); its batch norm sees all the steps of a window at once."""
 
-    def __init__(self, vocab_size: int, embedding_size: int = 64, hidden_size: int = 64) -> None:
+    @checked
+    def __init__(self, vocab_size: int, embedding_size: Size = 64, hidden_size: Size = 64) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.rnn = nn.RNN(embedding_size, hidden_size, batch_first=True)
@@ -115,7 +121,10 @@ class RNN(nn.Module):
 class GRU(nn.Module):
     """Two layers, with gates that decide how much of the state to keep (Model5)."""
 
-    def __init__(self, vocab_size: int, embedding_size: int = 64, hidden_size: int = 64, num_layers: int = 2) -> None:
+    @checked
+    def __init__(
+        self, vocab_size: int, embedding_size: Size = 64, hidden_size: Size = 64, num_layers: Size = 2
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.rnn = recurrent.GRU(embedding_size, hidden_size, num_layers, batch_first=True)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.processes import SumOverProcesses, several
+from unroll.distributed import SumOverProcesses, several
 
 
 class BatchNorm(nn.BatchNorm1d):

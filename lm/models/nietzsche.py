@@ -12,13 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lm.models import cells, recurrent
-from training.errors import UserError
+from unroll.checks import Share, Size, checked
+from unroll.errors import UserError
 
 
 class CharThree(nn.Module):
     """Three characters in, the fourth out: three matrices, each used for every character (Char3Model)."""
 
-    def __init__(self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256) -> None:
+    @checked
+    def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.input = nn.Linear(embedding_size, hidden_size)
@@ -40,7 +42,8 @@ class CharThree(nn.Module):
 class CharLoop(nn.Module):
     """The same as a loop over any number of characters (CharLoopModel)."""
 
-    def __init__(self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256) -> None:
+    @checked
+    def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.input = nn.Linear(embedding_size, hidden_size)
@@ -58,7 +61,8 @@ class CharLoop(nn.Module):
 class CharConcat(nn.Module):
     """Input and state are different things: concatenate them instead of adding (CharLoopConcatModel)."""
 
-    def __init__(self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256) -> None:
+    @checked
+    def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.input = nn.Linear(hidden_size + embedding_size, hidden_size)
@@ -77,7 +81,8 @@ class CharConcat(nn.Module):
 class CharRNN(nn.Module):
     """PyTorch's loop; only its last output is used (CharRnn)."""
 
-    def __init__(self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256) -> None:
+    @checked
+    def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.rnn = nn.RNN(embedding_size, hidden_size, batch_first=True)
@@ -94,8 +99,9 @@ class CharSeq(nn.Module):
     A hidden-to-hidden matrix that starts as the identity is due to Le, Jaitly & Hinton 2015, arXiv 1504.00941.
     """
 
+    @checked
     def __init__(
-        self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256, identity: bool = False
+        self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256, identity: bool = False
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
@@ -112,7 +118,8 @@ class CharSeq(nn.Module):
 class CharStateful(nn.Module):
     """The state goes on from window to window (CharSeqStatefulRnn)."""
 
-    def __init__(self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256) -> None:
+    @checked
+    def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.rnn = nn.RNN(embedding_size, hidden_size, batch_first=True)
@@ -126,11 +133,12 @@ class CharStateful(nn.Module):
 class CharStatefulCell(nn.Module):
     """The same from a cell in a loop of our own (CharSeqStatefulRnn2): PyTorch's, or `lm.models.cells`'."""
 
+    @checked
     def __init__(
         self,
         vocab_size: int,
-        embedding_size: int = 42,
-        hidden_size: int = 256,
+        embedding_size: Size = 42,
+        hidden_size: Size = 256,
         cell: Literal["torch", "written"] = "torch",
     ) -> None:
         super().__init__()
@@ -151,7 +159,8 @@ class CharStatefulCell(nn.Module):
 class CharGRU(nn.Module):
     """Gates decide how much of the state to keep (CharSeqStatefulGRU)."""
 
-    def __init__(self, vocab_size: int, embedding_size: int = 42, hidden_size: int = 256) -> None:
+    @checked
+    def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.rnn = recurrent.GRU(embedding_size, hidden_size, batch_first=True)
@@ -165,13 +174,14 @@ class CharGRU(nn.Module):
 class CharLSTM(nn.Module):
     """Two layers, dropout between them, and a state that is a pair: hidden and cell (CharSeqStatefulLSTM)."""
 
+    @checked
     def __init__(
         self,
         vocab_size: int,
-        embedding_size: int = 42,
-        hidden_size: int = 512,
-        num_layers: int = 2,
-        dropout: float = 0.5,
+        embedding_size: Size = 42,
+        hidden_size: Size = 512,
+        num_layers: Size = 2,
+        dropout: Share = 0.5,
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)

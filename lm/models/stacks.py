@@ -24,7 +24,8 @@ from lm.models.regularisation import (
     change_penalty,
 )
 from lm.models.scan import log_scan, scan
-from lm.state import parts
+from unroll.checks import NonNegative, Share, Size, checked
+from unroll.state import tensors
 
 Parts = tuple[Tensor, ...]
 
@@ -49,21 +50,22 @@ class Stack(nn.Module):
         ar, tar: the factors of activation and temporal activation regularisation (their sum is `penalised`'s third).
     """
 
+    @checked
     def __init__(
         self,
         vocab_size: int,
-        embedding_size: int = 64,
-        hidden_size: int = 64,
-        num_layers: int = 2,
+        embedding_size: Size = 64,
+        hidden_size: Size = 64,
+        num_layers: Size = 2,
         *,
-        embed_dropout: float = 0.0,
-        input_dropout: float = 0.0,
-        hidden_dropout: float = 0.0,
-        output_dropout: float = 0.0,
+        embed_dropout: Share = 0.0,
+        input_dropout: Share = 0.0,
+        hidden_dropout: Share = 0.0,
+        output_dropout: Share = 0.0,
         norm: bool = False,
         tie: bool = False,
-        ar: float = 0.0,
-        tar: float = 0.0,
+        ar: NonNegative = 0.0,
+        tar: NonNegative = 0.0,
     ) -> None:
         super().__init__()
         sizes = [embedding_size] + [hidden_size] * (num_layers - 1)
@@ -104,7 +106,7 @@ class Stack(nn.Module):
     def by_layer(self, state: Any) -> Iterator[Parts | None]:
         """Each layer's part of the state."""
         for number in range(len(self.layers)):
-            yield None if state is None else tuple(part[number : number + 1] for part in parts(state))
+            yield None if state is None else tuple(part[number : number + 1] for part in tensors(state))
 
 
 class AWDLSTM(Stack):
@@ -115,14 +117,15 @@ class AWDLSTM(Stack):
         settings: as for `Stack`.
     """
 
+    @checked
     def __init__(
         self,
         vocab_size: int,
-        embedding_size: int = 64,
-        hidden_size: int = 64,
-        num_layers: int = 2,
+        embedding_size: Size = 64,
+        hidden_size: Size = 64,
+        num_layers: Size = 2,
         *,
-        weight_drop: float = 0.0,
+        weight_drop: Share = 0.0,
         **settings: Any,
     ) -> None:
         self.weight_drop = weight_drop
@@ -160,12 +163,13 @@ class QRNN(Stack):
         settings: as for `Stack`.
     """
 
+    @checked
     def __init__(
         self,
         vocab_size: int,
-        embedding_size: int = 64,
-        hidden_size: int = 64,
-        num_layers: int = 2,
+        embedding_size: Size = 64,
+        hidden_size: Size = 64,
+        num_layers: Size = 2,
         *,
         window: Literal[1, 2] = 2,
         pooling: Literal["f", "fo"] = "fo",

@@ -1,6 +1,6 @@
-"""Pictures in, batches out: archive or generator → pixels → batches.
+"""From images to batches: archive or generator → pixels → batches.
 
-The Lightning data modules live in `vision.data.module`, which is not imported here.
+The Lightning data modules are in `vision.data.module`, which is not imported here.
 """
 
 from vision.data.batches import ImageBatches, Images

@@ -1,4 +1,4 @@
-"""Pictures, batch by batch, and what is done to a batch on the device that trains."""
+"""Images, batch by batch, and what is done to a batch on the device that trains."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -6,12 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.errors import UserError
-from training.resumable import Independent
+from unroll.errors import UserError
+from unroll.streams import IndependentSamples
 
 
 class Images(NamedTuple):
-    """Pictures and what is on them.
+    """Labelled images.
 
     Attributes:
         pixels: uint8 `[images, 3, height, width]`.
@@ -22,26 +22,26 @@ class Images(NamedTuple):
     labels: Tensor
 
 
-class ImageBatches(Independent):
-    """Pictures, batch by batch; the last batch may be smaller.
+class ImageBatches(IndependentSamples):
+    """Images, batch by batch; the last batch may be smaller.
 
-    How a picture is moved is drawn with the order, from seed and epoch: a run that is resumed, or shared by several
-    processes, sees the same ones.
+    How an image is augmented is drawn with the order, from seed and epoch: a run that is resumed, or shared by several
+    processes, sees the same images.
 
     Args:
-        images: the pictures.
-        batch_size: pictures per batch.
-        shuffle: yield them in another order in each epoch (`set_epoch`), reproducible from `seed`.
-        seed: with the epoch, decides order and moves.
-        pad: pictures are moved by up to so many pixels in each direction.
+        images: the images.
+        batch_size: images per batch.
+        shuffle: draw another order in each epoch, reproducible from `seed`.
+        seed: with the epoch, determines order and augmentation.
+        pad: images are shifted by up to so many pixels in each direction.
         flip: half of them are mirrored.
 
     Yields:
-        `(pixels, labels, moves)`: uint8 `[rows, 3, height, width]`, int64 `[rows]`, and int64 `[rows, 3]` for `moved`;
+        `(pixels, labels, moves)`: uint8 `[rows, 3, height, width]`, int64 `[rows]`, and int64 `[rows, 3]` for `move`;
         without `pad` and `flip` only the first two.
 
     Raises:
-        UserError: there are fewer pictures than a batch holds, or they are smaller than `pad`.
+        UserError: there are fewer images than a batch holds, or they are smaller than `pad`.
     """
 
     held = ("pixels", "labels")
@@ -53,7 +53,7 @@ class ImageBatches(Independent):
         super().__init__(len(images.labels), batch_size, shuffle, seed)
         size = min(images.pixels.shape[2:])
         if pad >= size:
-            raise UserError(f"data.pad={pad}: pictures of {size} pixels can be moved by {size - 1} at most")
+            raise UserError(f"data.pad={pad}: images of {size} pixels can be shifted by {size - 1} at most")
         self.pixels, self.labels = images
         self.pad, self.flip = pad, flip
 
@@ -67,22 +67,22 @@ class ImageBatches(Independent):
             yield tuple(part.pin_memory() if self.pin else part for part in batch)
 
     def moves(self) -> Tensor:
-        """How far each picture goes down and to the right, and whether it is mirrored: int64 `[images, 3]`."""
+        """How far each image is shifted down and to the right, and whether it is mirrored: int64 `[images, 3]`."""
         generator = self.random(1)
         shifts = torch.randint(-self.pad, self.pad + 1, (self.count, 2), generator=generator)
         mirrored = torch.randint(2, (self.count, 1), generator=generator) * self.flip
         return torch.cat([shifts, mirrored], dim=1)
 
 
-def moved(pixels: Tensor, moves: Tensor) -> Tensor:
-    """The pictures padded by their own reflection, cropped somewhere else, and mirrored.
+def move(pixels: Tensor, moves: Tensor) -> Tensor:
+    """The images padded by reflection, cropped at another place, and mirrored.
 
     Args:
         pixels: `[rows, channels, height, width]`.
-        moves: int64 `[rows, 3]`: pixels down and to the right, less than the picture's size, and 1 to mirror it.
+        moves: int64 `[rows, 3]`: pixels down and to the right, less than the image's size, and 1 to mirror it.
 
     Returns:
-        The same shape, with the channels last in memory.
+        The same shape, channels last in memory.
     """
     rows, _, height, width = pixels.shape
     down, right, mirrored = moves.unbind(1)
@@ -94,17 +94,17 @@ def moved(pixels: Tensor, moves: Tensor) -> Tensor:
     return pixels.permute(0, 2, 3, 1)[row, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
 
 
-def normalised(pixels: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """What a model reads, float of the same shape.
 
     Args:
         pixels: uint8 `[rows, channels, height, width]`.
-        mean, deviation: of each channel, `[channels, 1, 1]`, pixels being 0 to 1.
+        mean, std: of each channel, `[channels, 1, 1]`, for pixels from 0 to 1.
     """
-    return (pixels / 255 - mean) / deviation
+    return (pixels / 255 - mean) / std
 
 
 def reflected(positions: Tensor, size: int) -> Tensor:
-    """Positions beyond an edge as those on this side of it: …, 2, 1, 0, 1, 2, …"""
+    """Positions beyond an edge, reflected at it: …, 2, 1, 0, 1, 2, …"""
     inside = positions.abs()
     return torch.where(inside < size, inside, 2 * (size - 1) - inside)

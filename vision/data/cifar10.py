@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy
 import torch
 
-from training.errors import UserError
+from unroll.errors import UserError
 from vision.data.batches import Images
 
 SHAPE = (3, 32, 32)
@@ -18,7 +18,7 @@ MEANT = "give cifar-10-binary.tar.gz, or the folder that was unpacked from it"
 
 
 def read_cifar10(path: Path) -> tuple[Images, Images, list[str]]:
-    """The pictures to train on, those to validate on (the authors call them test), and the names of the classes.
+    """The images to train on, those to validate on (the authors call them test), and the names of the classes.
 
     Args:
         path: the archive of the binary version, or the folder that it unpacks to.
@@ -44,7 +44,7 @@ def images(path: Path, files: Mapping[str, bytes], classes: int) -> Images:
     records = records.reshape(-1, record)
     labels = torch.from_numpy(records[:, 0].astype(numpy.int64))
     if labels.max() >= classes:
-        raise UserError(f"{path}: there is a picture of class {labels.max()}, but names for {classes} classes only")
+        raise UserError(f"{path}: there is an image of class {labels.max()}, but names for {classes} classes only")
     return Images(torch.from_numpy(records[:, 1:].reshape(-1, *SHAPE)), labels)
 
 

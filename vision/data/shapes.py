@@ -1,4 +1,4 @@
-"""Ten shapes, drawn at random: pictures that nobody has to download, to try a model on."""
+"""Ten shapes, drawn at random: images that nobody has to download, to try a model on."""
 
 import numpy
 import torch
@@ -57,9 +57,9 @@ NAMES = [shape.__name__ for shape in SHAPES]
 
 
 def draw_shapes(count: int, seed: int) -> Images:
-    """As many pictures, each of one shape: anywhere, of any size and any two colours, a little turned, in noise.
+    """As many images, each of one shape: anywhere, of any size and any two colours, a little turned, in noise.
 
-    All classes are equally frequent, up to one. A mirrored picture is one of the same class.
+    All classes are equally frequent, up to one. A mirrored image is one of the same class.
 
     Args:
         count: how many.

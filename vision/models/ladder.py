@@ -1,30 +1,35 @@
 """From one hidden layer to a residual network, in the order of the lesson; each is to be read beside the one before.
 
-The last feature map is always brought down to one number per channel by adaptive max pooling: it says how large its
-result is to be, not how large an area it looks at.
+The last feature map is always reduced to one number per channel by adaptive max pooling, which is given the size of its
+output rather than that of its window.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unroll.checks import Share, Size, checked, list_of, whole
 from vision.models.layers import BatchNorm
 
 COLOURS = 3
 
+Widths = Annotated[Sequence[int], list_of(whole(1), "[10,20,40]")]
+
 
 class SimpleNet(nn.Module):
-    """The picture as one long row of numbers, and one hidden layer.
+    """The image as one long row of numbers, and one hidden layer.
 
     Args:
-        classes: how many there are to choose from.
+        classes: the number of classes.
         hidden_size: units of the hidden layer.
-        size: height and width of the pictures.
+        size: height and width of the images.
     """
 
-    def __init__(self, classes: int, hidden_size: int = 40, size: int = 32) -> None:
+    @checked
+    def __init__(self, classes: int, hidden_size: Size = 40, size: int = 32) -> None:
         super().__init__()
         self.hidden = nn.Linear(COLOURS * size * size, hidden_size)
         self.head = nn.Linear(hidden_size, classes)
@@ -37,11 +42,12 @@ class ConvNet(nn.Module):
     """Convolutions of stride 2 in the place of pooling: each halves height and width.
 
     Args:
-        classes: how many there are to choose from.
+        classes: the number of classes.
         widths: channels after each convolution.
     """
 
-    def __init__(self, classes: int, widths: Sequence[int] = (20, 40, 80)) -> None:
+    @checked
+    def __init__(self, classes: int, widths: Widths = (20, 40, 80)) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             nn.Conv2d(before, after, kernel_size=3, stride=2) for before, after in pairwise([COLOURS, *widths])
@@ -70,11 +76,12 @@ class ConvLayers(nn.Module):
     """The same network, made of layers of our own.
 
     Args:
-        classes: how many there are to choose from.
+        classes: the number of classes.
         widths: channels after each layer.
     """
 
-    def __init__(self, classes: int, widths: Sequence[int] = (20, 40, 80)) -> None:
+    @checked
+    def __init__(self, classes: int, widths: Widths = (20, 40, 80)) -> None:
         super().__init__()
         self.layers = nn.ModuleList(ConvLayer(before, after) for before, after in pairwise([COLOURS, *widths]))
         self.head = nn.Linear(widths[-1], classes)
@@ -101,11 +108,12 @@ class ConvBN(nn.Module):
     """Batch norm after each layer, and a first convolution that sees 5 × 5 pixels and keeps the size.
 
     Args:
-        classes: how many there are to choose from.
+        classes: the number of classes.
         widths: channels after the first convolution, and after each layer.
     """
 
-    def __init__(self, classes: int, widths: Sequence[int] = (10, 20, 40, 80, 160)) -> None:
+    @checked
+    def __init__(self, classes: int, widths: Widths = (10, 20, 40, 80, 160)) -> None:
         super().__init__()
         self.first = nn.Conv2d(COLOURS, widths[0], kernel_size=5, stride=1, padding=2)
         self.layers = nn.ModuleList(BNLayer(before, after) for before, after in pairwise(widths))
@@ -122,11 +130,12 @@ class ConvBNDeep(nn.Module):
     """Twice as deep: behind each layer of stride 2 another one of stride 1, which changes no size.
 
     Args:
-        classes: how many there are to choose from.
+        classes: the number of classes.
         widths: channels after the first convolution, and after each pair of layers.
     """
 
-    def __init__(self, classes: int, widths: Sequence[int] = (10, 20, 40, 80, 160)) -> None:
+    @checked
+    def __init__(self, classes: int, widths: Widths = (10, 20, 40, 80, 160)) -> None:
         super().__init__()
         self.first = nn.Conv2d(COLOURS, widths[0], kernel_size=5, stride=1, padding=2)
         self.layers = nn.ModuleList(BNLayer(before, after) for before, after in pairwise(widths))
@@ -154,12 +163,13 @@ class ResNet(nn.Module):
     """The added layers become x + f(x), and there may be more of them.
 
     Args:
-        classes: how many there are to choose from.
+        classes: the number of classes.
         widths: channels after the first convolution, and after each layer of stride 2.
         added: layers behind each of those.
     """
 
-    def __init__(self, classes: int, widths: Sequence[int] = (10, 20, 40, 80, 160), added: int = 2) -> None:
+    @checked
+    def __init__(self, classes: int, widths: Widths = (10, 20, 40, 80, 160), added: Size = 2) -> None:
         super().__init__()
         self.first = nn.Conv2d(COLOURS, widths[0], kernel_size=5, stride=1, padding=2)
         self.layers = nn.ModuleList(BNLayer(before, after) for before, after in pairwise(widths))
@@ -200,14 +210,15 @@ class PreActResNet(nn.Module):
     """Full blocks, in stages; a bottleneck of stride 2 leads from each stage to the next.
 
     Args:
-        classes: how many there are to choose from.
+        classes: the number of classes.
         widths: channels of each stage.
         blocks: in each stage.
         dropout: before the head.
     """
 
+    @checked
     def __init__(
-        self, classes: int, widths: Sequence[int] = (64, 128, 256, 512), blocks: int = 1, dropout: float = 0.2
+        self, classes: int, widths: Widths = (64, 128, 256, 512), blocks: Size = 1, dropout: Share = 0.2
     ) -> None:
         super().__init__()
         self.first = nn.Conv2d(COLOURS, widths[0], kernel_size=5, stride=1, padding=2, bias=False)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.processes import SumOverProcesses, several
+from unroll.distributed import SumOverProcesses, several
 
 
 class BatchNorm(nn.Module):
@@ -14,14 +14,14 @@ class BatchNorm(nn.Module):
 
     In training, a channel is normalised by its mean and variance over the batch, and then scaled and shifted by a
     multiplier and an addend that are learned: without them, the next step of the optimizer would work against the
-    normalisation. In eval, running averages of mean and variance take the batch's place. It gives what
-    `nn.BatchNorm2d` gives, running averages included.
+    normalisation. In eval mode, running averages of mean and variance are used instead of the batch's. The results are
+    those of `nn.BatchNorm2d`, running averages included.
 
-    When several processes share a batch, it is the whole batch's statistics that count, as in `nn.SyncBatchNorm`.
+    When several processes share a batch, the statistics are those of the whole batch, as in `nn.SyncBatchNorm`.
 
     Args:
-        channels: how many.
-        fused: leave it to torch's kernel where one process has the whole batch; the same in less time.
+        channels: the number of channels.
+        fused: use torch's kernel where one process has the whole batch: the same results in less time.
         eps: added to the variance.
         momentum: the share of the newest batch in the running averages.
     """
@@ -48,9 +48,9 @@ class BatchNorm(nn.Module):
         return torch.addcmul(addend, images - means, scale).to(images.dtype)
 
     def of_batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each channel; the running averages take them in."""
+        """Mean and variance of each channel; updates the running averages."""
         values: Any = images.numel() / images.size(1)  # of each channel
-        images = images.to(torch.promote_types(images.dtype, torch.float32))  # half precision is too coarse for sums
+        images = images.to(torch.promote_types(images.dtype, torch.float32))  # sums need more than half precision
         if several():
             values = SumOverProcesses.apply(torch.tensor(values, device=images.device))
             means = SumOverProcesses.apply(images.sum((0, 2, 3))) / values

@@ -1,5 +1,0 @@
-"""`training.loggers`, by the name that configurations of older runs know it by."""
-
-from training.loggers import MetricsFile, TensorBoard
-
-__all__ = ["MetricsFile", "TensorBoard"]

@@ -1,0 +1,112 @@
+"""The arrows of the house: which package may import which. Imports are read from the code."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGES = ("unroll", "lm", "vision")
+
+
+def modules():
+    """Every module of the packages: its name and file."""
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file
+
+
+def imports(file: Path) -> set[str]:
+    """The modules that a file imports anywhere, functions and `TYPE_CHECKING` included."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def breaches(source: str, forbidden: tuple[str, ...], apart: tuple[str, ...] = ()) -> list[str]:
+    """Imports of the forbidden packages in the modules of `source`."""
+    return [
+        f"{module} imports {name}"
+        for module, file in modules()
+        if within(module, source) and not any(within(module, other) for other in apart)
+        for name in sorted(imports(file))
+        if any(within(name, package) for package in forbidden)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "forbidden", "apart"),
+    [
+        ("unroll", ("hydra", "omegaconf", "unroll.cli"), ("unroll.cli",)),
+        ("unroll", ("lm", "vision"), ()),
+        ("lm", ("vision", "hydra", "unroll.cli"), ()),
+        ("vision", ("lm", "hydra", "unroll.cli"), ()),
+        ("unroll.streams", ("pytorch_lightning", "unroll.module", "unroll.callbacks"), ()),
+        ("unroll.series", ("unroll.cli",), ()),
+    ],
+)
+def test_the_arrows_point_one_way(source, forbidden, apart):
+    assert breaches(source, forbidden, apart) == []
+
+
+LEAVES = ("unroll.checks", "unroll.distributed", "unroll.errors", "unroll.state")
+
+
+@pytest.mark.parametrize("package", ["lm.models", "vision.models"])
+def test_models_import_torch_and_the_leaves_of_unroll_alone(package):
+    allowed = ("torch", package, *LEAVES)
+    for module, file in modules():
+        if within(module, package):
+            third_party = {name for name in imports(file) if name.split(".")[0] not in sys.stdlib_module_names}
+            # `from unroll.checks import Size` counts as unroll.checks and unroll.checks.Size
+            assert [name for name in sorted(third_party) if not any(within(name, root) for root in allowed)] == [], module
+
+
+def test_leaves_import_nothing_of_the_house_but_leaves():
+    for module, file in modules():
+        if module in LEAVES:
+            ours = {name for name in imports(file) if name.split(".")[0] in PACKAGES}
+            assert all(any(within(name, leaf) for leaf in LEAVES) for name in ours), module
+
+
+def test_a_breach_is_found(tmp_path, monkeypatch):
+    (tmp_path / "unroll").mkdir()
+    (tmp_path / "unroll" / "bad.py").write_text("def later():\n    from lm.data import Vocabulary\n")
+    monkeypatch.setattr("test_architecture.ROOT", tmp_path)
+    assert breaches("unroll", ("lm",)) == ["unroll.bad imports lm.data", "unroll.bad imports lm.data.Vocabulary"]
+
+
+def test_a_wheel_imports_from_outside_the_checkout(tmp_path):
+    pytest.importorskip("setuptools")
+    copy = tmp_path / "checkout"
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path / "wheels"]
+    built = subprocess.run([*pip, copy], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = (tmp_path / "wheels").glob("*.whl")
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, tmp_path / "installed"], check=True)
+    script = "import unroll, lm.module, vision.module; unroll.Stream, unroll.CarriesState, unroll.LastCheckpoint"
+    script += "; print(unroll.__file__)"
+    environment = {"PYTHONPATH": str(tmp_path / "installed"), "PATH": ""}
+    imported = subprocess.run(
+        [sys.executable, "-P", "-c", script] if sys.version_info >= (3, 11) else [sys.executable, "-c", script],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert imported.returncode == 0, imported.stderr
+    assert imported.stdout.startswith(str(tmp_path / "installed"))

@@ -1,1 +1,0 @@
-"""What every run needs, whatever it learns: configuration, directory, steps, checkpoints, reports."""

@@ -1,0 +1,71 @@
+"""Averaged weights: of the last part of training, used in place of the last weights."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_avg_fn
+
+from unroll.checks import Fraction, Share, checked
+from unroll.module import Learner
+
+
+class Average(pl.callbacks.WeightAveraging):
+    """Lightning's `WeightAveraging`, from a share of training on; validation and the finished model use the average.
+
+    Lightning's own, begun late, validates and saves the untrained weights until then (its issue 21724), and loses
+    the weights that training would go on with, at the end and in a validation that is cut short; here they are kept.
+
+    Args:
+        start: the share of all optimizer steps after which averaging begins.
+        decay: None for the plain mean (Izmailov et al. 2018, arXiv 1803.05407), or the weight that an exponential
+            moving average keeps at each step (0.99 looks back over about a hundred steps).
+    """
+
+    @checked
+    def __init__(self, start: Share, decay: Fraction | None = None) -> None:
+        if decay is None:
+            super().__init__(avg_fn=get_swa_avg_fn())  # the one for many tensors at once can't do whole numbers
+        else:
+            super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.start = start
+        self.first_step = 0
+        self.swapped = False
+
+    @property
+    def begun(self) -> bool:
+        return self._average_model is not None and bool(self._average_model.n_averaged > 0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        assert self._average_model is not None
+        _, total_steps = pl_module.count_steps()
+        self.first_step = int(self.start * total_steps)
+        if trainer.global_step < self.first_step:  # a finished run was extended: its last part is yet to come
+            self._average_model.n_averaged.zero_()
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        return step_idx is not None and step_idx >= self.first_step
+
+    def _swap_models(self, pl_module: pl.LightningModule) -> None:
+        if self.begun:
+            super()._swap_models(pl_module)
+            self.swapped = not self.swapped
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._swap_models(pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if not self.begun:
+            return
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self.swapped:  # Lightning takes the weights in use for the trained ones
+            average, trained = checkpoint["current_model_state"], checkpoint["state_dict"]
+            checkpoint["state_dict"], checkpoint["current_model_state"] = average, trained
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if "averaging_state" in checkpoint:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)

@@ -1,0 +1,31 @@
+"""Stops a run whose loss is no longer a number."""
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+
+from unroll.errors import UserError
+
+
+class StopWhenDiverged(pl.Callback):
+    """Stops the run when a training loss is not finite; the checkpoints of earlier epochs stay as they are.
+
+    On a CPU every step is checked. On other devices a check waits for the device, so it is done at the steps that are
+    logged.
+    """
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        every: int = 1 if pl_module.device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (batch_idx + 1) % every:
+            return
+        diverged = not math.isfinite(outputs["loss"].item())
+        if trainer.strategy.reduce_boolean_decision(diverged, all=False):  # if one process stops, all do
+            shorter = "a shorter data.bptt, " if hasattr(trainer.datamodule, "bptt") else ""  # type: ignore[attr-defined]
+            raise UserError(
+                f"the loss is not finite after step {trainer.global_step} of epoch {trainer.current_epoch + 1} "
+                f"(learning rate {trainer.optimizers[0].param_groups[0]['lr']:.3g}); try a lower optimizer.lr, "
+                f"{shorter}or trainer.gradient_clip_val=1"
+            )

@@ -1,0 +1,109 @@
+"""Truncated backpropagation through time for any LightningModule: the state carried from window to window."""
+
+from typing import Any
+
+import torch
+from pytorch_lightning.core.hooks import CheckpointHooks
+from pytorch_lightning.utilities import move_data_to_device
+
+from unroll.distributed import gathered
+from unroll.errors import UserError
+from unroll.state import ROW_AXIS, State, add_rows, check_rows, detach, keep_rows, pack, start_rows, tensors, unpack
+from unroll.streams.window import Window
+
+CARRIED = "carried_state"  # the checkpoint's key: training's state, of each process
+
+
+class CarriesState(CheckpointHooks):
+    """A mixin that hands a model's state from one window to the next, detached.
+
+        class Forecaster(CarriesState, pl.LightningModule):
+            def training_step(self, window, index):
+                outputs, state = self.model(window.inputs, self.state(window))
+                self.carry(state)
+                return F.mse_loss(outputs, window.targets)
+
+    Gradients reach back through one window; the state goes on. Each split (training, validation, …) has a state of its
+    own, so a validation in the middle of an epoch leaves training's alone. Training's is in every checkpoint, so a fit
+    that is resumed in the middle of an epoch goes on with it.
+
+    Name it before `LightningModule`. A class that defines `on_save_checkpoint` or `on_load_checkpoint` calls `super()`.
+
+    Attributes:
+        state_axis: the axis of the rows in each tensor of the state; 1, as in `nn.LSTM`.
+    """
+
+    state_axis: int = ROW_AXIS
+
+    @property
+    def states(self) -> dict[str, State]:
+        """The state after the latest window, by split."""
+        return self.__dict__.setdefault("_states", {})
+
+    def state(self, window: Window, split: str | None = None) -> State:
+        """The state that the model reads a window with.
+
+        Rows that start anew (`window.starts`) get zeros; if all do, it is None.
+
+        Args:
+            window: the next window of the split.
+            split: by default, what the trainer is doing: "train", "validate", "test" or "predict".
+
+        Raises:
+            UserError: the batch is no window, or has rows that continue nothing.
+        """
+        if not isinstance(getattr(window, "starts", None), torch.Tensor):
+            raise UserError(
+                f"carrying a state takes windows with `starts`, as unroll.Stream yields them; "
+                f"this batch is a {type(window).__name__}"
+            )
+        split = split or self._current_split()
+        rows, starts = len(window.starts), window.starts
+        self.__dict__["_rows"] = rows
+        if starts.all():
+            return None
+        state = self.states.get(split)
+        if state is None:  # after a window whose state was None: the model carries none
+            return None
+        parts = tensors(state)
+        if parts[0].device != starts.device:
+            state = move_data_to_device(state, starts.device)
+        before = parts[0].size(self.state_axis)
+        if before > rows:
+            state = keep_rows(state, rows, self.state_axis)
+        elif before < rows:
+            if not starts[before:].all():
+                raise UserError(
+                    f"the window has {rows} rows and the one before had {before}; the others must start anew"
+                )
+            state = add_rows(state, rows, self.state_axis)
+        return start_rows(state, starts, self.state_axis) if starts.any() else state
+
+    def carry(self, state: State, split: str | None = None) -> None:
+        """Keeps the state that the model returned for the window that `state` was last called with.
+
+        Raises:
+            UserError: a tensor of it does not have the window's rows on `state_axis`.
+        """
+        if "_rows" in self.__dict__:
+            check_rows(state, self.__dict__["_rows"], self.state_axis)
+        self.states[split or self._current_split()] = detach(state)
+
+    def _current_split(self) -> str:
+        trainer: Any = getattr(self, "_trainer", None)
+        stage = trainer.state.stage if trainer is not None else None
+        if stage is None:
+            return "train" if getattr(self, "training", True) else "validate"
+        return stage.value
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[CARRIED] = gathered(pack(move_data_to_device(self.states.get("train"), torch.device("cpu"))))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        states = checkpoint.get(CARRIED, [])
+        trainer: Any = getattr(self, "_trainer", None)
+        rank = trainer.global_rank if trainer is not None else 0
+        if rank < len(states):
+            self.states["train"] = unpack(states[rank])

@@ -1,0 +1,155 @@
+"""From a configuration to objects: data, model, LightningModule, callbacks and Trainer.
+
+Whoever takes a value checks it; an error names the value as it is typed on the command line.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from unroll.checkpoint import describe
+from unroll.checks import check_arguments
+from unroll.cli.messages import one_line
+from unroll.data import Data
+from unroll.errors import ArgumentError, UserError
+from unroll.module import Learner
+from unroll.optimizers import check_settings
+
+
+def part(config: DictConfig, key: str, leave_out: Sequence[str] = (), partial: bool = False, **more: Any) -> Any:
+    """Builds the object that a part of the configuration describes.
+
+    Args:
+        config: the whole configuration.
+        key: of the part, such as "model".
+        leave_out: settings that are not arguments.
+        partial: return a `functools.partial` of it.
+        more: further arguments.
+
+    Raises:
+        UserError: an argument is wrong.
+    """
+    settings: Any = OmegaConf.to_container(OmegaConf.select(config, key), resolve=True)
+    settings = {name: value for name, value in settings.items() if name not in leave_out}
+    if partial:
+        settings["_partial_"] = True
+    try:
+        return instantiate(settings, _convert_="all", **more)
+    except InstantiationException as error:
+        inner = re.search(r"full_key: (\S+)", str(error))
+        raise in_config(config, f"{key}.{inner[1]}" if inner else key, error.__cause__ or error) from error
+
+
+@contextmanager
+def arguments_of(config: DictConfig, key: str) -> Iterator[None]:
+    """Errors about arguments in this block name them as part of `key`."""
+    try:
+        yield
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise in_config(config, key, error) from error
+
+
+def in_config(config: DictConfig, key: str, error: BaseException) -> UserError:
+    """The error as one line that names the key of the configuration."""
+    if isinstance(error, ArgumentError):
+        return UserError(f"{typed_key(config, f'{key}.{error.name}')}{str(error).removeprefix(error.name)}")
+    return error if isinstance(error, UserError) else UserError(f"{key}: {one_line(str(error))}")
+
+
+def typed_key(config: DictConfig, key: str) -> str:
+    """The key that a value is typed by: `callbacks.last.every_n_steps` refers to `checkpoint.every_n_steps`."""
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    if isinstance(node, DictConfig) and name in node and OmegaConf.is_interpolation(node, name):
+        raw: Any = OmegaConf.to_container(node, resolve=False)
+        if reference := re.fullmatch(r"\$\{([\w.]+)\}", str(raw[name])):
+            return reference[1]
+    return key
+
+
+def data(config: DictConfig) -> Data:
+    return part(config, "data", leave_out=("gives",))
+
+
+def model_class(config: DictConfig) -> type:
+    """The class that the configuration names for the model."""
+    try:
+        return get_class(config.model._target_)
+    except Exception as error:  # Hydra wraps what the import raised
+        raise UserError(f"model: {one_line(str(error))}") from error
+
+
+def learner(config: DictConfig, data: Data, trained: tuple[nn.Module, dict[str, Any]] | None = None) -> Learner:
+    """The LightningModule with its model, optimizer and schedule.
+
+    Args:
+        config: the configuration.
+        data: determines some arguments of the model.
+        trained: a model to use instead of a new one, and its checkpoint's metadata.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+    decided = data.learner_arguments()
+    if trained is None:
+        model = part(config, "model", leave_out=("compile",), **data.model_arguments())
+        settings: Any = OmegaConf.to_container(config.model, resolve=True)
+        arguments = {name: value for name, value in settings.items() if name not in ("_target_", "compile")}
+        metadata = describe(model, {**arguments, **data.model_arguments()}, data.description())
+    else:
+        model, metadata = trained
+        decided = {name: metadata["data"].get(name, value) for name, value in decided.items()}
+
+    optimizer: Any = OmegaConf.to_container(config.optimizer, resolve=True)
+    groups = optimizer.pop("groups", None)
+    with arguments_of(config, "optimizer"):
+        check_settings(optimizer, groups)
+    schedule = part(config, "schedule")
+    with arguments_of(config, "schedule"):
+        check_arguments(schedule.func, schedule.keywords)
+
+    make = part(config, "learner", leave_out=("takes",), partial=True)
+    with arguments_of(config, "learner"):
+        built = make(
+            model,
+            optimizer=part(config, "optimizer", leave_out=("groups",)),
+            groups=groups,
+            schedule=schedule,
+            metadata=metadata,
+            compile=config.model.compile,
+            **decided,
+        )
+    if config.objective not in built.figures:
+        raise UserError(f"objective={config.objective}: must be one of: {', '.join(built.figures)}")
+    return built
+
+
+def callbacks(config: DictConfig) -> list[Any]:
+    return [part(config, f"callbacks.{name}") for name, settings in config.callbacks.items() if settings]
+
+
+def loggers(config: DictConfig) -> list[Any]:
+    return [part(config, f"logger.{name}") for name, settings in config.logger.items() if settings]
+
+
+def trainer(config: DictConfig, **objects: Any) -> Any:
+    """Lightning's Trainer.
+
+    Args:
+        config: the configuration.
+        objects: its arguments that are objects: callbacks, logger, plugins.
+    """
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    make = part(config, "trainer", partial=True)
+    try:
+        with arguments_of(config, "trainer"):
+            return make(**objects)
+    except MisconfigurationException as error:
+        raise in_config(config, "trainer", error) from error

@@ -1,0 +1,125 @@
+"""The configuration: values of the command itself are checked here, before anything heavy is imported.
+
+All other values are checked by who takes them, when the run is built.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from unroll.checks import (
+    Rule,
+    above_zero,
+    is_number,
+    one_of,
+    or_null,
+    whole,
+    yes_or_no,
+    zero_or_more,
+)
+from unroll.errors import UserError
+
+CONFIG_DIR = Path(__file__).parents[2] / "conf"
+TASKS = ("train", "show_batch", "summary", "lr_find", "plan", "evaluate")
+
+batches = Rule(
+    lambda value: whole(1).holds(value) or (isinstance(value, float) and 0 < value <= 1),
+    "a whole number, 1 or more, or a share of the batches above 0 up to 1.0",
+)
+batches_or_none = Rule(lambda value: value == 0 or batches.holds(value), f"{batches.words}; 0 for none")
+
+# What belongs to the command itself. Only what is there is checked.
+RULES = {
+    "task": one_of(*TASKS),
+    "seed": whole(0),
+    "threads": or_null(whole(1)),
+    "float32_matmul": one_of("highest", "high", "medium"),
+    "model.compile": one_of(True, False, "graph"),
+    "trainer.max_epochs": whole(1),
+    "trainer.max_steps": whole(-1),
+    "trainer.accumulate_grad_batches": whole(1),
+    "trainer.gradient_clip_val": or_null(zero_or_more),
+    "trainer.limit_train_batches": batches,
+    "trainer.limit_val_batches": batches_or_none,
+    "trainer.devices": Rule(lambda value: not is_number(value) or whole(1).holds(value), whole(1).words),
+    "trainer.num_nodes": whole(1),
+    "trainer.log_every_n_steps": whole(1),
+    "checkpoint.every_n_steps": or_null(whole(1)),
+    "checkpoint.every_n_minutes": or_null(above_zero),
+    "checkpoint.requeue": yes_or_no,
+}
+
+
+def check(config: DictConfig) -> None:
+    """Checks what can be checked without building anything.
+
+    Raises:
+        UserError: a value is out of range or missing, or the choices do not go together.
+    """
+    check_choices(config)
+    for part in ("data", "model", "optimizer", "schedule", "learner"):
+        for key in sorted(OmegaConf.missing_keys(config[part])):  # full keys, such as data.train
+            raise UserError(f"{key} is not given; write {key}=…")
+    if (config.task == "evaluate") != (config.ckpt is not None):
+        raise UserError("task=evaluate and ckpt=FILE go together")
+    for key, rule in RULES.items():
+        value = OmegaConf.select(config, key, default=rule)
+        if value is not rule and not rule.holds(value):
+            raise UserError(f"{key}={value}: must be {rule.words}")
+    scales_losses = str(config.trainer.precision).startswith("16")
+    if scales_losses and config.trainer.gradient_clip_val and config.optimizer.get("fused"):
+        raise UserError("trainer.precision=16-mixed with trainer.gradient_clip_val needs optimizer.fused=false")
+
+
+def check_choices(config: DictConfig) -> None:
+    """Checks that the model takes what the data give, as their files say (`gives` and `takes`)."""
+    gives, takes = config.data.get("gives"), config.learner.get("takes")
+    if gives is None or takes is None or gives == takes:
+        return
+    models = [name for name, file in choices("model") if learner_of(file) in learners_that_take(gives)]
+    data = [name for name, file in choices("data") if inherited(file, "gives") == takes]
+    raise UserError(
+        f"the data give {gives} and the model takes {takes}; "
+        f"models that take {gives}: {', '.join(models)}; data that give {takes}: {', '.join(data)}"
+    )
+
+
+def directories(arguments: Iterable[str] | None = None) -> list[Path]:
+    """The folders that choices come from: the project's, and those of `--config-dir`."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    found = [CONFIG_DIR]
+    for number, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option in ("--config-dir", "-cd"):
+            found.append(Path(value if equals else (arguments[number + 1 :] or ["."])[0]))
+    return found
+
+
+def choices(group: str) -> Iterator[tuple[str, Path]]:
+    """The names in a group, and their files."""
+    files = {file.stem: file for folder in directories() for file in (folder / group).glob("*.yaml")}
+    return iter(sorted(files.items()))
+
+
+def learners_that_take(kind: str) -> set[str]:
+    found = ((name, OmegaConf.load(file)) for name, file in choices("learner"))
+    return {name for name, content in found if OmegaConf.select(content, "learner.takes") == kind}
+
+
+def learner_of(file: Path) -> str:
+    """The learner that a model's file names in its defaults list."""
+    content: Any = OmegaConf.load(file)
+    named = [entry.get("override /learner") for entry in content.get("defaults", []) if OmegaConf.is_dict(entry)]
+    return next((name for name in named if name), "language_model")
+
+
+def inherited(file: Path, key: str) -> Any:
+    """A value of a file, or of the files of the same folder that its defaults list names."""
+    content: Any = OmegaConf.load(file)
+    if key in content:
+        return content[key]
+    bases = (file.with_name(f"{entry}.yaml") for entry in content.get("defaults", []) if isinstance(entry, str))
+    return next((inherited(base, key) for base in bases if base.exists()), None)

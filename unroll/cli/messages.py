@@ -1,0 +1,98 @@
+"""Errors as one line: what is wrong with what was typed, and what would be right."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from unroll.cli.config import CONFIG_DIR, choices, directories
+from unroll.errors import UserError
+
+
+def explain(error: BaseException, overrides: Iterable[str]) -> str | None:
+    """What is wrong with what the user gave, in one line, with the choices there are.
+
+    Args:
+        error: raised by this project, Hydra or OmegaConf.
+        overrides: the command line.
+
+    Returns:
+        The line, or None if the error is not the user's.
+    """
+    message = str(error)
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        more = " (others: pip install 'unroll[sweep]')" if group in ("hydra/sweeper", "hydra/launcher") else ""
+        return f"there is no {group}={name}; {suggest(name, error.options)}{more}"
+    unknown = re.match(r"Could not override '([^']+)'", message)
+    if isinstance(error, ConfigCompositionException) and unknown:
+        return explain_unknown(unknown[1], list(overrides))
+    if isinstance(error, OSError) and error.strerror:  # a disk that is full names no file
+        return f"{error.filename or 'the run directory'}: {error.strerror}"
+    if "are you indeed on a slurm cluster" in message:  # submitit's
+        return "hydra/launcher=submitit_slurm: there is no Slurm here; submitit_local and joblib use this machine alone"
+    if message.startswith("Config group override must be"):  # Hydra's, as a bare ValueError
+        return "a choice needs a name (to leave one out: logger=none); --help lists the choices"
+    if type(error).__name__ == "LexerNoViableAltException":  # ANTLR's, for what Hydra's grammar does not know
+        typed = next((override for override in overrides if not re.fullmatch(r"[-\w.,/=:@+~\[\]{}]*", override)), "")
+        return f"{typed}: Hydra can't read this value; quote it twice: {quoted(typed)}"
+    if isinstance(error, (UserError, HydraException, OmegaConfBaseException)):
+        return one_line(message)
+    return None
+
+
+def explain_unknown(key: str, overrides: list[str]) -> str:
+    """What to say of a key that the configuration does not have."""
+    owners = [
+        f"{group}={name}"
+        for group in (key.split(".")[0],)
+        for name, file in choices(group)
+        if re.search(rf"^{re.escape(key.split('.')[-1])}:", Path(file).read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    parent, names = siblings(key, overrides)
+    last = key.removeprefix(f"{parent}.").split(".")[0]
+    under = f"under {parent}, " if parent else ""
+    answer = f"there is no {key}; {under}{suggest(last, names)}" if names else f"there is no {key}; {parent} has none"
+    return f"{answer}; {', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it" if owners else answer
+
+
+def siblings(key: str, overrides: Iterable[str]) -> tuple[str, list[str]]:
+    """The nearest part of the configuration that exists above a key, and the names in it."""
+    overrides = list(overrides)
+    folders = directories(overrides)
+    groups = {path.name for folder in folders for path in folder.iterdir() if path.is_dir()} - {"hydra"}
+    chosen = [override for override in overrides if override.split("=")[0] in groups]
+    if folders[1:]:
+        chosen.append(f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = compose("train", overrides=chosen)
+    while key:
+        key = key.rpartition(".")[0]
+        node = OmegaConf.select(config, key) if key else config
+        if isinstance(node, DictConfig):
+            return key, sorted(str(name) for name in node if not str(name).startswith("_"))
+    return "", sorted(str(name) for name in config)
+
+
+def suggest(name: str, choices: Iterable[str]) -> str:
+    choices = list(choices)
+    close = difflib.get_close_matches(name, choices, n=1)
+    guess = f" (did you mean {close[0]}?)" if close else ""
+    return f"choose from: {', '.join(choices)}{guess}"
+
+
+def quoted(override: str) -> str:
+    """An override as a shell and Hydra's grammar both take it."""
+    key, _, value = override.partition("=")
+    return f"{key}='\"{value}\"'"
+
+
+def one_line(message: str) -> str:
+    return " ".join(message.split())

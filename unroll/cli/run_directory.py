@@ -1,0 +1,235 @@
+"""Run directories: each belongs to one run, which can be resumed in it."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from unroll.cli.config import check
+from unroll.cli.processes import in_process_group, rank
+from unroll.errors import UserError
+from unroll.files import locked, read_json, replacing, write_json
+
+LAST = Path("checkpoints", "last.ckpt")
+FAILURE = "failure.json"
+
+# What may change when a run is resumed: how long, how often, how many threads. All else is the run itself.
+CAN_CHANGE = ("trainer", "checkpoint", "callbacks", "logger", "threads")
+NOT_OF_THE_RUN = (*CAN_CHANGE, "run_dir", "resume", "task", "ckpt", "objective", "float32_matmul")
+CAN_MOVE = ("data.path", "data.cache", "data.url", "data.train", "data.valid")
+
+
+class ClaimRunDirectory(Callback):
+    """Gives each run and each sweep a directory of its own, before Hydra writes anything into it.
+
+    The directory is named by the second; a run that finds it taken gets the next free name. One that was typed
+    (`hydra.run.dir=`) is used as it is, unless it holds a run already.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if rank() > 0:
+            return
+        try:
+            check(config)  # before a directory is made
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        if config.task != "train":  # no run: nothing to resume or to report
+            with read_write(config.hydra):
+                config.hydra.output_subdir = None
+                if not typed(config, "hydra.run.dir"):
+                    config.hydra.run.dir = f"outputs/tasks/{config.task}"
+        elif typed(config, "hydra.run.dir"):
+            exit_if_occupied(Path(config.hydra.run.dir), config)
+        elif in_process_group():
+            sys.exit("error: processes started by torchrun or srun need one directory: write hydra.run.dir=DIR")
+        else:
+            claim(config, "run")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if typed(config, "hydra.sweep.dir"):
+            exit_if_other_sweep(Path(config.hydra.sweep.dir), config)
+        else:
+            claim(config, "sweep")
+
+
+def typed(config: DictConfig, key: str) -> bool:
+    return any(override.startswith(f"{key}=") for override in config.hydra.overrides.hydra)
+
+
+def claim(config: DictConfig, mode: str) -> None:
+    """Makes the directory `hydra.run.dir` or `hydra.sweep.dir`, or the first of `…_2`, `…_3` that is free."""
+    HydraConfig.instance().set_config(config)  # the name is made of the choices
+    wanted = Path(config.hydra[mode].dir)
+    with suppress(OSError):  # Hydra meets the same error when it makes the directory, and names it
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            directory = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
+            try:
+                directory.mkdir()
+            except FileExistsError:
+                continue
+            with read_write(config.hydra):
+                config.hydra[mode].dir = str(directory)
+                config.hydra.overrides.hydra.append(f"hydra.{mode}.dir={directory}")  # for the jobs of a sweep
+            return
+
+
+def exit_if_occupied(run_dir: Path, config: DictConfig) -> None:
+    """Exits rather than overwrite a run. (Hydra turns other exceptions of a callback into warnings.)"""
+    if not (run_dir / LAST).exists() and not (run_dir / "result.json").exists():
+        return
+    if not config.checkpoint.requeue:
+        sys.exit(
+            f"error: {run_dir} holds a run already; to continue it: resume={run_dir} (or always: "
+            f"checkpoint.requeue=true); for a new run choose another hydra.run.dir"
+        )
+    before: Any = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
+    for part in map(str, config):
+        if part not in (*NOT_OF_THE_RUN, "hydra") and before.get(part) != config[part]:
+            sys.exit(f"error: {run_dir} holds a run with other settings ({part}); choose another hydra.run.dir")
+
+
+def exit_if_other_sweep(sweep_dir: Path, config: DictConfig) -> None:
+    """Exits rather than mix two sweeps; the same sweep continues with what is missing."""
+    with suppress(OSError):
+        before: Any = OmegaConf.load(sweep_dir / "multirun.yaml")
+        if before.hydra.overrides.task != config.hydra.overrides.task:
+            sys.exit(
+                f"error: {sweep_dir} holds another sweep ({' '.join(before.hydra.overrides.task)}); "
+                f"type the same to continue it, or choose another hydra.sweep.dir"
+            )
+
+
+def of_checkpoint(path: Path) -> Path:
+    """The run directory of a checkpoint; a path that is no file is taken for the directory itself."""
+    return path.resolve().parents[1] if path.is_file() else path
+
+
+def named(arguments: Sequence[str], key: str) -> tuple[str | None, list[str]]:
+    """The last value that `key=` has among the arguments, and the other arguments."""
+    others = [argument for argument in arguments if not argument.startswith(f"{key}=")]
+    values = [argument.removeprefix(f"{key}=") for argument in arguments if argument.startswith(f"{key}=")]
+    return (values[-1] if values and values[-1] != "null" else None), others
+
+
+def is_one(path: Path) -> bool:
+    return (path / ".hydra" / "config.yaml").is_file()
+
+
+def load(run_dir: Path, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
+    """The configuration that a run was started with, changed by what is typed now; and all that was ever typed.
+
+    Raises:
+        UserError: the directory holds no run.
+        HydraException: an override is wrong.
+    """
+    if not is_one(run_dir):
+        raise UserError(f"resume={run_dir}: not a run directory (there is no .hydra/config.yaml in it)")
+    hydra_dir = (run_dir / ".hydra").resolve()
+    if flags := [override for override in overrides if override.startswith("-")]:
+        raise UserError(f"resume= goes with values only, as in trainer.max_epochs=30; not with {flags[0]}")
+    with initialize_config_dir(str(hydra_dir), version_base="1.3"):
+        config = compose("config", overrides=list(overrides), return_hydra_config=True)
+    typed: Any = [*OmegaConf.load(hydra_dir / "overrides.yaml"), *overrides]
+    with open_dict(config), read_write(config):
+        config.hydra.runtime.output_dir = str(run_dir.resolve())
+        config.hydra.overrides.task = typed
+        HydraConfig.instance().set_config(config)
+        del config["hydra"]
+    return config, typed
+
+
+def refuse_other_run(overrides: Iterable[str]) -> None:
+    """Checks that overrides leave a resumed run the run that it was.
+
+    Raises:
+        UserError: one would not.
+    """
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.key_or_group
+        if key.split(".")[0] not in CAN_CHANGE and key not in CAN_MOVE:
+            raise UserError(
+                f"{override.input_line}: a resumed run keeps its settings; only "
+                f"{', '.join(f'{part}.*' for part in CAN_CHANGE[:-1])} and threads can change. "
+                f"For anything else start a new run"
+            )
+        if "." not in key and key != "threads":
+            raise UserError(f"{override.input_line}: a resumed run keeps its parts; only values can change")
+
+
+def save(config: DictConfig, overrides: Sequence[str], run_dir: Path) -> None:
+    """Writes a changed configuration, for the next resume."""
+    for name, content in (("config.yaml", config), ("overrides.yaml", list(overrides))):
+        with replacing(run_dir / ".hydra" / name) as unfinished:
+            OmegaConf.save(content, unfinished)
+
+
+def threads(wanted: int | None) -> int:
+    """As many as wanted, or as there are cores; jobs of a sweep that run side by side share the cores."""
+    cores = os.cpu_count() or 1
+    jobs = OmegaConf.select(HydraConfig.get().launcher, "n_jobs", default=1) if HydraConfig.initialized() else 1
+    return max(1, min(wanted or cores, cores // (jobs if jobs > 0 else cores)))
+
+
+def note_failure(run_dir: Path, error: str) -> None:
+    """Writes down why a job of a sweep failed, for the sweep's report."""
+    overrides = list(HydraConfig.get().overrides.task)
+    write_json(run_dir / FAILURE, {"status": "failed", "error": error, "overrides": overrides})
+
+
+def forget_failure(run_dir: Path) -> None:
+    (run_dir / FAILURE).unlink(missing_ok=True)
+
+
+def in_sweep() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def command_to_resume(run_dir: str) -> str:
+    """What to type to resume a run, or the sweep that it is part of."""
+    if in_sweep():
+        sweep_dir = f"hydra.sweep.dir={HydraConfig.get().sweep.dir}"
+        others = [argument for argument in sys.argv if not argument.startswith("hydra.sweep.dir=")]
+        return shlex.join(["python", *others, sweep_dir])
+    return shlex.join(["python", sys.argv[0], f"resume={run_dir}"])
+
+
+def figure(run_dir: Path, name: str) -> float | None:
+    """A figure of a finished run."""
+    return read_json(run_dir / "result.json")["metrics"].get(name)
+
+
+def is_finished(run_dir: Path, config: DictConfig) -> bool:
+    """Whether the run ended by itself and is not extended now."""
+    result = read_json(run_dir / "result.json")
+    steps = config.trainer.max_steps
+    return result.get("status") == "finished" and (
+        result["epochs"] >= config.trainer.max_epochs or 0 < steps <= result["steps"]
+    )
+
+
+@contextmanager
+def lock(run_dir: Path) -> Iterator[None]:
+    """Keeps other runs out of the directory for as long as the block runs.
+
+    Raises:
+        UserError: another process trains in it.
+    """
+    with ExitStack() as stack:
+        if rank() == 0:
+            try:
+                stack.enter_context(locked(run_dir / ".lock", wait=False))
+            except BlockingIOError:
+                raise UserError(f"{run_dir}: another process is training in this directory") from None
+        yield

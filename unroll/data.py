@@ -1,0 +1,78 @@
+"""What every data module of `unroll.cli` has: a training and a validation split, for one process or several."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+
+from unroll.streams import Resumable
+
+DEVICE_SHARE = 0.25  # of a device's free memory that a split may take
+ONE_SIZE = 1
+
+
+class Data(pl.LightningDataModule, ABC):
+    """Batches to train and to validate on. Subclasses read a split when it is first asked for, and keep it."""
+
+    batch_size: int
+    meaning: ClassVar[tuple[str, ...]] = ()  # the parts of `description` that a model's inputs and outputs refer to
+    lengths: tuple[int, ...] = (ONE_SIZE,)  # of a sample, that `task=plan` measures
+
+    @property
+    @abstractmethod
+    def train(self) -> Resumable:
+        """The training split."""
+
+    @property
+    @abstractmethod
+    def valid(self) -> Resumable:
+        """The validation split."""
+
+    @abstractmethod
+    def model_arguments(self) -> dict[str, Any]:
+        """The arguments of a model that the data determine, such as the size of a vocabulary."""
+
+    def learner_arguments(self) -> dict[str, Any]:
+        """The arguments of the LightningModule that the data determine."""
+        return {}
+
+    @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """What a checkpoint needs of the data to use the model without them: plain names, numbers and strings."""
+
+    @abstractmethod
+    def summary(self) -> str:
+        """One line: how much data there is."""
+
+    @abstractmethod
+    def show(self, folder: Path) -> str:
+        """The first training batches as text; images go into the folder."""
+
+    @abstractmethod
+    def random_batch(self, rows: int, length: int) -> Any:
+        """A batch of random samples of this length."""
+
+    def train_dataloader(self) -> Resumable:
+        return self.shard(self.train)
+
+    def val_dataloader(self) -> Resumable:
+        return self.shard(self.valid)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Lightning's, which takes a tenth of a millisecond even where there is nothing to do."""
+        return batch if batch[0].device == device else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def shard(self, batches: Resumable) -> Resumable:
+        """This process's share of each batch, kept on the device that trains if the split fits there."""
+        if self.trainer is None:
+            return batches
+        share = batches.shard(self.trainer.global_rank, self.trainer.world_size)
+        device = self.trainer.strategy.root_device
+        if device.type == "cuda":
+            if share.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+                share.move(device)
+            else:
+                share.pin = True
+        return share

@@ -1,0 +1,25 @@
+"""Errors whose message is written for the person who typed the command."""
+
+from typing import Any
+
+
+class UserError(ValueError):
+    """A value, a file or a combination that a user gave is wrong.
+
+    The message is one line that says what is wrong and what would be right.
+    """
+
+
+class ArgumentError(UserError):
+    """An argument has a value outside its range (see `unroll.checks`)."""
+
+    def __init__(self, name: str, value: Any, wanted: str) -> None:
+        super().__init__(f"{name}={value}: must be {wanted}")
+        self.name = name
+
+
+class Interrupted(SystemExit):
+    """A signal stopped the run after its checkpoint was written.
+
+    It is a `SystemExit`, so that a sweep stops with the run.
+    """

@@ -1,0 +1,114 @@
+"""Learning rate schedules. All step once per optimizer step and start from the optimizer's `lr`.
+
+Each takes the optimizer, `total_steps` and `steps_per_epoch`, and then its own settings, in epochs.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate, count, takewhile
+from typing import Annotated, Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, LambdaLR, MultiStepLR, OneCycleLR
+
+from unroll.checks import AboveOne, Count, Fraction, Positive, Share, Size, checked, list_of, whole
+
+STEPS_FROM = 0.75  # the share of all steps after which `steps` lowers the rate, if it isn't told
+
+
+@checked
+def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> ConstantLR:
+    """The optimizer's learning rate, unchanged."""
+    return ConstantLR(optimizer, factor=1.0, total_iters=0)
+
+
+@checked
+def steps(
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    epochs: Annotated[Sequence[int], list_of(whole(1), "[4,6]")] | None = None,
+    factor: Positive = 0.1,
+) -> MultiStepLR:
+    """The learning rate times `factor` after each of these epochs: 1e-3 for 4 epochs, then 1e-4, is `epochs=[4]`.
+
+    Without `epochs` it is lowered once, after three quarters of all steps.
+    """
+    milestones = [int(STEPS_FROM * total_steps)] if epochs is None else [epoch * steps_per_epoch for epoch in epochs]
+    return MultiStepLR(optimizer, milestones, gamma=factor)
+
+
+@checked
+def one_cycle(
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    pct_start: Fraction = 0.3,
+    div_factor: AboveOne = 25.0,
+    final_div_factor: AboveOne = 1e4,
+    base_momentum: Share = 0.85,
+    max_momentum: Share = 0.95,
+) -> "OneCycle":
+    """One cycle (Smith 2018, arXiv 1803.09820), with the cosine annealing of fastai's `fit_one_cycle`.
+
+    The learning rate goes lr / div_factor → lr → lr / div_factor / final_div_factor, the first momentum
+    (`betas[0]`, or SGD's `momentum`) max → base → max; the peak is at `pct_start` of all steps.
+    """
+    return OneCycle(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=total_steps,
+        pct_start=pct_start,
+        anneal_strategy="cos",
+        div_factor=div_factor,
+        final_div_factor=final_div_factor,
+        base_momentum=base_momentum,
+        max_momentum=max_momentum,
+    )
+
+
+class OneCycle(OneCycleLR):
+    """torch's, without its length in the state, so that a run can be resumed with more epochs than it began with."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: vars(self)[key] for key in ("last_epoch", "_step_count", "_last_lr")}
+
+
+@checked
+def sgdr(
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    constant_epochs: Count = 0,
+    cycle_length: Size | None = 1,
+    cycle_mult: Size = 2,
+) -> LambdaLR:
+    """Cosine annealing to zero with warm restarts (Loshchilov & Hutter 2017, arXiv 1608.03983).
+
+    After `constant_epochs` at the full rate come cycles of `cycle_length`, `cycle_length × cycle_mult`, …
+    epochs, each from the full rate. With cycle_length=None there is one cycle, until the end of the run.
+    """
+    first_length = total_steps / steps_per_epoch - constant_epochs if cycle_length is None else cycle_length
+
+    def share(step: int) -> float:
+        epoch = step / steps_per_epoch
+        if epoch < constant_epochs or first_length <= 0:
+            return 1.0
+        start, length = float(constant_epochs), float(first_length)
+        while epoch >= start + length and cycle_length is not None:
+            start, length = start + length, length * cycle_mult
+        return (1 + math.cos(math.pi * min(1.0, (epoch - start) / length))) / 2
+
+    return LambdaLR(optimizer, share)
+
+
+def cycle_ends(
+    max_epochs: int, constant_epochs: int = 0, cycle_length: int | None = 1, cycle_mult: int = 2
+) -> list[int]:
+    """After how many epochs each whole cycle of `sgdr` ends, in a run of `max_epochs`."""
+    if cycle_length is None:
+        return [max_epochs]
+    lengths = (cycle_length * cycle_mult**number for number in count())
+    ends = accumulate(lengths, initial=constant_epochs)
+    next(ends)
+    return list(takewhile(lambda end: end <= max_epochs, ends))

@@ -1,0 +1,87 @@
+"""Batches whose order depends on seed and epoch alone: a pass over them can be resumed at any batch."""
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import torch
+
+from unroll.errors import UserError
+
+Batches = TypeVar("Batches", bound="Resumable")
+
+
+class Resumable:
+    """A pass is identified by its epoch, a place in it by the number of batches taken.
+
+    The first pass is epoch 0 and each further pass the next epoch, unless `set_epoch` says otherwise. `state_dict` and
+    `load_state_dict` are what Lightning asks of a loader that can be resumed: after loading, the next pass begins
+    behind the batch that was taken last, and the pass after it is a whole one of the next epoch.
+    """
+
+    held: tuple[str, ...]  # names of the tensors that batches are cut from
+    pin = False  # yield each batch in pinned memory, from which a GPU copies it while it computes
+    epoch = 0
+    _epoch_is_set = True  # the next pass is of `epoch`, not of the one after it
+    _taken = 0
+    _first = 0
+
+    def batches(self, first: int) -> Iterator[Any]:
+        """The batches of the current epoch, from number `first` on."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        raise NotImplementedError
+
+    def shard(self: Batches, rank: int, processes: int) -> Batches:
+        """The share of each batch that one of several processes gets.
+
+        Raises:
+            UserError: the batches can't be shared.
+        """
+        raise NotImplementedError
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the data in bytes."""
+        return sum(getattr(self, name).nbytes for name in self.held)
+
+    def move(self, device: torch.device) -> None:
+        """Moves the data to a device."""
+        for name in self.held:
+            setattr(self, name, getattr(self, name).to(device))
+
+    def __iter__(self) -> Iterator[Any]:
+        first, self._first = self._first, 0
+        return self._pass(first)
+
+    def _pass(self, first: int) -> Iterator[Any]:
+        if not self._epoch_is_set:
+            self.epoch += 1
+        self._epoch_is_set = False
+        for taken, batch in enumerate(self.batches(first), start=first + 1):
+            self._taken = taken
+            yield batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch of the next pass."""
+        self.epoch = epoch
+        self._epoch_is_set = True
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "batches": self._taken}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.set_epoch(state["epoch"])
+        self._taken = self._first = state["batches"]
+
+
+def rows_per_process(batch_size: int, processes: int) -> int:
+    """How many rows of a batch each process gets.
+
+    Raises:
+        UserError: the rows can't be shared evenly.
+    """
+    if batch_size % processes:
+        raise UserError(f"data.batch_size={batch_size} can't be shared evenly by {processes} processes")
+    return batch_size // processes

@@ -1,0 +1,70 @@
+"""Independent samples, in an order of their own in each epoch."""
+
+from collections.abc import Iterator
+from copy import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from unroll.errors import UserError
+from unroll.streams.resumable import Resumable, rows_per_process
+
+Samples = TypeVar("Samples", bound="IndependentSamples")
+
+
+class IndependentSamples(Resumable):
+    """Batches of samples that don't continue each other; the last batch may be smaller. A subclass cuts the batches.
+
+    Args:
+        count: the number of samples.
+        batch_size: samples per batch.
+        shuffle: draw another order in each epoch, reproducible from `seed`.
+        seed: of the order.
+
+    Raises:
+        UserError: there are fewer samples than a batch holds.
+    """
+
+    samples = "samples"  # what they are called in messages
+
+    def __init__(self, count: int, batch_size: int, shuffle: bool, seed: int = 0) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size}: a batch has at least 1 row")
+        if batch_size > count:
+            raise UserError(f"batch_size={batch_size} is larger than the corpus: it has {count} {self.samples}")
+        self.count = count
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank, self.processes = 0, 1
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def random(self, *purpose: int) -> torch.Generator:
+        """A generator that depends on nothing but the seed, the epoch and what it is for."""
+        return torch.Generator().manual_seed(hash((self.seed, self.epoch, *purpose)) % 2**63)
+
+    def numbers(self, first: int) -> Iterator[Tensor]:
+        """The samples of each batch of the epoch from number `first` on, int64 `[rows]`: this process's share."""
+        order = torch.randperm(self.count, generator=self.random()) if self.shuffle else torch.arange(self.count)
+        for batch in order.split(self.batch_size)[first:]:
+            yield batch.tensor_split(self.processes)[self.rank]
+
+    def shard(self: Samples, rank: int, processes: int) -> Samples:
+        """The share of each batch that one of several processes gets.
+
+        Raises:
+            UserError: a batch can't be shared evenly, or the last has fewer samples than there are processes.
+        """
+        rows_per_process(self.batch_size, processes)
+        last = (self.count - 1) % self.batch_size + 1
+        if last < processes:
+            raise UserError(
+                f"with data.batch_size={self.batch_size} the last batch has {last} {self.samples}, "
+                f"too few for {processes} processes; use another batch_size"
+            )
+        shard = copy(self)
+        shard.rank, shard.processes = rank, processes
+        return shard

@@ -1,0 +1,81 @@
+"""Independent windows of a sequence, for models that start each window from zeros."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from unroll.errors import UserError
+from unroll.streams.samples import IndependentSamples
+from unroll.streams.window import Window
+
+
+def windows_of(sequence: Tensor, bptt: int, stride: int) -> Tensor:
+    """All windows of `bptt` steps and the step after them, `[windows, bptt + 1]`: a view.
+
+    Args:
+        sequence: `[n]`.
+        bptt: steps per window.
+        stride: from the start of one window to the start of the next.
+
+    Raises:
+        UserError: the sequence does not fill one window.
+    """
+    if len(sequence) < bptt + 1:
+        raise UserError(f"a window of {bptt} tokens and a target need {bptt + 1} tokens; here: {len(sequence)}")
+    return sequence.unfold(0, bptt + 1, stride)
+
+
+class IndependentWindows(IndependentSamples):
+    """Windows of a sequence as samples, batch by batch; the last batch may be smaller.
+
+    With bptt=3 and stride=3, the text `PREFACE SUP…` has the windows PRE→REF, FAC→ACE, E S→ SU, …: the targets are the
+    inputs shifted by one. Only the windows of a batch are ever gathered; the others are a view of the sequence.
+
+    Args:
+        sequence: `[n]`, of any integer type; windows are int64.
+        batch_size: windows per batch.
+        bptt: steps per window.
+        stride: from the start of one window to the start of the next; by default `bptt`, so that none overlap.
+        chosen: the numbers of the windows to yield, int64 `[m]`; by default all.
+        shuffle: draw another order in each epoch, reproducible from `seed`.
+        seed: of the order.
+
+    Yields:
+        `Window`s in which every row starts.
+
+    Raises:
+        UserError: there are fewer windows than a batch holds.
+    """
+
+    held = ("sequence",)
+    samples = "windows"
+
+    def __init__(
+        self,
+        sequence: Tensor,
+        batch_size: int,
+        bptt: int,
+        stride: int | None = None,
+        chosen: Tensor | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.sequence = sequence
+        self.bptt = bptt
+        self.stride = stride or bptt
+        self.chosen = torch.arange(len(self.windows)) if chosen is None else chosen
+        super().__init__(len(self.chosen), batch_size, shuffle, seed)
+
+    @property
+    def windows(self) -> Tensor:
+        """All windows of the sequence, chosen or not, `[windows, bptt + 1]`: a view."""
+        return windows_of(self.sequence, self.bptt, self.stride)
+
+    def batches(self, first: int) -> Iterator[Window]:
+        windows = self.windows
+        for numbers in self.numbers(first):
+            batch = windows[self.chosen[numbers]].long()
+            if self.pin:
+                batch = batch.pin_memory()
+            yield Window(batch[:, :-1], batch[:, 1:], torch.ones(len(batch), dtype=torch.bool, device=batch.device))
