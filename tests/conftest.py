@@ -32,6 +32,16 @@ def command(tmp_path):
 
 
 @pytest.fixture
+def program(tmp_path):
+    """Runs `python -m MODULE …` in the same way, from a process that is warm."""
+
+    def run(module: str, *arguments: object, **settings) -> subprocess.CompletedProcess:
+        return warm.train(*arguments, folder=tmp_path, module=module, **settings)
+
+    return run
+
+
+@pytest.fixture
 def train(tmp_path):
     """Runs `python train.py …` in the same way, from a process that is warm."""
     return partial(warm.train, folder=tmp_path)

@@ -136,14 +136,14 @@ class TestVerbs:
 
 
 class TestClassify:
-    def test_it_says_of_a_file_what_the_model_says_of_its_pixels(self, run, command, tmp_path):
+    def test_it_says_of_a_file_what_the_model_says_of_its_pixels(self, run, program, tmp_path):
         pixels = draw_shapes(2, seed=5).pixels
         for name, image in zip(("small.png", "large.png"), pixels, strict=True):
             size = 32 if name == "small.png" else 96
             image = Image.fromarray(image.permute(1, 2, 0).numpy())
             image.resize((size, size), Image.Resampling.NEAREST).save(tmp_path / name)
         checkpoint = run[0] / "run" / "checkpoints" / "last.ckpt"
-        shown = command("-m", "vision.classify", checkpoint, "small.png", "large.png")
+        shown = program("vision.classify", checkpoint, "small.png", "large.png")
         assert shown.returncode == 0, shown.stderr
         loaded = load_model(checkpoint)
         for line, sure in zip(shown.stdout.splitlines(), classify(loaded, pixels), strict=True):

@@ -191,7 +191,7 @@ class TestBytePairs:
         with pytest.raises(UserError, match=r"pip install .*\[bpe\]"):
             learn_bpe(["text"], 300)
 
-    def test_a_run_on_pieces_of_words(self, train, command, tmp_path):
+    def test_a_run_on_pieces_of_words(self, train, program, tmp_path):
         (tmp_path / "text.txt").write_text(self.text, encoding="utf-8")
         settings = [
             "data=text",
@@ -204,7 +204,7 @@ class TestBytePairs:
         assert run.returncode == 0, run.stderr
         resumed = train("resume=run", "trainer.max_epochs=2")
         assert resumed.returncode == 0, resumed.stderr
-        generated = command("-m", "lm.generate", "run/checkpoints/last.ckpt", "--length", 20, "--prompt", "The ")
+        generated = program("lm.generate", "run/checkpoints/last.ckpt", "--length", 20, "--prompt", "The ")
         assert generated.returncode == 0, generated.stderr
         assert generated.stdout.startswith("The ")
 

@@ -128,25 +128,25 @@ class TestCommand:
 
         return make
 
-    def test_it_goes_on_from_the_prompt(self, command, checkpoint):
-        answer = command("-m", "lm.generate", checkpoint(), "--prompt", "cab", "--length", 50, "--seed", 1)
+    def test_it_goes_on_from_the_prompt(self, program, checkpoint):
+        answer = program("lm.generate", checkpoint(), "--prompt", "cab", "--length", 50, "--seed", 1)
         assert answer.stderr == ""
         assert answer.stdout.startswith("cab")
         assert len(answer.stdout) == 3 + 50 + 1
         assert set(answer.stdout) <= set("abc \n")
 
-    def test_words_are_apart(self, command, checkpoint):
+    def test_words_are_apart(self, program, checkpoint):
         path = checkpoint("words", "eight thousand nine")
-        answer = command("-m", "lm.generate", path, "--prompt", "eight thousand", "--length", 5, "--greedy")
+        answer = program("lm.generate", path, "--prompt", "eight thousand", "--length", 5, "--greedy")
         words = answer.stdout.split(" ")
         assert words[:2] == ["eight", "thousand"]
         assert len(words) == 7
 
-    def test_without_a_prompt_it_begins_as_the_data_does(self, command, checkpoint):
-        assert command("-m", "lm.generate", checkpoint(), "--length", 2).stdout.startswith("abc")
+    def test_without_a_prompt_it_begins_as_the_data_does(self, program, checkpoint):
+        assert program("lm.generate", checkpoint(), "--length", 2).stdout.startswith("abc")
 
-    def test_interactive_answers_each_line(self, command, checkpoint):
-        answer = command("-m", "lm.generate", checkpoint(), "--interactive", "--length", 0, input="ab\nxy\nca\n")
+    def test_interactive_answers_each_line(self, program, checkpoint):
+        answer = program("lm.generate", checkpoint(), "--interactive", "--length", 0, input="ab\nxy\nca\n")
         assert answer.stdout.split() == ["ab", "ca"]
         assert "'x', 'y'" in answer.stderr
 
@@ -159,7 +159,7 @@ class TestCommand:
             ("another program's", "not a checkpoint of this project"),
         ],
     )
-    def test_what_is_no_checkpoint_is_answered_in_one_line(self, command, checkpoint, tmp_path, content, words):
+    def test_what_is_no_checkpoint_is_answered_in_one_line(self, program, checkpoint, tmp_path, content, words):
         path = tmp_path / "some.ckpt"
         if content == "truncated":
             path.write_bytes(checkpoint().read_bytes()[:-2000])
@@ -167,7 +167,7 @@ class TestCommand:
             torch.save({"state_dict": {}, "epoch": 3}, path)
         elif content is not None:
             path.write_bytes(content)
-        answer = command("-m", "lm.generate", path)
+        answer = program("lm.generate", path)
         assert answer.returncode == 1
         assert answer.stdout == ""
         (line,) = answer.stderr.splitlines()
@@ -183,7 +183,7 @@ class TestCommand:
             (["--length", "many"], "invalid whole number value: 'many'"),
         ],
     )
-    def test_bad_arguments_are_named(self, command, checkpoint, arguments, words):
-        answer = command("-m", "lm.generate", checkpoint(), *arguments)
+    def test_bad_arguments_are_named(self, program, checkpoint, arguments, words):
+        answer = program("lm.generate", checkpoint(), *arguments)
         assert answer.returncode != 0
         assert words in answer.stderr.splitlines()[-1]

@@ -214,16 +214,16 @@ class TestReport:
         assert len(Image.open(tmp_path / "report.png").convert("L").getcolors()) > 20
         assert len(rows(tmp_path)) == len(swept)
 
-    def test_no_run_is_one_clear_line(self, command, tmp_path):
+    def test_no_run_is_one_clear_line(self, program, tmp_path):
         with pytest.raises(UserError, match="no runs in"):
             report.find([tmp_path])
-        answer = command("-m", "unroll.cli.report", ".")
+        answer = program("unroll.cli.report", ".")
         assert answer.returncode == 1
         assert answer.stderr == "error: no runs in .\n"
 
-    def test_any_folders_can_be_given(self, run_of, command, tmp_path):
+    def test_any_folders_can_be_given(self, run_of, program, tmp_path):
         run_of("one/a", ["data.bptt=8"])
         run_of("two/b", ["data.bptt=20"], 0.5)
-        answer = command("-m", "unroll.cli.report", "one", "two", "--metric", "valid/accuracy", "--folder", "here")
+        answer = program("unroll.cli.report", "one", "two", "--metric", "valid/accuracy", "--folder", "here")
         assert answer.returncode == 0, answer.stderr
         assert [row["data.bptt"] for row in rows(tmp_path / "here")] == ["20", "8"]

@@ -10,7 +10,7 @@ import signal
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -77,6 +77,8 @@ LONG_VALIDATION = [
 class Run:
     """A run in a directory of its own, and the `train.py` process that is at it."""
 
+    settings: ClassVar[dict[str, Any]] = {}
+
     def __init__(self, folder: Path, name: str, overrides: list[str]) -> None:
         self.folder = folder
         self.directory = folder / name
@@ -87,7 +89,7 @@ class Run:
     def start(self, *arguments: str, **settings: Any) -> TrainProcess:
         if not arguments:
             arguments = tuple(self.resume_command if self.directory.exists() else self.first_command)
-        return TrainProcess(*arguments, folder=self.folder, **settings)
+        return TrainProcess(*arguments, folder=self.folder, **self.settings, **settings)
 
     def finish(self, *arguments: str) -> str:
         process = self.start(*arguments)

@@ -1,7 +1,7 @@
-"""`train.py` in processes that are forked from one which has imported torch and Lightning already.
+"""`train.py` and other programs in processes that are forked from one which has imported torch and Lightning already.
 
-Each is a process of its own that runs the whole of `train.py`, but starts in a tenth of a second instead of three.
-Where the start itself matters, tests start a fresh interpreter.
+Each is a process of its own that runs the whole program, but starts in a tenth of a second instead of three. Where the
+start itself matters, tests start a fresh interpreter.
 """
 
 import atexit
@@ -12,6 +12,7 @@ import runpy
 import signal
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -19,27 +20,36 @@ ROOT = Path(__file__).parents[1]
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(
-    ["lm.module", "lm.callbacks", "lm.data.module", "unroll.loggers", "unroll.callbacks", "unroll.checkpoint_io"]
-)
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # the server has no other sys.path
+server.set_forkserver_preload(["preloaded"])
 
 
 class TrainProcess:
     """What `subprocess.Popen(["python", "train.py", …], text=True)` would be, with its output in files.
 
     Args:
-        arguments: what is typed behind `train.py`.
+        arguments: what is typed after `train.py`.
+        module: another program instead, as after `python -m`.
+        path: a folder on PYTHONPATH.
         folder: the working directory.
         input: what comes from standard input.
         largest_file: in bytes; a file that grows beyond ends like one on a full disk.
     """
 
-    def __init__(self, *arguments: object, folder: Path, input: str = "", largest_file: int | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: object,
+        folder: Path,
+        module: str | None = None,
+        path: Path | None = None,
+        input: str = "",
+        largest_file: int | None = None,
+    ) -> None:
         self.files = Path(tempfile.mkdtemp())
         for name, content in (("0", input), ("1", ""), ("2", "")):
             (self.files / name).write_text(content)
         self.process = server.Process(
-            target=run, args=([str(argument) for argument in arguments], folder, self.files, largest_file)
+            target=run, args=([str(argument) for argument in arguments], folder, module, path, self.files, largest_file)
         )
         self.process.start()
 
@@ -63,23 +73,44 @@ class TrainProcess:
         return self.read(1), self.read(2)
 
 
-def run(arguments: list[str], folder: Path, files: Path, largest_file: int | None) -> None:
+def run(
+    arguments: list[str],
+    folder: Path,
+    module: str | None,
+    path: Path | None,
+    files: Path,
+    largest_file: int | None,
+) -> None:
     for stream in range(3):
         os.dup2(os.open(files / str(stream), os.O_RDWR | os.O_APPEND * (stream > 0)), stream)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - multiprocessing has closed it
     os.chdir(folder)
     os.environ.pop("HYDRA_FULL_ERROR", None)
+    if path is not None:
+        sys.path.insert(0, str(path))
     if largest_file is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     sys.argv = [str(ROOT / "train.py"), *arguments]
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        if module is None:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        else:
+            sys.path.insert(0, str(folder))
+            warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)  # imported by the server
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()  # multiprocessing leaves them out
 
 
-def train(*arguments: object, folder: Path, input: str = "", timeout: float = 200) -> CompletedProcess:
-    process = TrainProcess(*arguments, folder=folder, input=input)
+def train(
+    *arguments: object,
+    folder: Path,
+    module: str | None = None,
+    path: Path | None = None,
+    input: str = "",
+    timeout: float = 200,
+) -> CompletedProcess:
+    process = TrainProcess(*arguments, folder=folder, module=module, path=path, input=input)
     output, errors = process.communicate(timeout)
     return CompletedProcess(arguments, process.returncode or 0, output, errors)

@@ -1,0 +1,26 @@
+"""Imported by the process that `warm` forks `train.py` from: what every run imports, and Hydra's search for plugins."""
+
+import torch.utils.tensorboard.summary  # noqa: F401
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from PIL import Image, ImageDraw, ImageFont  # noqa: F401
+from rich import progress  # noqa: F401
+
+import lm.callbacks
+import lm.plots
+import unroll.callbacks
+import unroll.checkpoint_io
+import unroll.cli.commands
+import unroll.cli.report
+import unroll.plots
+import vision.callbacks
+import vision.plots  # noqa: F401
+from unroll.cli.config import CONFIG_DIR
+
+for name in (*unroll.callbacks.__all__, *lm.callbacks.__all__):
+    getattr(unroll.callbacks if name in unroll.callbacks.__all__ else lm.callbacks, name)
+with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    compose("train")
+GlobalHydra.instance().clear()
+HydraConfig.instance().cfg = None
