@@ -1,4 +1,4 @@
-# The few commands that people of the project repeat; `make PYTHON=.venv/bin/python test` uses an environment that is not active.
+# The commands that are repeated most; `make PYTHON=.venv/bin/python test` uses an environment that is not active.
 PYTHON ?= python
 
 .PHONY: setup check test slow lessons board
@@ -6,7 +6,7 @@ PYTHON ?= python
 setup:  ## an environment with everything
 	python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[test]'
 
-check:  ## what CI looks at before the tests
+check:  ## what CI checks before the tests
 	$(PYTHON) -m ruff format . && $(PYTHON) -m ruff check . && $(PYTHON) -m mypy
 
 test:
@@ -15,7 +15,7 @@ test:
 slow:  ## the tests that take minutes
 	$(PYTHON) -m pytest -n 2 -m slow
 
-lessons:  ## the README's tables
+lessons:  ## the tables of the lessons
 	$(PYTHON) -m benchmarks.lessons human_numbers && $(PYTHON) -m benchmarks.lessons nietzsche
 
 board:

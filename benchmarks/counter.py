@@ -6,6 +6,7 @@ It keeps every place of a stream of numbers that fits what a row has said so far
 them. It knows the numbers of the split that is read, or all from 1 to 9999. Each of the 64 rows starts from nothing.
 """
 
+import argparse
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -32,6 +33,7 @@ def right(row: Sequence[int], known: Sequence[int]) -> int:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     words = Tokenizer("words")
     table = Table("counter", ("split", "it knows the split", "it knows 1 to 9999"), None)
     for name, numbers in SPLITS.items():

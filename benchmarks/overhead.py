@@ -5,6 +5,7 @@
 Whole processes, one of each in turn, three times; overrides go to the run on Nietzsche (as in `data.path=FILE`).
 """
 
+import argparse
 import statistics
 import sys
 import tempfile
@@ -17,7 +18,7 @@ RUNS = {
     "`gru`, 40 epochs": ["model=gru", "trainer.max_epochs=40"],
     "`char_gru`, 1 epoch": ["model=char_gru", "trainer.max_epochs=1"],
 }
-NONE = ["callbacks=none", "logger=none", "+trainer.enable_checkpointing=false"]
+NONE = ["callbacks=none", "logger=none", "trainer.enable_checkpointing=false"]
 
 
 def seconds(arguments: list[str]) -> float:
@@ -27,9 +28,12 @@ def seconds(arguments: list[str]) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="for the run on Nietzsche")
+    arguments = parser.parse_args()
     print("| run | with none, seconds | with all | ratio of medians |\n|---|---|---|---|")
     for name, run in RUNS.items():
-        run += sys.argv[1:] if "model=char_gru" in run else []
+        run += arguments.overrides if "model=char_gru" in run else []
         times: dict[str, list[float]] = {"none": [], "all": []}
         for _ in range(REPEATS):
             times["none"].append(seconds([*run, *NONE]))

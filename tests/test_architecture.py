@@ -72,7 +72,9 @@ def test_models_import_torch_and_the_leaves_of_unroll_alone(package):
         if within(module, package):
             third_party = {name for name in imports(file) if name.split(".")[0] not in sys.stdlib_module_names}
             # `from unroll.checks import Size` counts as unroll.checks and unroll.checks.Size
-            assert [name for name in sorted(third_party) if not any(within(name, root) for root in allowed)] == [], module
+            assert [name for name in sorted(third_party) if not any(within(name, root) for root in allowed)] == [], (
+                module
+            )
 
 
 def test_leaves_import_nothing_of_the_house_but_leaves():

@@ -10,7 +10,7 @@ from conftest import ROOT
 from lm.checkpoint import load_model
 from unroll.errors import UserError
 
-MODEL = '''
+MODEL = """
 from torch import nn
 from unroll.checks import Size, checked
 
@@ -26,7 +26,7 @@ class TinyGRU(nn.Module):
     def forward(self, tokens, state=None):
         outputs, state = self.rnn(self.embed(tokens), state)
         return self.head(outputs), state
-'''
+"""
 
 # A regression on numbers: every part of it is the user's.
 TASK = '''

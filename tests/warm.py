@@ -29,7 +29,7 @@ class TrainProcess:
 
     Args:
         arguments: what is typed after `train.py`.
-        module: another program instead, as after `python -m`.
+        module: another program instead: a module, as after `python -m`, or a script in the folder.
         path: a folder on PYTHONPATH.
         folder: the working directory.
         input: what comes from standard input.
@@ -95,6 +95,8 @@ def run(
     try:
         if module is None:
             runpy.run_path(sys.argv[0], run_name="__main__")
+        elif module.endswith(".py"):
+            runpy.run_path(str(folder / module), run_name="__main__")
         else:
             sys.path.insert(0, str(folder))
             warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)  # imported by the server
