@@ -4,10 +4,14 @@ Every choice is a file under `conf/`; `python train.py --help` lists them. `unro
 and Lightning only after the configuration has been composed, so that help and mistakes are answered at once.
 """
 
-import hydra
-from omegaconf import DictConfig
+import signal
 
-from unroll import cli
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports ends the program without a traceback
+
+import hydra  # noqa: E402
+from omegaconf import DictConfig  # noqa: E402
+
+from unroll import cli  # noqa: E402
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

@@ -6,8 +6,10 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from unroll.errors import UserError
 from unroll.module import WindowLearner
 from unroll.objectives import CrossEntropy, Direction, Objective
+from unroll.streams import IndependentWindows, Stream
 
 
 class NextToken(CrossEntropy):
@@ -32,6 +34,24 @@ class LanguageModel(WindowLearner):
 
     def __init__(self, model: nn.Module, *settings: Any, objective: Objective | None = None, **more: Any) -> None:
         super().__init__(model, objective or NextToken(), *settings, **more)
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        only = getattr(self.model, "only_window", None)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        for batches in (data.train, data.valid) if only and data is not None else ():
+            if window_lengths(batches) != {only}:
+                raise UserError(
+                    f"{type(self.model).__name__} reads windows of {only} tokens, all of one length: "
+                    f"write data.layout=windows data.bptt={only}"
+                )
+
+
+def window_lengths(batches: Stream | IndependentWindows) -> set[int]:
+    """The lengths of an epoch's windows."""
+    if isinstance(batches, Stream):
+        return {stop - start for start, stop in batches.windows()}
+    return {batches.bptt}
 
 
 def perplexity(loss: float) -> float:

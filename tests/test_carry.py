@@ -6,6 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from warm import train
 
 from unroll import CarriesState, Stream, UserError, Window
 from unroll.state import add_rows, detach, keep_rows, pack, start_rows, tensors, unpack
@@ -92,7 +93,7 @@ def waves(length=203):
     return torch.linspace(0, 20, length).sin().unsqueeze(1)
 
 
-def fit(module, train=None, valid=None, **settings):
+def fit(module, stream=None, valid=None, **settings):
     quiet = {
         "logger": False,
         "enable_checkpointing": False,
@@ -100,7 +101,7 @@ def fit(module, train=None, valid=None, **settings):
         "enable_model_summary": False,
     }
     trainer = pl.Trainer(accelerator="cpu", **quiet | {"max_epochs": 2, "num_sanity_val_steps": 0} | settings)
-    trainer.fit(module, train or Stream(waves(), 4, 10), valid)
+    trainer.fit(module, stream or Stream(waves(), 4, 10), valid)
     return trainer
 
 
@@ -200,6 +201,53 @@ def test_a_fit_that_is_resumed_in_the_middle_of_an_epoch_ends_the_same(tmp_path,
     assert resumed.read[0][2] is not None
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+import pytorch_lightning as pl, torch
+from torch import nn
+from unroll import CarriesState, LastCheckpoint, Stream
+
+class Forecaster(CarriesState, pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.drop, self.head = nn.LSTM(1, 8, batch_first=True), nn.Dropout(0.3), nn.Linear(8, 1)
+
+    def training_step(self, window, index):
+        if self.global_step == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        outputs, state = self.rnn(window.inputs, self.state(window))
+        self.carry(state)
+        return nn.functional.mse_loss(self.head(self.drop(outputs)), window.targets)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+torch.manual_seed(0)
+module, last = Forecaster(), Path("kept", "last.ckpt")
+stream = Stream(torch.arange(900.0).mul(0.1).sin().unsqueeze(1), 4, 10, jitter=True)
+trainer = pl.Trainer(accelerator="cpu", max_epochs=3, logger=False, enable_progress_bar=False,
+                     enable_model_summary=False, callbacks=[LastCheckpoint("kept", every_n_steps=5)])
+trainer.fit(module, stream, ckpt_path=last if last.exists() else None, weights_only=True)
+torch.save(module.state_dict(), "weights.pt")
+"""
+
+
+def test_a_run_of_anybodys_module_that_is_killed_ends_the_same(tmp_path):
+    def run(name, kill_at):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "script.py").write_text(SCRIPT)
+        return train(kill_at, folder=tmp_path / name, module="script.py")
+
+    assert run("undisturbed", -1).returncode == 0
+    for step in (3, 17, 31, 60):  # before the first checkpoint, and in each epoch
+        assert run("killed", step).returncode == -9
+    finished = run("killed", -1)
+    assert finished.returncode == 0, finished.stderr
+    ours, theirs = (torch.load(tmp_path / name / "weights.pt") for name in ("killed", "undisturbed"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_import_unroll_imports_neither_hydra_nor_the_rest_of_the_house(command):

@@ -81,6 +81,10 @@ class TensorBoard(TensorBoardLogger):
 
     flushed = 0.0
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        import torch.utils.tensorboard  # noqa: F401 - Lightning would import it when the fit's clock is running
+
     def save(self) -> None:
         """Lightning calls this at each step that is logged, and would wait each time until all is in the file."""
         if self._experiment is not None and time.monotonic() - self.flushed > FLUSH_SECONDS:

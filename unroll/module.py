@@ -300,7 +300,22 @@ class Learner(pl.LightningModule, ABC):
         processes = len(checkpoint[PROGRESS])
         if processes != self.trainer.world_size:
             raise UserError(f"the checkpoint is of {processes} processes; resume it with trainer.devices={processes}")
+        self._refuse_fewer_epochs(checkpoint)
         self.resumed = checkpoint[PROGRESS][self.global_rank]
+
+    def _refuse_fewer_epochs(self, checkpoint: dict[str, Any]) -> None:
+        """Lightning would end at once, and call the run finished."""
+        loops, trainer = checkpoint["loops"]["fit_loop"], self.trainer
+        epochs = loops["epoch_progress"].get("current", {}).get("completed", 0)
+        in_epoch = loops.get("epoch_loop.batch_progress", {}).get("current", {}).get("completed", 0) > 0
+        limit = trainer.max_epochs or -1
+        if 0 < limit < epochs + in_epoch:
+            done = f"has finished epoch {epochs}" + (f" and is in epoch {epochs + 1}" if in_epoch else "")
+            raise UserError(f"trainer.max_epochs={limit}: the run {done}; choose {epochs + in_epoch} or more")
+        if 0 < trainer.max_steps < checkpoint["global_step"]:
+            raise UserError(
+                f"trainer.max_steps={trainer.max_steps}: the run has taken {checkpoint['global_step']} steps"
+            )
 
 
 class WindowLearner(CarriesState, Learner):

@@ -59,7 +59,8 @@ def check_rows(state: State, rows: int, axis: int = ROW_AXIS) -> None:
         UserError: one has not.
     """
     for part in tensors(state):
-        if part.dim() <= axis or part.size(axis) != rows:
+        rows_first = axis == 1 and part.dim() == 2 and part.size(0) == rows  # of a cell: [rows, hidden]
+        if part.dim() <= axis or part.size(axis) != rows or rows_first:
             raise UserError(
                 f"the model returned a state of shape {list(part.shape)} for a window of {rows} rows; axis {axis} "
                 f"should have size {rows}, as in nn.GRU's [layers, rows, hidden] (unsqueeze(0) adds the first axis)"

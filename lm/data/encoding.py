@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy
-import platformdirs
 import torch
 from torch import Tensor
 
+from lm.data.files import cache_folder, sum_of
 from lm.data.pieces import PIECE, Piece, Readable, cut_up
 from lm.data.tokenizers import Tokenizer, learn_bpe
 from lm.data.vocabulary import Vocabulary
-from unroll.files import locked, read_json, replacing
+from unroll.files import locked, read_json
 
 Result = TypeVar("Result")
 
@@ -113,7 +113,7 @@ def encode_files(train: Piece, valid: Piece, recipe: Recipe, cache: str | Path |
     """
     if len(train) + len(valid) <= IN_MEMORY:
         return encode(train, valid, recipe)
-    folder = Path(cache).expanduser() if cache else Path(platformdirs.user_cache_dir("unroll"))
+    folder = cache_folder(cache)
     sums = [(sum_of(piece.path, folder), piece.start, piece.stop) for piece in (train, valid)]
     key = hashlib.sha256(repr((FORMAT, sums, recipe)).encode()).hexdigest()[:32]
     kept = folder / "ids" / key
@@ -122,22 +122,6 @@ def encode_files(train: Piece, valid: Piece, recipe: Recipe, cache: str | Path |
         if not is_whole(kept, description):
             description = write(train, valid, recipe, kept)
     return mapped(kept, description)
-
-
-def sum_of(path: Path, folder: Path) -> str:
-    """The sha256 of a file's content, cached for as long as its size and modification time stay the same."""
-    status = path.stat()
-    known_as = repr((str(path.resolve()), status.st_size, status.st_mtime_ns))
-    remembered = folder / "sums" / hashlib.sha256(known_as.encode()).hexdigest()[:32]
-    with locked(remembered.with_suffix(".lock")):
-        if not remembered.exists():
-            digest = hashlib.sha256()
-            with open(path, "rb") as file:
-                while block := file.read(PIECE):
-                    digest.update(block)
-            with replacing(remembered) as unfinished:
-                unfinished.write_text(digest.hexdigest())
-        return remembered.read_text()
 
 
 def write(train: Piece, valid: Piece, recipe: Recipe, folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lm.data.corpora import human_numbers, lines_between
 from lm.data.encoding import Encoded, Recipe, encode, encode_files
+from lm.data.files import UTF_8, known_encoding, plain_text
 from lm.data.pieces import Text, set_aside, whole
 from lm.data.show import show_batch
 from lm.data.split import split_windows
@@ -24,6 +25,7 @@ from unroll.errors import ArgumentError, UserError
 from unroll.streams import IndependentWindows, Stream, Window
 
 LET_GO_EVERY = 256  # batches
+COUNTED = 2**24  # tokens of a split in which the unknown ones are counted
 WINDOWS = (8, 16, 32, 70, 140, 280, 560)  # that `task=plan` measures
 
 
@@ -40,7 +42,8 @@ class TextData(Data):
         stride: of independent windows, from the start of one to the start of the next; by default `bptt`.
         tokenizer: "characters", "words", or for text files "bpe".
         lower: lower-case the text first.
-        min_freq: tokens seen less often than this in the training split become unknown.
+        min_freq: tokens seen less often than this in the training split become unknown. By default 2 for "words", so
+            that the unknown word is learnt, and 1 for the others.
         unknown: keep a token for what is unknown; without it, every character must be in the training text.
         vocab_size: the number of tokens that "bpe" learns.
         tail, jitter, seed: as for `Stream`.
@@ -59,7 +62,7 @@ class TextData(Data):
         stride: Size | None = None,
         tokenizer: TokenizerName = "words",
         lower: bool = False,
-        min_freq: Size = 1,
+        min_freq: Size | None = None,
         unknown: bool = True,
         vocab_size: Annotated[int, checks.whole(256)] | None = None,
         tail: Literal["keep", "drop"] = "keep",
@@ -71,6 +74,8 @@ class TextData(Data):
             raise UserError("data.jitter=true: is for data.layout=stream; independent windows have one length")
         if tokenizer == "bpe" and vocab_size is None:
             raise UserError("data.tokenizer=bpe is for text of your own (data=text), and needs data.vocab_size")
+        if min_freq is None:
+            min_freq = 2 if tokenizer == "words" else 1
         self.recipe = Recipe(tokenizer, lower, min_freq, vocab_size if tokenizer == "bpe" else None, unknown)
         self.bptt = bptt
         self.batch_size = batch_size
@@ -150,7 +155,17 @@ class TextData(Data):
             counts = f"{len(self.encoded.train):,} training and {len(self.encoded.valid):,} validation tokens"
         else:
             counts = f"{self.train.count:,} training and {self.valid.count:,} validation windows of {self.bptt} tokens"  # type: ignore[union-attr]
-        return f"{counts}, a vocabulary of {len(self.vocabulary)}"
+        return f"{counts}, a vocabulary of {len(self.vocabulary)}{self._unknown()}"
+
+    def _unknown(self) -> str:
+        """How much of the text is unknown, in words; nothing where all of it is known."""
+        unknown = self.vocabulary.unknown_id
+        splits = (self.encoded.train, self.encoded.valid)
+        shares = [(ids[:COUNTED] == unknown).double().mean().item() if unknown is not None else 0.0 for ids in splits]
+        if not any(shares):
+            return ""
+        words = "unknown: {:.2%} of the training and {:.2%} of the validation tokens".format(*shares)
+        return f" ({words}{'' if shares[0] else ', so the unknown token is not learnt; try data.min_freq=2'})"
 
     def show(self, folder: Path) -> str:
         return show_batch(self.train, self.vocabulary)
@@ -245,7 +260,9 @@ class TextFiles(TextData):
         train: the file to train on.
         valid: the file to validate on; without one, the end of the training file is set aside.
         valid_fraction: the share of the training file's bytes that is set aside then; no word is cut.
-        cache: where the ids of large files are kept, as for `lm.data.encoding.encode_files`.
+        encoding: of the files, as Python names it.
+        cache: where the ids of large files are kept, as for `lm.data.encoding.encode_files`, and the plain text of
+            compressed ones, as for `lm.data.files.plain_text`.
         text: as for `TextData`.
     """
 
@@ -254,20 +271,22 @@ class TextFiles(TextData):
         train: str,
         valid: str | None = None,
         valid_fraction: Fraction = 0.1,
+        encoding: str = UTF_8,
         cache: str | None = None,
         **text: Any,
     ) -> None:
         super().__init__(**text)
         check_arguments(TextFiles.__init__, {"valid_fraction": valid_fraction})
+        self.encoding = known_encoding(encoding)
         self.train_file = train
         self.valid_file = valid
         self.valid_fraction = valid_fraction
         self.cache = cache
 
     def read(self) -> Encoded:
-        train = whole(self.train_file)
+        train = whole(plain_text(self.train_file, self.encoding, self.cache))
         if self.valid_file is not None:
-            valid = whole(self.valid_file)
+            valid = whole(plain_text(self.valid_file, self.encoding, self.cache))
         else:
             train, valid = set_aside(train, self.valid_fraction, words=self.recipe.tokenizer != "characters")
         return encode_files(train, valid, self.recipe, self.cache)

@@ -53,7 +53,10 @@ class Piece:
             text = content.decode()
         except UnicodeDecodeError as error:
             place = self.start + error.start
-            raise UserError(f"{self.path}: not UTF-8 text (byte {place} cannot be read)") from None
+            raise UserError(
+                f"{self.path}: not UTF-8 text (byte {place} cannot be read); for text in another encoding: "
+                f"data.encoding=latin-1"
+            ) from None
         if "\0" in text:
             raise UserError(f"{self.path}: not a text file (it holds NUL bytes)")
         return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
@@ -65,7 +68,7 @@ def whole(path: str | Path) -> Piece:
     Raises:
         UserError: the file is missing, not a file, or empty.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     try:
         with open(path, "rb") as file:
             beginning = file.read(REACH)

@@ -1,14 +1,16 @@
 """The models, plain `nn.Module`s: `forward(tokens, state=None) -> (logits, state)`.
 
-- `tokens` is int64 `[batch, time]`.
-- `logits` is float `[batch, predictions, vocab]`: predictions is `time`, or 1 for the models that guess only
-  the word after the last.
-- `state` is what a model wants to be given with the next window: None (nothing), a tensor, or a tuple of
-  tensors. Its batch axis is always `unroll.state.BATCH_AXIS`, as in PyTorch: `[layers, batch, hidden]`.
-  `state=None` starts from zeros. A model never stores state on itself.
+- `tokens` is int64 `[rows, time]`.
+- `logits` is float `[rows, predictions, vocab]`: predictions is `time`, or 1 for the models that predict only the token
+  after the last.
+- `state` is what the model needs to read the next window: None (nothing), a tensor, or a tuple of tensors, with the
+  rows on axis 1, as in PyTorch: `[layers, rows, hidden]`. `state=None` means from zeros. A model never stores state on
+  itself.
 
-A model that adds something to the loss it is trained by has `penalised(tokens, state=None) -> (logits, state, penalty)`
-as well, with a penalty that is a number (a tensor of no axes) or None; `forward` is the same without it.
+A model that adds a penalty to the loss in training has `penalised(tokens, state=None) -> (logits, state, penalty)` as
+well. The penalty is a scalar tensor or None; `forward` is the same without it.
+
+A model that reads windows of one length only has it as `only_window`.
 """
 
 from lm.models.human_numbers import GRU, RNN, Loop, MultiOutput, Stateful, Unrolled

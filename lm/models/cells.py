@@ -1,7 +1,7 @@
 """Recurrent cells written out from their equations, with the names, shapes and starting weights of PyTorch's.
 
-Each takes one step: `forward(inputs [batch, input], state) -> state`. Weights `[gates × hidden, …]` hold the
-gates one below the other, so a `state_dict` of `nn.RNNCell`, `nn.GRUCell` or `nn.LSTMCell` can be loaded.
+Each computes one step: `forward(inputs [batch, input], state) -> state`. Weights `[gates × hidden, …]` have the gates
+one below the other, so that a `state_dict` of `nn.RNNCell`, `nn.GRUCell` or `nn.LSTMCell` can be loaded.
 """
 
 import math
@@ -39,10 +39,10 @@ class RNNCell(WrittenCell):
 
 
 class GRUCell(WrittenCell):
-    """A gated recurrent unit (Cho et al. 2014, arXiv 1406.1078; the reset gate behind the matrix, as in cuDNN).
+    """A gated recurrent unit (Cho et al. 2014, arXiv 1406.1078; the reset gate after the matrix product, as in cuDNN).
 
-    r = σ(W_ir x + b_ir + W_hr h + b_hr)            reset: how much of the past the candidate sees
-    z = σ(W_iz x + b_iz + W_hz h + b_hz)            update: how much of the past stays
+    r = σ(W_ir x + b_ir + W_hr h + b_hr)            reset: how much of the state goes into the candidate
+    z = σ(W_iz x + b_iz + W_hz h + b_hz)            update: how much of the state is kept
     n = tanh(W_in x + b_in + r ⊙ (W_hn h + b_hn))   the candidate
     h′ = (1 − z) ⊙ n + z ⊙ h                        a linear interpolation between the two
     """
@@ -64,8 +64,8 @@ class LSTMCell(WrittenCell):
 
     i, f, o = σ(W x + b + W′ h + b′)    input, forget and output gates, each with weights of its own
     g = tanh(W_g x + b_g + W′_g h + b′_g)
-    c′ = f ⊙ c + i ⊙ g                  the cell: what is remembered
-    h′ = o ⊙ tanh(c′)                   the hidden state: what is shown
+    c′ = f ⊙ c + i ⊙ g                  the cell state
+    h′ = o ⊙ tanh(c′)                   the hidden state, which is the output
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:

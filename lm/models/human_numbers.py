@@ -1,9 +1,7 @@
 """The six models of the human numbers lesson, in its order: each is the one before it, one idea further.
 
-They share three arrows: `embed` takes a word to hidden units (the lesson's `i_h`), `hidden` takes hidden
-units to hidden units (`h_h`), `head` takes hidden units to a score for each word (`h_o`).
-
-`forward` is the contract of `lm.models`.
+They share three layers: `embed` maps a word to hidden units (the lesson's `i_h`), `hidden` maps hidden units to hidden
+units (`h_h`), `head` maps hidden units to a score for each word (`h_o`). `forward` is described in `lm.models`.
 """
 
 import torch
@@ -42,7 +40,7 @@ class Unrolled(nn.Module):
 
 
 class Loop(nn.Module):
-    """The same as a loop, so any number of words can come in: a recurrent network (Model1)."""
+    """The same as a loop, for any number of words: a recurrent network (Model1)."""
 
     @checked
     def __init__(self, vocab_size: int, hidden_size: Size = 64) -> None:
@@ -61,7 +59,7 @@ class Loop(nn.Module):
 
 
 class MultiOutput(nn.Module):
-    """A guess after every word instead of only after the last (Model2)."""
+    """A prediction after every word instead of only after the last (Model2)."""
 
     @checked
     def __init__(self, vocab_size: int, hidden_size: Size = 64) -> None:
@@ -82,7 +80,7 @@ class MultiOutput(nn.Module):
 
 
 class Stateful(nn.Module):
-    """The same, but it goes on from the state of the window before (Model3)."""
+    """The same, but it starts from the state of the window before (Model3)."""
 
     @checked
     def __init__(self, vocab_size: int, hidden_size: Size = 64) -> None:
@@ -103,7 +101,7 @@ class Stateful(nn.Module):
 
 
 class RNN(nn.Module):
-    """The loop handed to PyTorch (Model4); its batch norm sees all the steps of a window at once."""
+    """PyTorch's nn.RNN instead of the loop (Model4); batch norm is over all steps of a window at once."""
 
     @checked
     def __init__(self, vocab_size: int, embedding_size: Size = 64, hidden_size: Size = 64) -> None:
@@ -119,7 +117,7 @@ class RNN(nn.Module):
 
 
 class GRU(nn.Module):
-    """Two layers, with gates that decide how much of the state to keep (Model5)."""
+    """Two layers of gated recurrent units (Model5)."""
 
     @checked
     def __init__(

@@ -10,11 +10,11 @@ from unroll.distributed import SumOverProcesses, several
 class BatchNorm(nn.BatchNorm1d):
     """Batch norm over the last axis of `[…, hidden]`: every other axis counts as batch.
 
-    A single sample has no spread to be normalised by; it is normalised by the running statistics, in
-    training too. (The end of a stream can be one row of one word.)
+    A single sample has no variance; it is normalised by the running statistics, in training too. (The end of a stream
+    can be one row of one word.)
 
-    When several processes share a batch, it is the whole batch's statistics that count in training, as in
-    `nn.SyncBatchNorm`, which has no CPU version.
+    When several processes share a batch, the statistics are those of the whole batch, as in `nn.SyncBatchNorm`, which
+    has no CPU version.
     """
 
     def forward(self, activations: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The models of the Nietzsche lesson, character by character, in its order.
 
-The first six read independent windows and start each from zeros; the last four carry their state from
-window to window. `embed` takes a character to 42 numbers, `head` takes hidden units to a score for each
-character. `forward` is the contract of `lm.models`.
+The first six read independent windows and start each from zeros; the last four carry their state from window to window.
+`embed` maps a character to 42 numbers, `head` maps hidden units to a score for each character. `forward` is described
+in `lm.models`.
 """
 
 from typing import Literal
@@ -19,6 +19,8 @@ from unroll.errors import UserError
 class CharThree(nn.Module):
     """Three characters in, the fourth out: three matrices, each used for every character (Char3Model)."""
 
+    only_window = 3
+
     @checked
     def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
         super().__init__()
@@ -28,12 +30,10 @@ class CharThree(nn.Module):
         self.head = nn.Linear(hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
-        if tokens.size(1) != 3:
-            raise UserError(
-                f"this model reads 3 characters and got {tokens.size(1)}; use data.bptt=3, or model=char_loop"
-            )
+        if tokens.size(1) != self.only_window:
+            raise UserError(f"this model reads windows of 3 characters and got {tokens.size(1)}; see model=char_loop")
         first, second, third = F.relu(self.input(self.embed(tokens))).unbind(1)
-        h = torch.tanh(self.hidden(first))  # the lesson adds a state of zeros to be like the two below
+        h = torch.tanh(self.hidden(first))  # the lesson adds a state of zeros, as in the two below
         h = torch.tanh(self.hidden(h + second))
         h = torch.tanh(self.hidden(h + third))
         return self.head(h).unsqueeze(1), None
@@ -79,7 +79,7 @@ class CharConcat(nn.Module):
 
 
 class CharRNN(nn.Module):
-    """PyTorch's loop; only its last output is used (CharRnn)."""
+    """PyTorch's nn.RNN; only its last output is used (CharRnn)."""
 
     @checked
     def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
@@ -94,7 +94,7 @@ class CharRNN(nn.Module):
 
 
 class CharSeq(nn.Module):
-    """Every output is used (CharSeqRnn). With `identity`, the state at first passes on unchanged.
+    """Every output is used (CharSeqRnn). With `identity`, the state is at first passed on unchanged.
 
     A hidden-to-hidden matrix that starts as the identity is due to Le, Jaitly & Hinton 2015, arXiv 1504.00941.
     """
@@ -116,7 +116,7 @@ class CharSeq(nn.Module):
 
 
 class CharStateful(nn.Module):
-    """The state goes on from window to window (CharSeqStatefulRnn)."""
+    """The state is carried from window to window (CharSeqStatefulRnn)."""
 
     @checked
     def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
@@ -131,7 +131,7 @@ class CharStateful(nn.Module):
 
 
 class CharStatefulCell(nn.Module):
-    """The same from a cell in a loop of our own (CharSeqStatefulRnn2): PyTorch's, or `lm.models.cells`'."""
+    """The same from a cell in a loop (CharSeqStatefulRnn2): PyTorch's cell, or that of `lm.models.cells`."""
 
     @checked
     def __init__(
@@ -157,7 +157,7 @@ class CharStatefulCell(nn.Module):
 
 
 class CharGRU(nn.Module):
-    """Gates decide how much of the state to keep (CharSeqStatefulGRU)."""
+    """nn.GRU: gates determine how much of the state is kept (CharSeqStatefulGRU)."""
 
     @checked
     def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:

@@ -1,8 +1,8 @@
 """`nn.GRU` with a faster training step on CPUs: the same weights, equations and results.
 
-PyTorch records every step of the loop and runs each backwards for itself. Here the gradient is written out: what does
-not depend on the step after, all products with weight matrices but one among it, is computed for all steps at once.
-On other devices, in mixed precision and without gradients PyTorch's own code runs.
+PyTorch records every step of the loop and differentiates each separately. Here the gradient is written out: whatever
+does not depend on the following step, all but one of the products with weight matrices included, is computed for all
+steps at once. On other devices, in mixed precision and without gradients PyTorch's own code runs.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ class GRUSteps(torch.autograd.Function):
 
     With m = W_hn h + b_hn, h′ = n + z ⊙ (h − n). The gradients of what the gates are made of are products
     with dh′: ∂n → (1 − z)(1 − n²), ∂m → ∂n r, ∂r → ∂n m r(1 − r), ∂z → (h − n) z(1 − z). The factors are
-    there before dh′ is, so that the loop backwards has three operations per step.
+    computed before dh′, so that the backward loop has three operations per step.
     """
 
     @staticmethod

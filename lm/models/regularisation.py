@@ -1,6 +1,6 @@
-"""Pieces that keep a recurrent model from learning its text by heart. Each is plain and works alone.
+"""Regularisation of recurrent models. Each part works by itself.
 
-Dropout that is locked draws one mask per row and window and uses it at every step (Gal & Ghahramani 2016, arXiv
+Locked dropout draws one mask per row and window and uses it at every step (Gal & Ghahramani 2016, arXiv
 1512.05287); the rest, and the names, are those of AWD-LSTM (Merity et al. 2017, arXiv 1708.02182).
 """
 
@@ -22,10 +22,10 @@ class LockedDropout(nn.Dropout):
 
 
 class Embedding(nn.Embedding):
-    """`nn.Embedding` that leaves whole tokens out of a window: wherever one of them stands, its vector is 0.
+    """`nn.Embedding` that drops whole tokens for a window: wherever one of them occurs, its vector is 0.
 
     Args:
-        dropout: the share of the vocabulary that is left out; the others are scaled up.
+        dropout: the share of the vocabulary that is dropped; the other vectors are scaled up.
     """
 
     def __init__(self, vocab_size: int, embedding_size: int, dropout: float = 0.0) -> None:
@@ -43,11 +43,11 @@ class Embedding(nn.Embedding):
 class WeightDrop(nn.Module):
     """DropConnect (Wan et al. 2013) on the hidden-to-hidden matrices of an `nn.LSTM` or `nn.GRU`.
 
-    Single weights are left out for a whole window: the same at every step and for every row.
+    Single weights are dropped for a whole window: the same at every step and for every row.
 
     Args:
         rnn: the layers.
-        dropout: the share of the weights that is left out.
+        dropout: the share of the weights that is dropped.
     """
 
     def __init__(self, rnn: nn.RNNBase, dropout: float) -> None:
@@ -67,12 +67,13 @@ class WeightDrop(nn.Module):
 
 
 class TiedHead(nn.Module):
-    """Scores by the embedding itself: the product with each token's vector (Press & Wolf 2017, arXiv 1608.05859).
+    """A head that shares the embedding's weights: a score is the product with the token's vector (Press & Wolf 2017,
+    arXiv 1608.05859).
 
-    Where hidden units and vectors differ in size, a projection without bias lies between.
+    If hidden units and vectors differ in size, a projection without bias comes first.
 
     Args:
-        embed: whose weights are used.
+        embed: the embedding.
         hidden_size: of the activations.
     """
 
@@ -93,7 +94,7 @@ def activation_penalty(outputs: Tensor) -> Tensor:
 
 
 def change_penalty(outputs: Tensor) -> Tensor:
-    """Temporal activation regularisation (TAR), before its factor: the mean square of what changes in a step."""
+    """Temporal activation regularisation (TAR), before its factor: the mean square of the change from step to step."""
     if outputs.size(1) < 2:
         return outputs.new_zeros(())
     return outputs.float().diff(dim=1).square().mean()

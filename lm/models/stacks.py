@@ -1,9 +1,8 @@
-"""Beyond the lesson: stacks of recurrent layers, with everything that keeps them from overfitting, each part a choice.
+"""Beyond the lesson: stacks of recurrent layers with every kind of regularisation to choose from.
 
-`AWDLSTM` and `AWDGRU` read step by step. `QRNN`, `MinGRU` and `MinLSTM` work at all steps of a window at once: their
-gates look at the input alone, and what is left of the recurrence is done by `lm.models.scan`.
-
-`forward` is the contract of `lm.models`.
+`AWDLSTM` and `AWDGRU` read step by step. `QRNN`, `MinGRU` and `MinLSTM` compute all steps of a window at once: their
+gates depend on the input alone, and the rest of the recurrence is done by `lm.models.scan`. `forward` is described in
+`lm.models`.
 """
 
 from collections.abc import Iterator
@@ -34,20 +33,20 @@ class Stack(nn.Module):
     """Tokens → vectors → recurrent layers → scores, with dropout in between (Merity et al. 2017, arXiv 1708.02182).
 
     A layer is a module `(inputs [batch, time, size], state) -> (outputs [batch, time, hidden], state)`; its state is
-    None or a tuple of tensors `[1, batch, …]`. The state of the stack is the layers', one below the other.
+    None or a tuple of tensors `[1, batch, …]`. The states of the layers are stacked on axis 0.
 
     Args:
-        vocab_size: how many tokens there are.
-        embedding_size: of a token's vector.
-        hidden_size: of each layer.
-        num_layers: how many.
-        embed_dropout: the share of the vocabulary left out of a window.
-        input_dropout: locked, of the vectors.
-        hidden_dropout: locked, of what goes from layer to layer.
-        output_dropout: locked, of what goes into the head.
+        vocab_size: the number of tokens.
+        embedding_size: the size of a token's vector.
+        hidden_size: the number of units in each layer.
+        num_layers: the number of layers.
+        embed_dropout: the share of the vocabulary dropped for a window.
+        input_dropout: locked dropout of the vectors.
+        hidden_dropout: locked dropout between layers.
+        output_dropout: locked dropout before the head.
         norm: batch norm before the head, as in the lesson's models.
-        tie: the head scores by the embedding.
-        ar, tar: the factors of activation and temporal activation regularisation (their sum is `penalised`'s third).
+        tie: the head shares the embedding's weights.
+        ar, tar: the factors of activation and temporal activation regularisation, the penalty of `penalised`.
     """
 
     @checked
@@ -88,7 +87,7 @@ class Stack(nn.Module):
         return logits, state
 
     def penalised(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor | None]:
-        """As `forward`, and what training adds to the loss (None: nothing)."""
+        """As `forward`, and the penalty that training adds to the loss, or None."""
         x = self.drop_input(self.embed(tokens))
         states = []
         for number, (layer, before) in enumerate(zip(self.layers, self.by_layer(state), strict=True)):
@@ -113,7 +112,7 @@ class AWDLSTM(Stack):
     """Long short-term memory with dropped hidden-to-hidden weights (AWD-LSTM, Merity et al. 2017, arXiv 1708.02182).
 
     Args:
-        weight_drop: the share of hidden-to-hidden weights left out of a window.
+        weight_drop: the share of hidden-to-hidden weights dropped for a window.
         settings: as for `Stack`.
     """
 
@@ -136,14 +135,14 @@ class AWDLSTM(Stack):
 
 
 class AWDGRU(AWDLSTM):
-    """The same of gated recurrent units."""
+    """The same with gated recurrent units."""
 
     def layer(self, input_size: int, hidden_size: int) -> nn.Module:
         return OneState(WeightDrop(recurrent.GRU(input_size, hidden_size, batch_first=True), self.weight_drop))
 
 
 class OneState(nn.Module):
-    """A layer whose state is a tensor, as one whose state is a tuple of one."""
+    """Wraps a layer whose state is a tensor as one whose state is a tuple."""
 
     def __init__(self, rnn: nn.Module) -> None:
         super().__init__()
@@ -155,10 +154,10 @@ class OneState(nn.Module):
 
 
 class QRNN(Stack):
-    """Quasi-recurrent: convolutions over time, and a pooling that remembers (Bradbury et al. 2016, arXiv 1611.01576).
+    """Quasi-recurrent: convolutions over time, and a pooling with memory (Bradbury et al. 2016, arXiv 1611.01576).
 
     Args:
-        window: how many tokens a convolution sees, 1 or 2.
+        window: the number of tokens in a convolution, 1 or 2.
         pooling: "f" (forget gate) or "fo" (and an output gate).
         settings: as for `Stack`.
     """
@@ -189,7 +188,7 @@ class QRNNLayer(nn.Module):
     c_t = f_t c_{t−1} + (1 − f_t) z_t      f-pooling, whose output is c_t
     h_t = o_t c_t                          fo-pooling, whose output is h_t
 
-    The state is c and, for a window of 2, what the window's last input gives to the gates of the next.
+    The state is c and, for a window of 2, what the last input contributes to the gates of the next step.
     """
 
     def __init__(self, input_size: int, hidden_size: int, window: int, pooling: str) -> None:
@@ -215,14 +214,14 @@ class QRNNLayer(nn.Module):
 
 
 class MinGRU(Stack):
-    """The smallest gated recurrent unit: its gate does not see the state (Feng et al. 2024, arXiv 2410.01201)."""
+    """A minimal gated recurrent unit: its gate does not depend on the state (Feng et al. 2024, arXiv 2410.01201)."""
 
     def layer(self, input_size: int, hidden_size: int) -> nn.Module:
         return MinGRULayer(input_size, hidden_size)
 
 
 class MinGRULayer(nn.Module):
-    """h_t = (1 − z_t) h_{t−1} + z_t g(W_h x_t), with z_t = σ(W_z x_t), from logarithms; g keeps h above 0."""
+    """h_t = (1 − z_t) h_{t−1} + z_t g(W_h x_t), with z_t = σ(W_z x_t), computed from logarithms; g keeps h above 0."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -235,7 +234,7 @@ class MinGRULayer(nn.Module):
 
 
 class MinLSTM(Stack):
-    """The smallest LSTM, with a forget and an input gate that add up to 1 (Feng et al. 2024, arXiv 2410.01201)."""
+    """A minimal LSTM, with a forget and an input gate that add up to 1 (Feng et al. 2024, arXiv 2410.01201)."""
 
     def layer(self, input_size: int, hidden_size: int) -> nn.Module:
         return MinLSTMLayer(input_size, hidden_size)

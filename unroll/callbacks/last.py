@@ -171,9 +171,7 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
             if type(logger).__name__ in positions:
                 logger.rewind(positions[type(logger).__name__])  # type: ignore[attr-defined]
         folder = checkpoint.get("folder")
-        if folder is not None and folder != str(
-            self.path.parent
-        ):  # the run directory was moved; other callbacks name files in it
+        if folder is not None and folder != str(self.path.parent):  # it was moved; other callbacks name files in it
             checkpoint["callbacks"] = moved(checkpoint["callbacks"], folder, str(self.path.parent))
 
 
@@ -195,7 +193,8 @@ def before_batch(trainer: pl.Trainer, fit_loop: dict[str, Any], epoch: int, batc
     if following % trainer.accumulate_grad_batches == 0 or following == trainer.num_training_batches:
         fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1  # Lightning will add one on resume
     for loader in fit_loop["state_dict"].get("combined_loader", []):
-        loader.update(epoch=epoch, batches=batch)
+        if set(loader) == {"epoch", "batches"}:  # of an unroll.streams.Resumable
+            loader.update(epoch=epoch, batches=batch)
 
 
 def before_validation(fit_loop: dict[str, Any]) -> None:

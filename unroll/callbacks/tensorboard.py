@@ -16,6 +16,8 @@ from unroll.callbacks.result import latest_figures
 from unroll.loggers import MetricsFile
 from unroll.module import Learner
 
+SHOWN_FIRST = ("model", "optimizer.lr", "data.bptt", "seed")
+
 
 def writers(trainer: pl.Trainer) -> list[Any]:
     """TensorBoard's `SummaryWriter`s; only process 0 has some."""
@@ -72,7 +74,9 @@ class HyperParameters(pl.Callback):
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.settings = flat(settings)
+        shown = flat(settings)
+        first = [name for name in SHOWN_FIRST if name in shown]  # the tab's first columns are those that are ticked
+        self.settings = {name: shown[name] for name in dict.fromkeys([*first, *shown])}
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         from torch.utils.tensorboard.summary import hparams

@@ -4,7 +4,7 @@ All other values are checked by who takes them, when the run is built.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +87,21 @@ def check_choices(config: DictConfig) -> None:
     )
 
 
-def directories(arguments: Iterable[str] | None = None) -> list[Path]:
-    """The folders that choices come from: the project's, and those of `--config-dir`."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+def directories() -> list[Path]:
+    """The folders that choices come from: the project's, and those that `--config-dir` names on the command line."""
+    arguments = sys.argv[1:]
     found = [CONFIG_DIR]
     for number, argument in enumerate(arguments):
         option, equals, value = argument.partition("=")
         if option in ("--config-dir", "-cd"):
             found.append(Path(value if equals else (arguments[number + 1 :] or ["."])[0]))
     return found
+
+
+def search_path() -> list[str]:
+    """Hydra's override for the folders of `--config-dir`."""
+    own = [f"file://{folder.resolve()}" for folder in directories()[1:]]
+    return [f"hydra.searchpath=[{','.join(own)}]"] if own else []
 
 
 def choices(group: str) -> Iterator[tuple[str, Path]]:

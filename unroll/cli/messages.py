@@ -4,14 +4,16 @@ import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unroll.cli.config import CONFIG_DIR, choices, directories
+from unroll.cli.config import CONFIG_DIR, choices, directories, search_path
 from unroll.errors import UserError
 
 
@@ -39,9 +41,6 @@ def explain(error: BaseException, overrides: Iterable[str]) -> str | None:
         return "hydra/launcher=submitit_slurm: there is no Slurm here; submitit_local and joblib use this machine alone"
     if message.startswith("Config group override must be"):  # Hydra's, as a bare ValueError
         return "a choice needs a name (to leave one out: logger=none); --help lists the choices"
-    if type(error).__name__ == "LexerNoViableAltException":  # ANTLR's, for what Hydra's grammar does not know
-        typed = next((override for override in overrides if not re.fullmatch(r"[-\w.,/=:@+~\[\]{}]*", override)), "")
-        return f"{typed}: Hydra can't read this value; quote it twice: {quoted(typed)}"
     if isinstance(error, (UserError, HydraException, OmegaConfBaseException)):
         return one_line(message)
     return None
@@ -49,30 +48,35 @@ def explain(error: BaseException, overrides: Iterable[str]) -> str | None:
 
 def explain_unknown(key: str, overrides: list[str]) -> str:
     """What to say of a key that the configuration does not have."""
-    owners = [
-        f"{group}={name}"
-        for group in (key.split(".")[0],)
-        for name, file in choices(group)
-        if re.search(rf"^{re.escape(key.split('.')[-1])}:", Path(file).read_text(encoding="utf-8"), re.MULTILINE)
-    ]
+    group = key.split(".")[0]
+    owners = [f"{group}={name}" for name, file in choices(group) if has(file, key)]
     parent, names = siblings(key, overrides)
     last = key.removeprefix(f"{parent}.").split(".")[0]
     under = f"under {parent}, " if parent else ""
-    answer = f"there is no {key}; {under}{suggest(last, names)}" if names else f"there is no {key}; {parent} has none"
+    found = f"{under}{suggest(last, names)}" if names else f"the {parent} that is chosen has no settings"
+    answer = f"there is no {key}; {found}"
     return f"{answer}; {', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it" if owners else answer
+
+
+def has(file: Path, key: str) -> bool:
+    """Whether the file of a choice has a key, in a part of its own or in the whole configuration."""
+    content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    for path in (key.split(".")[1:], key.split(".")):
+        node: Any = content
+        while path and isinstance(node, dict) and path[0] in node:
+            node, path = node[path[0]], path[1:]
+        if not path:
+            return True
+    return False
 
 
 def siblings(key: str, overrides: Iterable[str]) -> tuple[str, list[str]]:
     """The nearest part of the configuration that exists above a key, and the names in it."""
-    overrides = list(overrides)
-    folders = directories(overrides)
-    groups = {path.name for folder in folders for path in folder.iterdir() if path.is_dir()} - {"hydra"}
+    groups = {path.name for folder in directories() for path in folder.iterdir() if path.is_dir()} - {"hydra"}
     chosen = [override for override in overrides if override.split("=")[0] in groups]
-    if folders[1:]:
-        chosen.append(f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = compose("train", overrides=chosen)
+        config = compose("train", overrides=[*chosen, *search_path()])
     while key:
         key = key.rpartition(".")[0]
         node = OmegaConf.select(config, key) if key else config
@@ -88,10 +92,19 @@ def suggest(name: str, choices: Iterable[str]) -> str:
     return f"choose from: {', '.join(choices)}{guess}"
 
 
-def quoted(override: str) -> str:
-    """An override as a shell and Hydra's grammar both take it."""
-    key, _, value = override.partition("=")
-    return f"{key}='\"{value}\"'"
+def readable(argument: str) -> str:
+    """An override as Hydra's grammar takes it: a value that it can't read, such as a path with an ä, is quoted."""
+    key, equals, value = argument.partition("=")
+    if not equals or key.startswith("-") or re.fullmatch(r"[-\w.,/:+]*", value, re.ASCII):
+        return argument
+    quoted = f"{key}='{value}'"
+    for override in (argument, quoted):
+        try:
+            OverridesParser.create().parse_override(override)
+            return override
+        except Exception:  # ANTLR's errors are of many kinds
+            continue
+    return argument
 
 
 def one_line(message: str) -> str:

@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from unroll.cli import run_directory
+from unroll.cli import help, run_directory
 from unroll.cli.config import check
-from unroll.cli.messages import explain, one_line
+from unroll.cli.messages import explain, one_line, readable
 from unroll.cli.processes import import_torch, prepare, rank, say
 from unroll.errors import Interrupted, UserError
 
@@ -26,7 +26,11 @@ def main(hydra_main: Callable[[], Any]) -> None:
         hydra_main: the function that `hydra.main` has decorated; it calls `run`.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the one line below says what is wrong
+    sys.argv[1:] = map(readable, sys.argv[1:])
     try:
+        if {"--help", "-h"} & set(sys.argv[1:]):
+            print(help.page([word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]))
+            return
         run_dir, overrides = run_directory.named(sys.argv[1:], "resume")
         if run_dir is not None:
             resume(run_directory.of_checkpoint(Path(run_dir)), overrides)
@@ -152,7 +156,7 @@ def train(
     begun = LambdaCallback(on_train_start=lambda trainer, module: once_begun())
     trainer = build.trainer(
         config,
-        callbacks=[*callbacks, Result(run_dir, config.seed, overrides), begun],
+        callbacks=[Result(run_dir, config.seed, overrides), *callbacks, begun],  # first: its clock stops before plots
         logger=build.loggers(config),
         plugins=[CheckpointFiles()],
     )

@@ -289,7 +289,7 @@ def report(directories: Sequence[Path], folder: Path, metric: str = DEFAULT_METR
     lines += ["", *(f"- {line}" for line in unfinished), "", "![What was swept against the result](report.png)", ""]
     (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
     draw(folder / "report.png", ranked, keys, metric)
-    print(f"report.csv, report.md and report.png are in {folder}", file=sys.stderr)
+    print(f"report.csv, report.md and report.png are in {folder.resolve()}", file=sys.stderr)
     for line in unfinished:
         print(line, file=sys.stderr)
     print(f"\n{text}\n", flush=True)
