@@ -6,7 +6,7 @@
     python -m benchmarks.lessons beyond_nietzsche     the second, an hour
 
 Each run is a whole `python train.py model=… seed=…` of its own and keeps its directory under
-`outputs/benchmarks/lessons/`, so a call that was stopped goes on with what is missing; `--fresh` starts anew.
+`outputs/benchmarks/lessons/`, so a call that was stopped continues with what is missing; `--fresh` starts anew.
 The table goes to standard output; `--write FOLDER` also keeps it there, as Markdown and as JSON. More overrides
 can follow, as `data.path=FILE` for a copy of the text.
 """
@@ -67,7 +67,7 @@ def choice(name: str) -> str:
 
 
 def run(lesson: str, model: str, seed: int, overrides: list[str]) -> dict:
-    """The result of one run, from an earlier call if it finished then; one that was stopped goes on."""
+    """The result of one run, from an earlier call if it finished then; one that was stopped is resumed."""
     directory = OUTPUTS / lesson / model / f"seed_{seed}"
     result = directory / "result.json"
     if not result.exists() or json.loads(result.read_text())["status"] != "finished":

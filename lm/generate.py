@@ -31,7 +31,7 @@ def generate(
     context: int | None = None,
     never: tuple[int, ...] = (),
 ) -> Iterator[int]:
-    """Goes on from a prompt, one id after the other, without end.
+    """Continues a prompt, one id after the other, without end.
 
     A model that carries a state reads each token once. One that does not (its state is None) reads its last
     `context` tokens again for each new one, as the lesson's `get_next_n` did.
@@ -39,12 +39,12 @@ def generate(
     Args:
         model: a model of `lm.models`, in eval mode.
         prompt: int64 `[time]`, at least one token.
-        temperature: the logits are divided by it; below 1 the likely becomes likelier.
-        top_k: only the k most likely tokens are drawn from.
+        temperature: the logits are divided by it; below 1, likely tokens become more likely.
+        top_k: draw from the k most likely tokens only.
         greedy: take the most likely token instead of drawing one.
         seed: of the draws; without one they differ from call to call.
         context: how many tokens a model without a state reads; by default all.
-        never: ids that are not to come out.
+        never: ids that are never chosen.
 
     Raises:
         UserError: the prompt is empty, or temperature or top_k is not positive.
@@ -74,7 +74,7 @@ def generate(
             return scores.argmax(0, keepdim=True)
         if top_k is not None and top_k < len(scores):
             scores[scores < scores.topk(top_k).values[-1]] = -torch.inf
-        probabilities = scores.softmax(0)  # from here on it is torch.multinomial, without its checks
+        probabilities = scores.softmax(0)  # what follows is torch.multinomial without its checks
         return (probabilities / torch.empty_like(probabilities).exponential_(generator=generator)).argmax(0, True)
 
     while True:
@@ -86,11 +86,11 @@ def generate(
         window = latest if state is not None else torch.cat([window, latest], dim=1)
 
 
-@torch.inference_mode()  # around each step, not around the loop above: what runs between two tokens is the caller's
+@torch.inference_mode()  # around each step, not the loop above: between two tokens, the caller's code runs
 def step(model: nn.Module, window: Tensor, state: State, choose: Callable[[Tensor], Tensor]) -> tuple[Tensor, State]:
-    """Reads a window `[1, time]`. Returns the id that `choose` takes by its scores, float `[vocab]` on the CPU."""
+    """Reads a window `[1, time]`. Returns the id that `choose` picks from the scores, float `[vocab]` on the CPU."""
     onednn: Any = torch.backends.mkldnn
-    before, onednn.enabled = onednn.enabled, False  # it would arrange an LSTM's weights anew for each token
+    before, onednn.enabled = onednn.enabled, False  # it would reorder an LSTM's weights for each token
     try:
         logits, state = model(window, state)
     finally:
@@ -99,7 +99,7 @@ def step(model: nn.Module, window: Tensor, state: State, choose: Callable[[Tenso
 
 
 def unspoken(vocabulary: Vocabulary) -> tuple[int, ...]:
-    """The ids that stand for no text: unknown and padding."""
+    """The ids that are no text: unknown and padding."""
     return tuple(vocabulary.ids[entry] for entry in (*SPECIALS, PADDING_CHARACTER) if entry in vocabulary.ids)
 
 
@@ -120,7 +120,7 @@ def encode_prompt(vocabulary: Vocabulary, text: str) -> Tensor:
 
 
 def texts(vocabulary: Vocabulary, tokens: Iterable[int]) -> Iterator[str]:
-    """What each token adds to a text; a character of which "bpe" has made several tokens comes with its last one."""
+    """The text of each token; a character that "bpe" has split into several tokens comes with the last of them."""
     separator = vocabulary.tokenizer.join(["", ""])
     waiting: list[int] = []
     for token in tokens:
@@ -137,7 +137,7 @@ def main() -> None:
         path = checkpoint_file(arguments.checkpoint)
         loaded = load_model(path, model_class(path, arguments.model))
 
-        def go_on(text: str) -> None:
+        def write(text: str) -> None:
             prompt = encode_prompt(loaded.vocabulary, text)
             tokens = generate(
                 loaded.model,
@@ -155,14 +155,14 @@ def main() -> None:
             print()
 
         if not arguments.interactive:
-            go_on(loaded.prompt if arguments.prompt is None else arguments.prompt)
+            write(loaded.prompt if arguments.prompt is None else arguments.prompt)
             return
         print("Type a prompt and press enter; an empty line ends.", file=sys.stderr)
         for line in sys.stdin:
             if not line.rstrip("\n"):
                 break
             try:
-                go_on(line.rstrip("\n"))
+                write(line.rstrip("\n"))
             except UserError as error:
                 print(error, file=sys.stderr)
     except UserError as error:
@@ -170,7 +170,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print()
         sys.exit(130)
-    except BrokenPipeError:  # the reader has seen enough, as in `… | head`
+    except BrokenPipeError:  # the reader has closed the pipe, as in `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
@@ -189,14 +189,17 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lm.generate", description="Text from a checkpoint.")
     parser.add_argument("checkpoint", type=Path, help="a file in the checkpoints/ of a run, or the run directory")
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own (default: as in its run)")
-    parser.add_argument("--prompt", help="what the text begins with (default: a few tokens of the data)")
+    parser.add_argument("--prompt", help="the beginning of the text (default: the first tokens of the validation text)")
     parser.add_argument("--length", type=number(int, 0), default=400, help="tokens to add (default: %(default)s)")
     parser.add_argument(
-        "--temperature", type=float, default=0.8, help="below 1: more of the likely (default: %(default)s)"
+        "--temperature",
+        type=float,
+        default=0.8,
+        help="below 1, likely tokens become more likely (default: %(default)s)",
     )
     parser.add_argument("--top-k", type=number(int, 1), help="draw from the k most likely tokens only")
     parser.add_argument("--greedy", action="store_true", help="always the most likely token")
-    parser.add_argument("--seed", type=int, help="the same text each time")
+    parser.add_argument("--seed", type=int, help="for the same text each time")
     parser.add_argument("--interactive", action="store_true", help="read prompts from standard input, a line each")
     return parser.parse_args()
 

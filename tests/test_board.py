@@ -85,6 +85,13 @@ def test_hparams_with_the_final_metrics(ask, folder):
     assert groups[0]["hparams"]["model"] == "GRU"
 
 
+def test_the_settings_that_matter_most_are_the_first_columns(ask):
+    found = json.loads(ask("hparams/experiment", json.dumps({"experimentName": ""}).encode()))
+    names = [info["name"] for info in found["hparamInfos"]]
+    assert names[:5] == ["data", "data.bptt", "model", "optimizer.lr", "seed"]
+    assert "settings/model.hidden_size" in names
+
+
 def test_text(ask):
     assert json.loads(ask("text/tags"))["run"] == ["sample/text_summary"]
     samples = json.loads(ask("text/text?run=run&tag=sample/text_summary"))

@@ -186,6 +186,7 @@ def test_memory_does_not_grow_with_the_length_of_the_stream(tmp_path):
 
     def peak(windows):
         overrides = ["data=text", "data.train=long.txt", "data.batch_size=8", "data.bptt=10", "trainer.max_epochs=1"]
+        overrides += ["model.hidden_size=8", "callbacks=none", "logger=none"]
         command = [sys.executable, ROOT / "train.py", *overrides, f"trainer.limit_train_batches={windows}"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)

@@ -1,5 +1,6 @@
 """What a choice brings with it, what wins, and what is said of a wrong name."""
 
+import functools
 import re
 
 import pytest
@@ -12,6 +13,7 @@ from unroll.cli.messages import explain
 from unroll.errors import UserError
 
 
+@functools.cache
 def composed(*overrides):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return compose("train", overrides=list(overrides))

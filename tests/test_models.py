@@ -139,7 +139,7 @@ def test_stateful_without_a_state_is_multi_output():
 
 
 @pytest.mark.parametrize(
-    ("model_class", "words"), [(lm.models.Unrolled, "data.bptt=3"), (lm.models.CharThree, "data.bptt=3")]
+    ("model_class", "words"), [(lm.models.Unrolled, "data.bptt=3"), (lm.models.CharThree, "windows of 3")]
 )
 def test_a_model_written_out_by_hand_refuses_longer_windows(model_class, words):
     with pytest.raises(UserError, match=words):

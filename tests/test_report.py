@@ -12,7 +12,8 @@ from warm import ROOT, TrainProcess
 from unroll.cli import report
 from unroll.errors import UserError
 
-SHORT = ["trainer.limit_train_batches=12", "trainer.log_every_n_steps=4"]
+SHORT = ["trainer.limit_train_batches=12", "trainer.limit_val_batches=4", "trainer.log_every_n_steps=4"]
+SHORT += ["callbacks.curves=null", "callbacks.hidden_state=null"]  # plots take most of so short a run
 
 
 def rows(folder):

@@ -34,9 +34,13 @@ IMAGES = [
     *["data.train_images=230", "data.valid_images=40", "data.batch_size=24"],
 ]
 
+SMALL = ["model.hidden_size=16", "model.embedding_size=16"]  # enough to see a bit that differs
+
 RUNS = {
-    "gru, one cycle": ["trainer.max_epochs=3", "trainer.limit_train_batches=30"],
-    "jitter, two validations per epoch": ["data.jitter=true", "trainer.max_epochs=2", "trainer.val_check_interval=0.5"],
+    "gru, one cycle": [*SMALL, "trainer.max_epochs=3", "trainer.limit_train_batches=30"],
+    "jitter, two validations per epoch": [
+        *[*SMALL, "data.jitter=true", "trainer.max_epochs=2", "trainer.val_check_interval=0.5"],
+    ],
     "lstm, warm restarts, dropout": [
         *["model=char_lstm", "data=text", "data.train=text.txt", "trainer.max_epochs=4"],
         *["model.hidden_size=32", "data.bptt=30", "data.batch_size=16"],
@@ -65,12 +69,12 @@ RUNS = {
     ],
 }
 
-SHORT = ["schedule=constant", "trainer.limit_train_batches=10", *EXACT]
+SHORT = ["schedule=constant", "trainer.limit_train_batches=10", "trainer.limit_val_batches=4", *EXACT]
 
 LONG_VALIDATION = [
     *["data=text", "data.train=text.txt", "data.valid=valid.txt", "data.bptt=10", "data.batch_size=16"],
     *["trainer.max_epochs=2", "average=mean", "callbacks.average.start=0.3"],
-    *EXACT,
+    *[*SMALL, *EXACT],
 ]
 
 

@@ -23,9 +23,9 @@ class CarriesState(CheckpointHooks):
                 self.carry(state)
                 return F.mse_loss(outputs, window.targets)
 
-    Gradients reach back through one window; the state goes on. Each split (training, validation, …) has a state of its
-    own, so a validation in the middle of an epoch leaves training's alone. Training's is in every checkpoint, so a fit
-    that is resumed in the middle of an epoch goes on with it.
+    Gradients reach back through one window, the state through all of them. Each split (training, validation, …) has a
+    state of its own, so a validation in the middle of an epoch leaves training's alone. Training's is in every
+    checkpoint, for a fit that is resumed in the middle of an epoch.
 
     Name it before `LightningModule`. A class that defines `on_save_checkpoint` or `on_load_checkpoint` calls `super()`.
 

@@ -24,7 +24,7 @@ from unroll.optimizers import parameter_groups
 from unroll.state import forget
 from unroll.streams import Window
 
-PROGRESS = "progress"  # the checkpoint's key: what the module needs to go on in the middle of an epoch, per process
+PROGRESS = "progress"  # the checkpoint's key: the sums of the epoch so far, per process
 NEEDED_TO_RESUME = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", PROGRESS)
 
 
@@ -81,8 +81,8 @@ class Learner(pl.LightningModule, ABC):
     Logs `train/batch_loss`, `lr` and `grad_norm` (before clipping) per step, `train/loss` per epoch, and per validation
     the objective's figures, as `valid/NAME`: sums over the targets of all processes, divided once.
 
-    A checkpoint holds what it takes to go on exactly where it was taken; `unroll.LastCheckpoint` adds the random
-    generators and the place in the epoch.
+    A checkpoint has the sums of the epoch so far; `unroll.LastCheckpoint` adds the random generators, so that a run is
+    resumed exactly.
 
     Args:
         model: what is trained.

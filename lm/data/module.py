@@ -244,7 +244,7 @@ class HumanNumbers(TextData):
     """
 
     def __init__(self, numbers: Mapping[str, Sequence[int]] | None = None, **text: Any) -> None:
-        super().__init__(**text)
+        super().__init__(**{"min_freq": 1, **text})  # xxbos occurs once
         self.numbers = numbers or {}
         check_splits("numbers", self.numbers, FirstAndLast)
 

@@ -1,4 +1,4 @@
-"""Text files of any size, read in pieces that no token reaches across."""
+"""Text files of any size, read in chunks. No token crosses the edge of a chunk."""
 
 import re
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from typing import Protocol
 from unroll.errors import UserError
 
 PIECE = 2**20  # bytes
-REACH = 2**16  # how far behind its place the end of a piece is looked for
+REACH = 2**16  # bytes in which the end of a chunk is looked for
 LINE_END, BLANK = re.compile(rb"\n"), re.compile(rb"[ \n\t]")
-CHARACTER = re.compile(rb"(?s)(?!\r\n).[\x80-\xbf]*(?![\x80-\xbf])")  # up to where the next one begins
+CHARACTER = re.compile(rb"(?s)(?!\r\n).[\x80-\xbf]*(?![\x80-\xbf])")  # up to the beginning of the next one
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -21,7 +21,7 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class Text:
-    """A text that is in memory already."""
+    """A text in memory."""
 
     content: str
 
@@ -63,7 +63,7 @@ class Piece:
 
 
 def whole(path: str | Path) -> Piece:
-    """A text file as one piece, of whatever size.
+    """A text file as one piece.
 
     Raises:
         UserError: the file is missing, not a file, or empty.
@@ -84,13 +84,13 @@ def whole(path: str | Path) -> Piece:
 
 
 def set_aside(piece: Piece, fraction: float, words: bool) -> tuple[Piece, Piece]:
-    """A piece without the last part of its bytes, and that part; `words` stay whole."""
+    """A piece without the last share of its bytes, and that share; `words`: no word is cut."""
     cut = edge(piece, piece.stop - round(len(piece) * fraction), [BLANK] if words else [])
     return Piece(piece.path, piece.start, cut), Piece(piece.path, cut, piece.stop)
 
 
 def cut_up(piece: Piece, size: int = PIECE) -> Iterator[Piece]:
-    """Pieces of about `size` bytes, one after the other; each but the last ends with a line, or a word."""
+    """Pieces of about `size` bytes, one after the other; each but the last ends after a line, or a word."""
     start = piece.start
     while start < piece.stop:
         stop = edge(piece, start + size, [LINE_END, BLANK])
@@ -99,9 +99,9 @@ def cut_up(piece: Piece, size: int = PIECE) -> Iterator[Piece]:
 
 
 def edge(piece: Piece, place: int, behind: list[re.Pattern[bytes]]) -> int:
-    """The first byte from `place` on that comes behind one of these, the first choice first.
+    """The first byte from `place` on that follows one of these, the first pattern first.
 
-    Where none is near it is the end of the piece, if that is, and else the first byte of a character.
+    If none is near, it is the end of the piece, if that is near, or else the first byte of a character.
     """
     if place >= piece.stop:
         return piece.stop

@@ -13,7 +13,7 @@ class Average(pl.callbacks.WeightAveraging):
     """Lightning's `WeightAveraging`, from a share of training on; validation and the finished model use the average.
 
     Lightning's own, begun late, validates and saves the untrained weights until then (its issue 21724), and loses
-    the weights that training would go on with, at the end and in a validation that is cut short; here they are kept.
+    the weights that training would continue with, at the end and in a validation that is cut short; here they are kept.
 
     Args:
         start: the share of all optimizer steps after which averaging begins.

@@ -16,7 +16,8 @@ from unroll.callbacks.result import latest_figures
 from unroll.loggers import MetricsFile
 from unroll.module import Learner
 
-SHOWN_FIRST = ("model", "optimizer.lr", "data.bptt", "seed")
+# The HParams tab sorts columns by name and ticks the first five; the others are named "settings/…" to come after.
+TICKED = ("data", "data.bptt", "model", "optimizer.lr", "seed")
 
 
 def writers(trainer: pl.Trainer) -> list[Any]:
@@ -75,8 +76,7 @@ class HyperParameters(pl.Callback):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         shown = flat(settings)
-        first = [name for name in SHOWN_FIRST if name in shown]  # the tab's first columns are those that are ticked
-        self.settings = {name: shown[name] for name in dict.fromkeys([*first, *shown])}
+        self.settings = {name if name in TICKED else f"settings/{name}": value for name, value in shown.items()}
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         from torch.utils.tensorboard.summary import hparams
