@@ -1,9 +1,9 @@
-"""What a program that counts without a mistake reaches on the human numbers: the most that a model can hope for.
+"""The accuracy on the human numbers of a program that counts without a mistake: an upper bound for models.
 
     python -m benchmarks.counter
 
-It keeps every place of a stream of numbers that fits what a row has said so far, and says the word that follows most of
-them. It knows the numbers of the split that is read, or all from 1 to 9999. Each of the 64 rows starts from nothing.
+It keeps all positions in a stream of numbers that match what it has read of a row, and predicts the word that follows
+most of them. It knows the numbers of the split, or all from 1 to 9999. Each of the 64 rows starts from nothing.
 """
 
 import argparse
@@ -19,7 +19,7 @@ SPLITS = {"the search's, 7001 to 7999": (7001, 7999), "the lesson's, 8001 to 999
 
 
 def right(row: Sequence[int], known: Sequence[int]) -> int:
-    """How many words of a row the program says before they come."""
+    """The number of words of a row that the program predicts."""
     places = defaultdict(list)
     for place, word in enumerate(known[:-1]):
         places[word].append(place)

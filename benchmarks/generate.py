@@ -1,8 +1,8 @@
-"""How fast text is written: `lm.generate` and a bare loop with carried state, tokens per second.
+"""Throughput of generation: `lm.generate` and a bare loop with carried state, tokens per second.
 
     python -m benchmarks.generate
 
-Models with their first weights, on one thread; the two in turn, medians of three.
+Untrained models, on one thread; the two in turn, medians of three.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Every model beside every other: parameters, speed over bptt, and what it has reached.
+"""All models side by side: parameters, throughput over bptt, and results.
 
     python -m benchmarks.models [--nietzsche FILE]
     python -m benchmarks.models --same-size [--rows 8] [--nietzsche FILE]

@@ -1,4 +1,4 @@
-"""What all that a run shows and keeps costs: every default logger and callback against none.
+"""The cost of all default loggers and callbacks, against none.
 
     python -m benchmarks.overhead [OVERRIDE …]
 

@@ -1,4 +1,4 @@
-"""What the benchmarks beside this file share: whole processes, watched, and tables."""
+"""What the benchmarks share: whole processes with their time and memory, and tables."""
 
 import json
 import subprocess
@@ -61,7 +61,7 @@ class Finished(NamedTuple):
 
 
 def watch(command: Sequence[str], line: Callable[[str, float], None] = lambda line, seconds: None) -> Finished:
-    """Runs the command in the project's folder to its end; one that fails ends this program.
+    """Runs a command in the project's folder; if it fails, this program exits.
 
     Memory is read from /proc while the process runs: what the system says at its end (`ru_maxrss`) begins with the
     memory of the process that started it.

@@ -1,4 +1,4 @@
-"""How long `train.py` takes to answer what needs no training.
+"""The time that `train.py` takes for answers that need no training.
 
     python -m benchmarks.startup
 

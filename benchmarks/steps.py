@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, and what a second thread, Lightning and torch.compile do to it.
+"""The parts of a training step's time, with one and two threads, with Lightning, and with torch.compile.
 
     python -m benchmarks.steps [--nietzsche FILE] [--compile]
 

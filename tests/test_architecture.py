@@ -77,6 +77,44 @@ def test_models_import_torch_and_the_leaves_of_unroll_alone(package):
             )
 
 
+def imported_at_once(file: Path) -> set[str]:
+    """The modules that importing a file imports: not those in functions, nor under `TYPE_CHECKING`."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def reached(*names: str) -> set[str]:
+    """All that importing these modules imports, through our own packages."""
+    files, found, waiting = dict(modules()), set(), list(names)
+    while waiting:
+        parts = waiting.pop().split(".")
+        for name in (".".join(parts[:length]) for length in range(1, len(parts) + 1)):
+            if name not in found:
+                found.add(name)
+                waiting += imported_at_once(files[name]) if name in files else []
+    return found
+
+
+@pytest.mark.parametrize(
+    ("names", "unwanted"),
+    [
+        (("unroll",), ("torch", "hydra", "omegaconf", "lm", "vision")),
+        (("unroll.streams", "unroll.state", "unroll.carry", "unroll.callbacks.last"), ("hydra", "rich", "unroll.cli")),
+        (("unroll.cli.program",), ("torch", "pytorch_lightning", "numpy", "matplotlib")),
+        (("lm.data", "lm.models", "lm.generate", "lm.checkpoint"), ("hydra", "pytorch_lightning")),
+        (("vision.data", "vision.models", "vision.classify"), ("hydra", "pytorch_lightning")),
+    ],
+    ids=lambda names: " ".join(names),
+)
+def test_what_is_imported_with_a_module(names, unwanted):
+    assert not {name for name in reached(*names) if any(within(name, package) for package in unwanted)}
+
+
 def test_leaves_import_nothing_of_the_house_but_leaves():
     for module, file in modules():
         if module in LEAVES:

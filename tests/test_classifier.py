@@ -188,16 +188,3 @@ def test_the_ladder_leads_upwards(tmp_path):
         accuracy[row["model"]] = float(row["valid/accuracy"])
     assert accuracy["simple_net"] < accuracy["conv_net"] < accuracy["conv_bn"] < accuracy["resnet_preact"]
     assert accuracy["resnet_preact"] > 0.98
-
-
-def test_images_need_no_text(command):
-    script = """
-import sys
-import vision.models
-import vision.data
-assert not {'hydra', 'pytorch_lightning'} & set(sys.modules)
-import vision.module, vision.callbacks, vision.checkpoint, vision.data.module
-assert 'lm' not in sys.modules
-"""
-    finished = command("-c", script)
-    assert finished.returncode == 0, finished.stderr

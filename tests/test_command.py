@@ -288,9 +288,3 @@ class TestBadInput:
         assert last.startswith("error: ")
         assert words in last
         assert not [line for line in before if "parameters;" not in line]  # at most what every run begins with
-
-
-def test_the_rooms_of_text_are_apart(command):
-    script = "import sys, lm.{}; print(*{{'hydra', 'pytorch_lightning', 'lm.data', 'lm.models'}} & set(sys.modules))"
-    assert command("-c", script.format("data")).stdout.split() == ["lm.data"]
-    assert command("-c", script.format("models")).stdout.split() == ["lm.models"]

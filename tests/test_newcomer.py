@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from test_resume import SHORT, Run
 
 TEXT = "it was the best of times , it was the worst of times . " * 60
-QUICK = ["trainer.limit_train_batches=3", "trainer.limit_val_batches=2", "trainer.max_epochs=1", "logger=none"]
+QUICK = ["trainer.limit_train_batches=3", "trainer.limit_val_batches=2", "trainer.max_epochs=1"]
+QUICK += ["logger=none", "callbacks=none"]
 MINE = ["data=text", "data.batch_size=8", "data.bptt=20"]
 
 
@@ -193,9 +194,11 @@ class TestFiles:
 
 
 def test_a_sweep_without_callbacks_is_reported(train, tmp_path):
-    swept = train("-m", "callbacks=none", "seed=0,1", *QUICK, "hydra.sweep.dir=sweep")
+    swept = train("-m", "seed=0,1", *QUICK, "hydra.sweep.dir=sweep")
     assert swept.returncode == 0, swept.stderr
     assert "| 2 of 2 " in swept.stdout
+    left = {path.name for path in (tmp_path / "sweep" / "0").iterdir()}
+    assert left == {".hydra", ".lock", "result.json", "figures.json"}
     with open(tmp_path / "sweep" / "report.csv", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["finished", "finished"]
 

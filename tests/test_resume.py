@@ -27,14 +27,15 @@ from unroll.cli.run_directory import claim
 from unroll.errors import UserError
 
 # One thread, as the tests run side by side.
-EXACT = ["threads=1", "trainer.log_every_n_steps=1", "checkpoint.every_n_steps=7"]
+EXACT = ["threads=1", "trainer.log_every_n_steps=1", "checkpoint.every_n_steps=7", "callbacks.curves=null"]
 
 IMAGES = [
     *["model=resnet_preact", "model.widths=[4,8]", "data=shapes"],
     *["data.train_images=230", "data.valid_images=40", "data.batch_size=24"],
 ]
 
-SMALL = ["model.hidden_size=16", "model.embedding_size=16"]  # enough to see a bit that differs
+# Enough to see a bit that differs, and no plots.
+SMALL = ["model.hidden_size=16", "model.embedding_size=16", "callbacks.hidden_state=null"]
 
 RUNS = {
     "gru, one cycle": [*SMALL, "trainer.max_epochs=3", "trainer.limit_train_batches=30"],

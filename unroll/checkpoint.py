@@ -74,7 +74,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()  # torch itself does not look at the sums
+            damaged = file.testzip()  # torch itself does not check the checksums
         if damaged is None:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

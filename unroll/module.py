@@ -119,7 +119,7 @@ class Learner(pl.LightningModule, ABC):
         self.resumed: dict[str, Any] | None = None
         self.began = False
 
-    # What a kind of batch has of its own
+    # What subclasses define
 
     @abstractmethod
     def inputs(self, batch: Any) -> tuple[Tensor, ...]:
@@ -272,7 +272,7 @@ class Learner(pl.LightningModule, ABC):
         restored, and their position would be lost on resume (Lightning issue 20550).
         """
         trainer = self.trainer
-        loader: Any = trainer.fit_loop._data_source.dataloader()  # whether it was given itself or by a data module
+        loader: Any = trainer.fit_loop._data_source.dataloader()  # given as such or by a data module
         batches = len(loader)
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
@@ -291,7 +291,7 @@ class Learner(pl.LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         missing = [key for key in NEEDED_TO_RESUME if key not in checkpoint]
-        if not missing and not checkpoint["loops"].get("fit_loop"):  # Lightning would begin anew, and not say so
+        if not missing and not checkpoint["loops"].get("fit_loop"):  # Lightning would start anew without a message
             missing = ["loops"]
         if missing:
             raise UserError(f"the checkpoint can't be resumed from: it has no {', '.join(missing)}")

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ConstantLR, LambdaLR, MultiStepLR, OneCycle
 
 from unroll.checks import AboveOne, Count, Fraction, Positive, Share, Size, checked, list_of, whole
 
-STEPS_FROM = 0.75  # the share of all steps after which `steps` lowers the rate, if it isn't told
+STEPS_FROM = 0.75  # the share of all steps after which `steps` lowers the rate by default
 
 
 @checked

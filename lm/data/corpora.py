@@ -16,7 +16,7 @@ def spell(number: int) -> str:
 
 
 def human_numbers(train: Sequence[int] = (1, 7999), valid: Sequence[int] = (8001, 9999)) -> tuple[str, str]:
-    """Two documents; the lesson's are 1…7999 to train on and 8001…9999 to validate on (8000 is in neither).
+    """The training and the validation text: by default the lesson's, 1 to 7999 and 8001 to 9999 (8000 is in neither).
 
     Args:
         train: the first and the last number to train on.

@@ -24,7 +24,7 @@ class Average(pl.callbacks.WeightAveraging):
     @checked
     def __init__(self, start: Share, decay: Fraction | None = None) -> None:
         if decay is None:
-            super().__init__(avg_fn=get_swa_avg_fn())  # the one for many tensors at once can't do whole numbers
+            super().__init__(avg_fn=get_swa_avg_fn())  # torch's multi-tensor version can't average integers
         else:
             super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
         self.start = start

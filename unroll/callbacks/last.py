@@ -56,7 +56,7 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
         self.note: Callable[[dict[str, Any]], None] | None = None
         self.resumed: dict[str, Any] | None = None
 
-    # When
+    # When it is written
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if threading.current_thread() is threading.main_thread():  # no other may handle signals
@@ -75,7 +75,7 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
         self.signal = number
         for handled in self.handlers_before:
             signal.signal(handled, signal.SIG_DFL)
-        if self.announces:  # by os.write, as print() may be what was interrupted
+        if self.announces:  # os.write, because the signal may have interrupted a print()
             os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + STOPPING)
 
     def on_train_batch_start(
@@ -140,7 +140,7 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
             signal.signal(number, handler)
         self.handlers_before = {}
 
-    # What
+    # What is in it
 
     def _save(self, trainer: pl.Trainer, note: Callable[[dict[str, Any]], None]) -> None:
         self.saved_at = time.monotonic()

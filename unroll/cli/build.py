@@ -11,6 +11,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Checkpoint
 from torch import nn
 
 from unroll.checkpoint import describe
@@ -148,6 +149,8 @@ def trainer(config: DictConfig, **objects: Any) -> Any:
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     make = part(config, "trainer", partial=True)
+    if not any(isinstance(callback, Checkpoint) for callback in objects.get("callbacks", [])):
+        objects["enable_checkpointing"] = False  # Lightning would add a checkpoint of its own
     try:
         with arguments_of(config, "trainer"):
             return make(**objects)

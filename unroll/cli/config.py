@@ -31,7 +31,7 @@ batches = Rule(
 )
 batches_or_none = Rule(lambda value: value == 0 or batches.holds(value), f"{batches.words}; 0 for none")
 
-# What belongs to the command itself. Only what is there is checked.
+# Values of the command itself; keys that a configuration does not have are skipped.
 RULES = {
     "task": one_of(*TASKS),
     "seed": whole(0),

@@ -35,7 +35,7 @@ def explain(error: BaseException, overrides: Iterable[str]) -> str | None:
     unknown = re.match(r"Could not override '([^']+)'", message)
     if isinstance(error, ConfigCompositionException) and unknown:
         return explain_unknown(unknown[1], list(overrides))
-    if isinstance(error, OSError) and error.strerror:  # a disk that is full names no file
+    if isinstance(error, OSError) and error.strerror:  # the error of a full disk names no file
         return f"{error.filename or 'the run directory'}: {error.strerror}"
     if "are you indeed on a slurm cluster" in message:  # submitit's
         return "hydra/launcher=submitit_slurm: there is no Slurm here; submitit_local and joblib use this machine alone"

@@ -128,9 +128,9 @@ def with_peak_memory(function: Callable[[], float], device: torch.device) -> tup
     if sys.platform != "linux":
         return function(), None
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what earlier trials have freed
+        ctypes.CDLL(None).malloc_trim(0)  # returns memory that earlier trials have freed
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is forgotten
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     result = function()
     return result, 1024 * in_kib("/proc/self/status", "VmHWM")
 

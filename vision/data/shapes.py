@@ -57,13 +57,13 @@ NAMES = [shape.__name__ for shape in SHAPES]
 
 
 def draw_shapes(count: int, seed: int) -> Images:
-    """As many images, each of one shape: anywhere, of any size and any two colours, a little turned, in noise.
+    """Draws images of one shape each, at any place, in any size and any two colours, slightly rotated, with noise.
 
     All classes are equally frequent, up to one. A mirrored image is one of the same class.
 
     Args:
-        count: how many.
-        seed: decides everything.
+        count: the number of images.
+        seed: determines all of it.
     """
     chance = numpy.random.default_rng(seed)
 
