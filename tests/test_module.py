@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 import lm.models
 from lm.module import LanguageModel, NextToken
-from unroll import Stream, Window
+from unroll import IndependentWindows, Stream, Window
 from unroll.callbacks import Progress
 from unroll.schedules import one_cycle
 from unroll.state import forget, keep_rows
@@ -133,6 +133,19 @@ class TestState:
         _, once = fit(model, val_check_interval=1.0)
         _, never = fit(model, limit_val_batches=0)
         assert often.losses == once.losses == never.losses
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_no_state_goes_from_one_independent_window_into_the_next(split):
+    given = []
+    module = LanguageModel(lm.models.CharGRU(vocab_size=9))
+    module.model.register_forward_pre_hook(lambda model, inputs: given.append(inputs[1]))
+    module.start(split)
+    windows = list(IndependentWindows(text(200), 4, 8, shuffle=True))
+    losses = [module.step(split, window).loss for window in windows]
+    assert given == [None] * len(windows)
+    alone, _ = module.model(windows[-1].inputs, None)
+    torch.testing.assert_close(losses[-1], F.cross_entropy(alone.flatten(0, 1), windows[-1].targets.flatten()))
 
 
 class TestForgetting:
