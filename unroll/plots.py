@@ -24,7 +24,7 @@ def curves(rows: Sequence[Mapping[str, Any]], figure_name: str | None) -> numpy.
     """
     figure = Figure(figsize=(9, 6))
     (loss, other), (rate, norm) = figure.subplots(2, 2)
-    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.08, top=0.94)
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.08, top=0.94)
     for axes, names, title in (
         (loss, ("train/batch_loss", "train/loss", "valid/loss"), "loss"),
         (other, (f"valid/{figure_name}",), figure_name or ""),
