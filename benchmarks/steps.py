@@ -13,14 +13,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from torch._inductor import config as inductor
 
 from benchmarks.process import Table
 from unroll import Stream
 from unroll.cli import build
-from unroll.cli.config import CONFIG_DIR
+from unroll.cli.config import composed
 from unroll.module import WindowLearner
 from unroll.optimizers import parameter_groups
 
@@ -36,11 +34,6 @@ COMPILED = {
     "gru": ["model=gru"],
     "char_stateful_cell": ["model=char_stateful_cell"],
 }
-
-
-def composed(overrides: list[str]) -> DictConfig:
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose("train", overrides=overrides)
 
 
 def prepared(overrides: list[str], compile: bool = False) -> tuple[Stream, WindowLearner]:

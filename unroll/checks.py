@@ -61,11 +61,9 @@ def list_of(rule: Rule, example: str) -> Rule:
     )
 
 
-def pair_of(rule: Rule, example: str) -> Rule:
-    return Rule(
-        lambda value: is_list(value) and len(value) == 2 and all(map(rule.holds, value)),
-        f"two values, each {rule.words}, as in {example}",
-    )
+def is_pair(value: Any, rule: Rule) -> bool:
+    """Whether a value is a list of two, and the rule holds for each."""
+    return is_list(value) and len(value) == 2 and all(map(rule.holds, value))
 
 
 above_zero = Rule(lambda value: is_number(value) and value > 0, "a number above 0")

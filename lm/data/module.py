@@ -203,24 +203,14 @@ class TextData(Data):
 FirstAndLast = Annotated[
     Sequence[int],
     Rule(
-        lambda value: (
-            checks.is_list(value)
-            and len(value) == 2
-            and all(map(checks.whole(1).holds, value))
-            and value[0] <= value[1] < 1_000_000
-        ),
+        lambda value: checks.is_pair(value, checks.whole(1)) and value[0] <= value[1] < 1_000_000,
         "the first and the last number, as in [1,7999]",
     ),
 ]
 TwoShares = Annotated[
     Sequence[float],
     Rule(
-        lambda value: (
-            checks.is_list(value)
-            and len(value) == 2
-            and all(map(checks.is_number, value))
-            and 0 <= value[0] < value[1] <= 1
-        ),
+        lambda value: checks.is_pair(value, checks.zero_or_more) and value[0] < value[1] <= 1,
         "two rising shares from 0 to 1, as in [0,0.8]",
     ),
 ]

@@ -4,10 +4,11 @@ All other values are checked by who takes them, when the run is built.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from unroll.checks import (
@@ -102,6 +103,17 @@ def search_path() -> list[str]:
     """Hydra's override for the folders of `--config-dir`."""
     own = [f"file://{folder.resolve()}" for folder in directories()[1:]]
     return [f"hydra.searchpath=[{','.join(own)}]"] if own else []
+
+
+def composed(overrides: Iterable[str]) -> DictConfig:
+    """The configuration that a command line stands for, without running anything."""
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose("train", overrides=[*overrides, *search_path()])
+
+
+def groups() -> set[str]:
+    """The names of the groups of choices, such as "model"."""
+    return {path.name for folder in directories() for path in folder.iterdir() if path.is_dir()}
 
 
 def choices(group: str) -> Iterator[tuple[str, Path]]:

@@ -5,10 +5,9 @@ Hydra's own help asks its configuration loader for every group several times, wh
 
 from collections.abc import Sequence
 
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from unroll.cli.config import CONFIG_DIR, choices, directories, search_path
+from unroll.cli.config import choices, composed, groups
 
 HEADER = """\
 Trains recurrent language models on streams of text, and image classifiers.
@@ -21,7 +20,7 @@ Trains recurrent language models on streams of text, and image classifiers.
   python train.py resume=outputs/…                 continues a run that was stopped
 """
 FOOTER = "--cfg job prints the configuration of a run without running it; --hydra-help explains Hydra's own flags."
-NOT_CHOSEN_BY_NAME = ("hydra", "recipe")
+NOT_CHOSEN_BY_NAME = {"hydra", "recipe"}
 
 
 def page(overrides: Sequence[str]) -> str:
@@ -30,11 +29,8 @@ def page(overrides: Sequence[str]) -> str:
     Args:
         overrides: what else is typed; settings are shown with it.
     """
-    groups = sorted({path.name for folder in directories() for path in folder.iterdir() if path.is_dir()})
-    lists = [f"{group}: {', '.join(name for name, _ in choices(group))}" for group in groups]
-    lists = [line for group, line in zip(groups, lists, strict=True) if group not in NOT_CHOSEN_BY_NAME]
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = compose("train", overrides=[*overrides, *search_path()])
-    settings = OmegaConf.to_yaml(config)
+    shown = sorted(groups() - NOT_CHOSEN_BY_NAME)
+    lists = [f"{group}: {', '.join(name for name, _ in choices(group))}" for group in shown]
+    settings = OmegaConf.to_yaml(composed(overrides))
     chosen = "Choices (name=choice):\n\n{}\n\nSettings (name.key=value), as chosen now:\n\n{}"
     return "\n".join([HEADER, chosen.format("\n".join(lists), settings), FOOTER])

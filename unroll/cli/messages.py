@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unroll.cli.config import CONFIG_DIR, choices, directories, search_path
+from unroll.cli.config import choices, composed, groups
 from unroll.errors import UserError
 
 
@@ -72,11 +71,9 @@ def has(file: Path, key: str) -> bool:
 
 def siblings(key: str, overrides: Iterable[str]) -> tuple[str, list[str]]:
     """The nearest part of the configuration that exists above a key, and the names in it."""
-    groups = {path.name for folder in directories() for path in folder.iterdir() if path.is_dir()} - {"hydra"}
-    chosen = [override for override in overrides if override.split("=")[0] in groups]
+    chosen = [override for override in overrides if override.split("=")[0] in groups() - {"hydra"}]
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = compose("train", overrides=[*chosen, *search_path()])
+    config = composed(chosen)
     while key:
         key = key.rpartition(".")[0]
         node = OmegaConf.select(config, key) if key else config

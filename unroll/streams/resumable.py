@@ -20,6 +20,7 @@ class Resumable:
 
     held: tuple[str, ...]  # names of the tensors that batches are cut from
     pin = False  # yield each batch in pinned memory, from which a GPU copies it while it computes
+    seed: int
     epoch = 0
     _epoch_is_set = True  # the next pass is of `epoch`, not of the one after it
     _taken = 0
@@ -40,6 +41,10 @@ class Resumable:
             UserError: the batches can't be shared.
         """
         raise NotImplementedError
+
+    def random(self, *purpose: int) -> torch.Generator:
+        """A generator that depends on nothing but the seed, the epoch and what it is for."""
+        return torch.Generator().manual_seed(hash((self.seed, self.epoch, *purpose)) % 2**63)
 
     @property
     def nbytes(self) -> int:

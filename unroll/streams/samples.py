@@ -42,10 +42,6 @@ class IndependentSamples(Resumable):
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)
 
-    def random(self, *purpose: int) -> torch.Generator:
-        """A generator that depends on nothing but the seed, the epoch and what it is for."""
-        return torch.Generator().manual_seed(hash((self.seed, self.epoch, *purpose)) % 2**63)
-
     def numbers(self, first: int) -> Iterator[Tensor]:
         """The samples of each batch of the epoch from number `first` on, int64 `[rows]`: this process's share."""
         order = torch.randperm(self.count, generator=self.random()) if self.shuffle else torch.arange(self.count)

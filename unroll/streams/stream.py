@@ -172,7 +172,7 @@ class Stream(Resumable):
         count = math.ceil((stop - start) / self.bptt)
         if count == 0:
             return
-        generator = torch.Generator().manual_seed(hash((self.seed, self.epoch, stretch)) % 2**63)
+        generator = self.random(stretch)
         mean = torch.full((count,), float(self.bptt))
         mean[torch.rand(count, generator=generator) < JITTER_HALF_SHARE] /= 2
         lengths = (
