@@ -9,7 +9,8 @@ from torch import nn
 from unroll.errors import UserError
 from unroll.module import WindowLearner
 from unroll.objectives import CrossEntropy, Direction, Objective
-from unroll.streams import IndependentWindows, Stream
+from unroll.streams import IndependentWindows
+from unroll.streams.one import OneSequence
 
 
 class NextToken(CrossEntropy):
@@ -47,9 +48,9 @@ class LanguageModel(WindowLearner):
                 )
 
 
-def window_lengths(batches: Stream | IndependentWindows) -> set[int]:
+def window_lengths(batches: OneSequence | IndependentWindows) -> set[int]:
     """The lengths of an epoch's windows."""
-    if isinstance(batches, Stream):
+    if isinstance(batches, OneSequence):
         return {stop - start for start, stop in batches.windows()}
     return {batches.bptt}
 

@@ -244,7 +244,7 @@ class TestBadInput:
         ("overrides", "words"),
         [
             ("data.bptt=0", "data.bptt=0"),
-            ("data.batch_size=1000000", "larger than the corpus"),
+            ("data.batch_size=1000000", "larger than the data"),
             ("data=text", "data.train"),
             ("data=text data.train=empty.txt", "empty"),
             ("data=text data.train=missing.txt", "no such file"),
@@ -274,7 +274,7 @@ class TestBadInput:
             ("data=shapes", "models that take images: conv_bn, conv_bn_deep, conv_layers, conv_net, resnet"),
             ("model=resnet data=nietzsche", "data that give images: cifar10, shapes"),
             ("model=resnet data=shapes data.bptt=3", "there is no data.bptt"),
-            ("model=resnet data=shapes data.batch_size=1001", "larger than the corpus: it has 1000 images"),
+            ("model=resnet data=shapes data.batch_size=1001", "larger than the data: there are 1000 images"),
             ("model=resnet data=shapes data.pad=40", "data.pad=40"),
             ("model=resnet data=shapes model.compile=graph", "one NVIDIA GPU"),
             ("model=resnet data.path=text.txt", "not an archive that can be read"),

@@ -93,7 +93,7 @@ class TestBatches:
     @pytest.mark.parametrize(
         ("settings", "words"),
         [
-            ({"batch_size": 24}, "larger than the corpus: it has 23 images"),
+            ({"batch_size": 24}, "larger than the data: there are 23 images"),
             ({"batch_size": 0}, "at least 1"),
             ({"pad": 8}, "data.pad=8: images of 8 pixels can be shifted by 7 at most"),
         ],

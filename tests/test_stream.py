@@ -170,19 +170,20 @@ class TestJitter:
 @pytest.mark.parametrize(
     ("tokens", "settings", "words"),
     [
-        (torch.arange(1), {}, "at least 2 tokens"),
-        (torch.arange(4), {"batch_size": 4}, "larger than the corpus"),
+        (torch.arange(1), {}, "at least 2 steps"),
+        (torch.arange(4), {"batch_size": 4}, "larger than the data"),
         (torch.arange(9), {"bptt": 0}, "bptt=0"),
         (torch.arange(9), {"batch_size": 0}, "batch_size=0"),
         (torch.arange(9), {"tail": "cut"}, "keep, drop"),
-        (torch.tensor(3), {}, r"a tensor \[n, …\], not torch.int64 \[\]"),
-        ([1, 2, 3], {}, r"a tensor \[n, …\], not a list"),
+        (torch.tensor(3), {}, r"a tensor \[n, …\], or a list of them, not torch.int64 \[\]"),
+        ([1, 2, 3], {}, r"sequence 0 must be a tensor \[n, …\], not a int"),
+        ("abc", {}, r"a tensor \[n, …\], or a list of them, not a str"),
         (
             torch.arange(9),
             {"targets": torch.zeros(8)},
             r"must be a tensor \[9, …\] like the inputs, not torch.float32 \[8\]",
         ),
-        (torch.zeros(0), {"targets": torch.zeros(0)}, "at least 1 token"),
+        (torch.zeros(0), {"targets": torch.zeros(0)}, "at least 1 step"),
     ],
 )
 def test_what_cannot_be_a_stream_is_refused(tokens, settings, words):

@@ -131,5 +131,5 @@ def test_the_windows_are_a_view_of_the_sequence():
 def test_too_few_tokens_or_windows_are_refused():
     with pytest.raises(UserError, match="need 9 tokens"):
         IndependentWindows(torch.arange(8), 1, 8, 1)
-    with pytest.raises(UserError, match="larger than the corpus"):
+    with pytest.raises(UserError, match="larger than the data"):
         IndependentWindows(torch.arange(20), 13, 8, 1)

@@ -4,18 +4,21 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
+from torch.utils.data import IterableDataset, get_worker_info
 
 from unroll.errors import UserError
 
 Batches = TypeVar("Batches", bound="Resumable")
 
 
-class Resumable:
+class Resumable(IterableDataset):
     """A pass is identified by its epoch, a place in it by the number of batches taken.
 
     The first pass is epoch 0 and each further pass the next epoch, unless `set_epoch` says otherwise. `state_dict` and
     `load_state_dict` are what Lightning asks of a loader that can be resumed: after loading, the next pass begins
     behind the batch that was taken last, and the pass after it is a whole one of the next epoch.
+
+    It is an `IterableDataset` of whole batches, for a loader around it: `DataLoader(…, batch_size=None)`.
     """
 
     held: tuple[str, ...]  # names of the tensors that batches are cut from
@@ -57,6 +60,9 @@ class Resumable:
             setattr(self, name, getattr(self, name).to(device))
 
     def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        if worker is not None and worker.num_workers > 1:
+            raise UserError(f"num_workers={worker.num_workers}: each would yield every batch; use 0 or 1")
         first, self._first = self._first, 0
         return self._pass(first)
 

@@ -32,7 +32,7 @@ class IndependentSamples(Resumable):
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size}: a batch has at least 1 row")
         if batch_size > count:
-            raise UserError(f"batch_size={batch_size} is larger than the corpus: it has {count} {self.samples}")
+            raise UserError(f"batch_size={batch_size} is larger than the data: there are {count} {self.samples}")
         self.count = count
         self.batch_size = batch_size
         self.shuffle = shuffle

@@ -1,0 +1,311 @@
+"""The stream of many sequences: each target once, rows that start and end, places that are resumed, shares of them."""
+
+import itertools
+import pickle
+from copy import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from unroll import Stream
+from unroll.errors import UserError
+from unroll.state import detach, keep_rows, start_rows
+
+SEQUENCE = 1000  # step i of sequence s is the number 1000 s + i
+
+
+@st.composite
+def lengths(draw, shortest=2):
+    return draw(st.lists(st.integers(shortest, 30), min_size=1, max_size=25))
+
+
+@st.composite
+def streams(draw, **settings):
+    counts = draw(lengths())
+    parts = [SEQUENCE * number + torch.arange(count) for number, count in enumerate(counts)]
+    if draw(st.booleans()):  # parts of one tensor
+        parts = list(torch.cat(parts).split(counts))
+    chosen = {"shuffle": draw(st.booleans()), "seed": draw(st.integers(0, 3)), **settings}
+    stream = Stream(parts, draw(st.integers(1, 12)), draw(st.integers(1, 12)), **chosen)
+    stream.set_epoch(draw(st.integers(0, 3)))
+    return stream
+
+
+def mask_of(window):
+    return torch.ones(window.inputs.shape[:2], dtype=torch.bool) if window.mask is None else window.mask
+
+
+def joined(windows):
+    """The inputs and targets that count, by sequence, in the order of reading."""
+    read = {}
+    for window in windows:
+        mask = mask_of(window)
+        for inputs, targets, counted in zip(window.inputs, window.targets, mask, strict=True):
+            if counted.any():
+                read.setdefault(int(inputs[0]) // SEQUENCE, []).extend(
+                    zip(inputs[counted].tolist(), targets[counted].tolist(), strict=True)
+                )
+    return read
+
+
+def expected(stream):
+    return {
+        number: [(SEQUENCE * number + step, SEQUENCE * number + step + 1) for step in range(count)]
+        for number, count in enumerate(stream.counts.tolist())
+    }
+
+
+@given(streams())
+def test_windows_joined_give_the_sequences_back_and_each_target_counts_once(stream):
+    windows = list(stream)
+    assert joined(windows) == expected(stream)
+    assert sum(int(mask_of(window).sum()) for window in windows) == sum(stream.counts)
+
+
+@given(streams())
+def test_there_are_as_many_windows_in_every_epoch(stream):
+    for epoch in range(3):
+        stream.set_epoch(epoch)
+        assert len(list(stream)) == len(stream)
+
+
+@given(streams())
+def test_a_row_reads_a_sequence_to_its_end_and_then_takes_the_next_one(stream):
+    sequence, following, waiting = {}, {}, set(range(len(stream.counts)))
+    for window in stream:
+        mask = mask_of(window)
+        assert window.starts.shape == mask.shape[:1]
+        assert window.inputs.shape == window.targets.shape == mask.shape
+        assert 1 <= mask.size(1) <= stream.bptt
+        assert mask.size(0) <= stream.batch_size
+        idle = [row for row in range(stream.batch_size) if row >= len(mask) or not mask[row].any()]
+        for row, (inputs, counted) in enumerate(zip(window.inputs, mask, strict=True)):
+            steps = int(counted.sum())
+            assert counted[:steps].all()  # what is masked comes last
+            if not steps:
+                assert not window.starts[row]
+                continue
+            first = int(inputs[0])
+            assert window.starts[row] == (first % SEQUENCE == 0)
+            if window.starts[row]:
+                assert row not in following or following[row] == "end"
+                sequence[row] = first // SEQUENCE
+                waiting.remove(sequence[row])
+            else:
+                assert first == following[row]
+            ended = first % SEQUENCE + steps == stream.counts[sequence[row]]
+            assert ended or steps == min(stream.bptt, mask.size(1))
+            following[row] = "end" if ended else first + steps
+        assert not (idle and waiting), "a row is idle while a sequence waits"
+        assert mask.any(0).all(), "a step that counts for no row"
+
+
+@given(streams(), st.data())
+def test_a_pass_goes_on_where_another_stopped(stream, data):
+    epoch = stream.epoch
+    whole = list(stream)
+    taken = data.draw(st.integers(0, len(whole)))
+    other = copy(stream)
+    other.load_state_dict({"epoch": epoch, "batches": taken})
+    for ours, theirs in itertools.zip_longest(other, whole[taken:]):
+        for one, another in zip(ours, theirs, strict=True):
+            assert (one is None) == (another is None)
+            assert one is None or torch.equal(one, another)
+    stream.set_epoch(epoch + 1)
+    assert joined(other) == joined(stream)  # the pass after it is a whole one
+
+
+@given(streams(), st.integers(1, 3))
+def test_processes_share_the_rows(stream, processes):
+    stream.batch_size *= processes
+    if stream.rows <= (processes - 1) * (stream.batch_size // processes):
+        with pytest.raises(UserError, match="without a row"):
+            stream.shard(0, processes)
+        return
+    shards = [stream.shard(rank, processes) for rank in range(processes)]
+    read = [list(shard) for shard in shards]
+    assert {len(windows) for windows in read} == {len(stream)}
+    assert all(len(window.inputs) >= 1 for windows in read for window in windows)
+    together = {}
+    for windows in read:
+        for number, pairs in joined(windows).items():
+            assert number not in together  # a sequence is read by one process
+            together[number] = pairs
+    assert together == expected(stream)
+
+
+def test_the_image_in_the_docstring():
+    texts = ["abcdef", "ABC", "12345"]
+    stream = Stream([torch.tensor([ord(letter) for letter in text]) for text in texts], batch_size=2, bptt=2)
+    read = [
+        ["".join(map(chr, row[counted])) for row, counted in zip(w.inputs, mask_of(w), strict=True)] for w in stream
+    ]
+    assert read == [["ab", "AB"], ["cd", "12"], ["e", "34"]]
+    assert [window.starts.tolist() for window in stream] == [[True, True], [False, True], [False, False]]
+    assert [None if window.mask is None else window.mask.tolist() for window in stream] == [
+        None, None, [[True, False], [True, True]],
+    ]  # fmt: skip
+
+
+def test_shuffling_depends_on_seed_and_epoch_alone():
+    parts = [torch.full((2,), number) for number in range(200)]
+
+    def orders(seed):
+        stream = Stream(parts, 8, 4, shuffle=True, seed=seed)
+        return [torch.cat([window.inputs[:, 0] for window in stream]).tolist() for _ in range(3)]
+
+    first = orders(0)
+    assert first == orders(0)
+    assert len({tuple(order) for order in [*first, *orders(1)]}) == 6
+    assert all(sorted(order) == list(range(200)) for order in first)
+
+
+def test_sequences_of_equal_length_in_one_tensor_are_views():
+    whole = torch.arange(60)
+    stream = Stream(whole.split(15), batch_size=4, bptt=7)
+    for window in stream:
+        assert window.inputs.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
+    one_row = Stream([torch.arange(9.0), torch.arange(7.0)], batch_size=1, bptt=4)
+    storages = {part.untyped_storage().data_ptr() for part in one_row.sequences.parts}
+    assert {window.inputs.untyped_storage().data_ptr() for window in one_row} <= storages
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_numbers_with_labels_of_another_dtype(apart):
+    numbers, labels = torch.randn(30, 3, dtype=torch.float64), torch.arange(30, dtype=torch.int16)
+    parts, targets = (
+        [part.clone() if apart else part for part in whole.split([7, 1, 12, 10])] for whole in (numbers, labels)
+    )
+    seen = []
+    for window in Stream(parts, 3, 4, targets=targets, shuffle=True):
+        assert window.inputs.dtype == torch.float64
+        assert window.targets.dtype == torch.int64
+        mask = mask_of(window)
+        assert torch.equal(window.inputs[mask], numbers[window.targets[mask]])
+        seen += window.targets[mask].tolist()
+    assert sorted(seen) == list(range(30))
+
+
+@given(lengths(shortest=3), st.integers(1, 5), st.integers(1, 9), st.integers(0, 40))
+def test_the_steps_after_a_start_are_read_but_not_scored(counts, batch_size, bptt, warm_up):
+    parts = [SEQUENCE * number + torch.arange(count) for number, count in enumerate(counts)]
+    if warm_up >= max(counts) - 1:
+        with pytest.raises(UserError, match=f"warm_up={warm_up}: leaves nothing to score"):
+            Stream(parts, batch_size, bptt, warm_up=warm_up)
+        return
+    stream, cold = (Stream(parts, batch_size, bptt, warm_up=steps) for steps in (warm_up, 0))
+    scored = sorted(target for window in stream for target in window.targets[mask_of(window)].tolist())
+    assert scored == [
+        SEQUENCE * number + step for number, count in enumerate(counts) for step in range(warm_up + 1, count)
+    ]
+    for ours, theirs in zip(stream, cold, strict=True):
+        assert torch.equal(ours.inputs, theirs.inputs)
+
+
+def test_one_sequence_warms_up_each_of_its_rows():
+    stream = Stream(torch.arange(101), batch_size=4, bptt=7, warm_up=10)
+    scored = [target for window in stream for target in window.targets[mask_of(window)].tolist()]
+    cold = [target for start in range(0, 101, stream.row_length) for target in range(start + 1, start + 11)]
+    assert sorted(scored) == [target for target in range(1, 101) if target not in cold]
+    assert [window.mask is None for window in stream] == [False, False, *[True] * (len(stream) - 2)]
+
+
+def test_a_million_sequences_cost_their_index(command):
+    script = """
+import resource, torch
+from unroll import Stream
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+parts = torch.arange(10_000_000, dtype=torch.int32).split(10)
+next(iter(Stream(parts[:100], 64, 8)))
+before = peak()
+stream = Stream(parts, 64, 8, shuffle=True)
+stream.load_state_dict({"epoch": 3, "batches": len(stream) // 2})
+next(iter(stream))
+print(peak() - before, stream.state_dict())
+"""
+    finished = command("-c", script)
+    assert finished.returncode == 0, finished.stderr
+    mib, state = finished.stdout.split(maxsplit=1)
+    assert float(mib) < 250  # a list of as many tensors takes 400 MiB
+    assert len(state) < 50
+
+
+def test_a_stream_can_be_pickled():
+    stream = Stream([torch.arange(5), torch.arange(3)], 2, 2)
+    assert joined(pickle.loads(pickle.dumps(stream))) == joined(stream)
+
+
+class Reader(nn.Module):
+    def __init__(self, features=2):
+        super().__init__()
+        self.rnn = nn.GRU(features, 5, batch_first=True)
+        self.head = nn.Linear(5, features)
+
+    def forward(self, inputs, state=None):
+        outputs, state = self.rnn(inputs, state)
+        return self.head(outputs), state
+
+
+@settings(deadline=None, max_examples=30)
+@given(lengths(), st.integers(1, 6), st.integers(1, 12), st.booleans())
+def test_a_gru_over_the_stream_computes_what_it_computes_over_each_document_by_itself(
+    counts, batch_size, bptt, shuffle
+):
+    torch.manual_seed(0)
+    model = Reader().double()
+    documents = [torch.randn(count, 2, dtype=torch.float64) for count in counts]
+    labels = [SEQUENCE * number + torch.arange(count) for number, count in enumerate(counts)]
+    for window_length in (bptt, max(counts)):  # the second covers every document whole
+        found, loss, state = {}, torch.zeros((), dtype=torch.float64), None
+        stream = Stream(documents, batch_size, window_length, targets=labels, shuffle=shuffle)
+        model.zero_grad()
+        for window in stream:
+            if state is not None:
+                state = start_rows(keep_rows(detach(state), len(window.starts)), window.starts)
+            outputs, state = model(window.inputs, state)
+            mask = mask_of(window)
+            found |= dict(zip(window.targets[mask].tolist(), outputs[mask], strict=True))
+            loss = loss + outputs[mask].square().sum()
+        loss.backward()
+        streamed = [parameter.grad.clone() for parameter in model.parameters()]
+        model.zero_grad()
+        for document, label in zip(documents, labels, strict=True):
+            outputs, _ = model(document[None])
+            outputs.square().sum().backward()
+            torch.testing.assert_close(
+                torch.stack([found[step] for step in label.tolist()]), outputs[0], atol=1e-10, rtol=0
+            )
+    for ours, theirs in zip(streamed, model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs.grad, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "settings", "words"),
+    [
+        ([], {}, "at least one sequence; the list is empty"),
+        ([torch.arange(3), torch.zeros(0, dtype=torch.int64)], {}, "sequence 1 is empty; leave it out"),
+        ([torch.arange(3), torch.arange(1)], {}, "sequence 1 has a single step, so nothing to predict"),
+        ([torch.zeros(3, 2), torch.zeros(3, 4)], {}, r"sequence 1 is torch.float32 \[3, 4\] and the first .* \[3, 2\]"),
+        ([torch.zeros(3), torch.arange(3)], {}, r"sequence 1 is torch.int64 \[3\] and the first torch.float32 \[3\]"),
+        ([torch.zeros(3), [1, 2]], {}, r"sequence 1 must be a tensor \[n, …\], not a list"),
+        ([torch.zeros(3), torch.tensor(3)], {}, r"not torch.int64 \[\]"),
+        ([torch.zeros(3)], {"targets": torch.zeros(3)}, "targets must be a list of 1 tensors"),
+        ([torch.zeros(3)] * 2, {"targets": [torch.zeros(3)]}, "targets must be a list of 2 tensors"),
+        ([torch.zeros(3)], {"targets": [torch.zeros(2)]}, "the targets of sequence 0 have 2 steps, the sequence has 3"),
+        ([torch.zeros(3)], {"jitter": True}, "jitter=True: is for one sequence"),
+        ([torch.zeros(3)], {"tail": "drop"}, "tail='drop': is for one sequence"),
+        (torch.zeros(30), {"shuffle": True}, "shuffle=True: is for a list of sequences"),
+        (torch.zeros(30), {"warm_up": 30}, "warm_up=30: leaves nothing to score; the longest row has 15 targets"),
+        ([torch.zeros(3)], {"warm_up": -1}, "warm_up=-1: must be 0 or more"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_refused_in_one_line(sequences, settings, words):
+    with pytest.raises(UserError, match=words) as error:
+        Stream(sequences, **{"batch_size": 2, "bptt": 3, **settings})
+    assert "\n" not in str(error.value)

@@ -1,0 +1,125 @@
+"""Many tensors of different lengths, and how parts of them become one batch."""
+
+from collections.abc import Sequence
+
+import numpy
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from unroll.errors import UserError
+
+
+class Sequences:
+    """Tensors `[n, …]` that differ in their length alone. Nothing is copied.
+
+    Tensors that are parts of one tensor, as `Tensor.split` returns them, are held as this tensor and an index of 16
+    bytes for each; others are held as they are.
+
+    Args:
+        parts: the tensors.
+
+    Raises:
+        UserError: there is none, one is not like the first, or one has no steps.
+    """
+
+    def __init__(self, parts: Sequence[Tensor]) -> None:
+        if not parts:
+            raise UserError("a stream needs at least one sequence; the list is empty")
+        first = parts[0]
+        for number, part in enumerate(parts):
+            if not isinstance(part, Tensor) or part.dim() == 0:
+                raise UserError(f"sequence {number} must be a tensor [n, …], not {described(part)}")
+            if len(part) == 0:
+                raise UserError(f"sequence {number} is empty; leave it out")
+            if part.shape[1:] != first.shape[1:] or part.dtype != first.dtype:
+                raise UserError(
+                    f"sequence {number} is {described(part)} and the first {described(first)}; "
+                    f"sequences may differ in their length alone"
+                )
+        self.lengths = numpy.array([len(part) for part in parts])
+        self.base, self.begins = common_base(parts)
+        self.parts = parts if self.base is None else None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the data in bytes."""
+        return self.base.nbytes if self.parts is None else sum(part.nbytes for part in self.parts)  # type: ignore[union-attr]
+
+    def to(self, device: torch.device) -> "Sequences":
+        """The same on a device."""
+        if self.parts is not None:
+            return Sequences([part.to(device) for part in self.parts])
+        moved = object.__new__(Sequences)
+        moved.__dict__.update(self.__dict__, base=self.base.to(device))  # type: ignore[union-attr]
+        return moved
+
+    def stack(self, numbers: numpy.ndarray, starts: numpy.ndarray, lengths: numpy.ndarray) -> Tensor:
+        """Steps of some of the sequences side by side; what is past an end is zero.
+
+        Args:
+            numbers: of the sequences, int64 `[rows]`.
+            starts: the first step of each, int64 `[rows]`.
+            lengths: how many steps of each, int64 `[rows]`.
+
+        Returns:
+            `[rows, time, …]`, where time is the largest length: a view if all are equally long and evenly spaced in
+            memory, else a copy.
+        """
+        time = int(lengths.max())
+        whole = bool((lengths == time).all())
+        if self.parts is not None:
+            if whole and len(numbers) == 1:
+                return self.parts[numbers[0]].narrow(0, int(starts[0]), time)[None]
+            read = zip(numbers.tolist(), starts.tolist(), lengths.tolist(), strict=True)
+            cut = [self.parts[number].narrow(0, start, length) for number, start, length in read]
+            return pad_sequence(cut, batch_first=True)
+        assert self.base is not None
+        begins = self.begins[numbers] + starts
+        if whole:
+            gaps = begins[1:] - begins[:-1]
+            gap = int(gaps[0]) if len(gaps) else 0
+            if gap >= 0 and (gaps == gap).all():
+                step, *rest = self.base.stride()
+                shape = (len(numbers), time, *self.base.shape[1:])
+                offset = self.base.storage_offset() + int(begins[0]) * step
+                return self.base.as_strided(shape, (gap * step, step, *rest), offset)
+        steps = numpy.arange(time)
+        index = begins[:, None] + steps
+        if whole:
+            return self.base[torch.from_numpy(index).to(self.base.device)]
+        past = steps >= lengths[:, None]
+        index[past] = 0
+        stacked = self.base[torch.from_numpy(index).to(self.base.device)]
+        stacked[torch.from_numpy(past).to(self.base.device)] = 0
+        return stacked
+
+
+def is_exact(tensor: Tensor) -> bool:
+    """Whether a window has values of the tensor's own type."""
+    return tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool
+
+
+def common_base(parts: Sequence[Tensor]) -> tuple[Tensor | None, numpy.ndarray]:
+    """The one tensor that all are parts of, and the step of it that each begins at; None if there is none."""
+    first = next((part for part in parts if len(part) > 1), parts[0])
+    stride, storage = first.stride(), first.untyped_storage().data_ptr()
+    step = stride[0]
+    offsets = numpy.array([part.storage_offset() for part in parts])
+    begins = offsets - offsets.min()
+    if (
+        step < 1
+        or (begins % step).any()
+        or any(part.stride() != stride or part.untyped_storage().data_ptr() != storage for part in parts)
+    ):
+        return None, begins
+    begins //= step
+    count = int((begins + numpy.array([len(part) for part in parts])).max())
+    return first.as_strided((count, *first.shape[1:]), stride, int(offsets.min())), begins
+
+
+def described(value: object) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
