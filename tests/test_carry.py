@@ -2,14 +2,16 @@
 
 from typing import NamedTuple
 
+import numpy
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torchdata.stateful_dataloader import StatefulDataLoader
 from warm import train
 
-from unroll import CarriesState, Stream, UserError, Window
-from unroll.state import add_rows, detach, keep_rows, pack, start_rows, tensors, unpack
+from unroll import CarriesState, LastCheckpoint, Stream, UserError, Window, load_state, save_state
+from unroll.state import add_rows, change, detach, keep_rows, pack, start_rows, tensors, unpack
 
 
 class Pair(NamedTuple):
@@ -47,9 +49,16 @@ class TestEveryKindOfState:
         assert all(part.requires_grad for part in attached)
         assert not any(part.requires_grad for part in tensors(detach(state)))
 
-    def test_a_file_that_runs_no_code_holds_it(self, state, tmp_path):
-        torch.save(pack(state), tmp_path / "state.pt")
-        loaded = unpack(torch.load(tmp_path / "state.pt", weights_only=True))
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("kind", ["checkpoint", "plain file"])
+    def test_a_file_that_runs_no_code_holds_it(self, state, tmp_path, kind, dtype):
+        state = change(state, lambda part: part.to(dtype))
+        if kind == "checkpoint":
+            torch.save(pack(state), tmp_path / "state")
+            loaded = unpack(torch.load(tmp_path / "state", weights_only=True))
+        else:
+            save_state(state, tmp_path / "state")
+            loaded = load_state(tmp_path / "state")
         assert type(loaded).__name__ == type(state).__name__
         for ours, theirs in zip(tensors(loaded), tensors(state), strict=True):
             assert torch.equal(ours, theirs)
@@ -182,6 +191,188 @@ class TestRows:
             module.state((torch.zeros(4, 5, 1), torch.zeros(4, 5, 1)))
 
 
+class Elsewhere(Forecaster):
+    """Its state is a dict of tensors with the rows on axis 0."""
+
+    state_axis = 0
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(1, 8)
+
+    def training_step(self, window, index):
+        state = self.state(window)
+        hidden = self.cell.weight_hh.new_zeros(len(window.starts), 8) if state is None else state["hidden"]
+        outputs = []
+        for inputs in window.inputs.unbind(1):
+            hidden = self.cell(inputs, hidden)
+            outputs.append(hidden)
+        self.carry({"hidden": hidden})
+        return nn.functional.mse_loss(self.head(torch.stack(outputs, 1)), window.targets)
+
+    def validation_step(self, window, index):
+        """Reads nothing."""
+
+
+class Manual(Forecaster):
+    """Optimizes by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, window, index):
+        loss, optimizer = super().training_step(window, index), self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+
+
+class Scored(Forecaster):
+    """Counts the steps that count."""
+
+    def training_step(self, window, index):
+        outputs, state = self.model(window.inputs, self.state(window))
+        self.carry(state)
+        errors = (self.head(outputs) - window.targets).square()
+        return errors.mean() if window.mask is None else errors[window.mask].sum() / window.mask.sum().clamp(min=1)
+
+
+def documents(**settings):
+    return Stream(list(waves(400).split([90, 7, 33, 120, 64, 2, 45, 39])), 3, 10, shuffle=True, **settings)
+
+
+class Stop(pl.Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise InterruptedError
+
+
+@pytest.mark.parametrize("stop", [4, 11, 19])
+@pytest.mark.parametrize(
+    ("make", "batches", "settings"),
+    [
+        (Forecaster, Stream, {}),
+        (Forecaster, Stream, {"accumulate_grad_batches": 3, "gradient_clip_val": 0.1, "max_epochs": 12}),
+        (Forecaster, Stream, {"precision": "bf16-mixed"}),
+        (Forecaster, Stream, {"val_check_interval": 2}),
+        (Elsewhere, Stream, {}),
+        (Manual, Stream, {}),
+        (Scored, documents, {}),
+        (Scored, lambda: documents(warm_up=12), {"accumulate_grad_batches": 2, "max_epochs": 5}),
+        (Forecaster, lambda: StatefulDataLoader(Stream(waves(), 4, 10, jitter=True), batch_size=None), {}),
+        (Scored, lambda: StatefulDataLoader(documents(), batch_size=None), {}),
+    ],
+    ids=["plain", "accumulated", "16-bit", "validated", "axis 0", "manual", "documents", "warm-up", "loader",
+         "documents in a loader"],
+)  # fmt: skip
+def test_a_fit_stopped_anywhere_and_resumed_ends_the_same(tmp_path, make, batches, settings, stop):
+    def fitted(*callbacks, ckpt_path=None):
+        torch.manual_seed(0)
+        module = make()
+        stream = Stream(waves(), 4, 10) if batches is Stream else batches()
+        valid = Stream(waves(90), 4, 10)
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        last = LastCheckpoint(str(tmp_path), every_n_steps=3)
+        trainer = pl.Trainer(accelerator="cpu", **quiet | {"max_epochs": 4} | settings, callbacks=[last, *callbacks])
+        trainer.fit(module, stream, valid, ckpt_path=ckpt_path, weights_only=True)
+        return module.state_dict(), module.states["train"]
+
+    whole, state = fitted()
+    (tmp_path / "last.ckpt").unlink()
+    with pytest.raises(InterruptedError):
+        fitted(Stop(stop))
+    resumed, state_then = fitted(ckpt_path=tmp_path / "last.ckpt")
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, resumed[name]), name
+    for ours, theirs in zip(tensors(state), tensors(state_then), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_documents_in_a_fit_start_from_zeros_row_by_row():
+    torch.manual_seed(0)
+    module, read = Forecaster(), {}
+    stream = documents()
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer, module, window, batch_idx):
+            read[batch_idx] = window
+
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(3)  # so that states matter
+    module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), lr=0.0)
+    fit(module, stream, callbacks=[Watch()], max_epochs=1)
+    assert len(module.read) == len(read) == len(stream)
+    for number, (_, starts, state) in enumerate(module.read):
+        assert torch.equal(starts, read[number].starts)
+        if state is not None:
+            assert not state[:, starts].any()
+            assert state[:, ~starts].any(-1).all()
+
+
+class Service(CarriesState, pl.LightningModule):
+    """Has a `forward`, to be read on with."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.drop, self.head = nn.LSTM(1, 8, batch_first=True), nn.Dropout(0.5), nn.Linear(8, 1)
+
+    def forward(self, inputs, state=None):
+        outputs, state = self.rnn(inputs, state)
+        return self.head(self.drop(outputs)), state
+
+
+class TestReadingOn:
+    def test_parts_give_what_the_whole_gives(self):
+        module, series = Service(), waves(60)[None]
+        whole, _ = module.eval()(series)
+        module.train()
+        parts = [module.stream(part) for part in series.split([1, 20, 5, 34], dim=1)]
+        torch.testing.assert_close(torch.cat(parts, 1), whole)
+        assert module.training
+        assert not any(part.requires_grad for part in parts)
+
+    def test_rows_start_for_themselves_and_training_is_left_alone(self):
+        module = Service().eval()
+        module.stream(torch.randn(3, 5, 1))
+        following = window(3, [1])
+        assert torch.allclose(module.stream(following)[1], module(following.inputs[1:2])[0][0])
+        assert set(module.states) == {"stream"}
+
+    def test_a_service_goes_on_where_it_stopped(self, tmp_path):
+        module, series = Service().eval(), waves(60)[None]
+        first = module.stream(series[:, :30])
+        module.save_state(tmp_path / "state.npz")
+        rest = module.stream(series[:, 30:])
+        again = Service().eval()
+        again.load_state_dict(module.state_dict())
+        again.load_state(tmp_path / "state.npz")
+        assert torch.equal(again.stream(series[:, 30:]), rest)
+        assert first.shape == rest.shape
+        with numpy.load(tmp_path / "state.npz", allow_pickle=False) as arrays:  # plain arrays, for any program
+            assert arrays["0"].shape == (1, 1, 8)
+
+    @pytest.mark.parametrize("content", [b"", b"nothing of the kind", b"PK\x03\x04 and no more"])
+    def test_another_file_is_refused_in_one_line(self, tmp_path, content):
+        (tmp_path / "state.npz").write_bytes(content)
+        with pytest.raises(UserError, match=r"state\.npz: not a state saved by unroll"):
+            load_state(tmp_path / "state.npz")
+        with pytest.raises(UserError, match="there is no such file"):
+            load_state(tmp_path / "none.npz")
+
+    def test_a_damaged_file_is_refused(self, tmp_path):
+        save_state((torch.ones(2, 3, 4), torch.zeros(2, 3, 4)), tmp_path / "state.npz")
+        content = bytearray((tmp_path / "state.npz").read_bytes())
+        content[200] ^= 1
+        (tmp_path / "state.npz").write_bytes(content)
+        with pytest.raises(UserError, match="not a state saved by unroll"):
+            load_state(tmp_path / "state.npz")
+
+
 @pytest.mark.parametrize("cell", [nn.GRU, nn.LSTM])
 def test_a_fit_that_is_resumed_in_the_middle_of_an_epoch_ends_the_same(tmp_path, cell):
     class SaveAt(pl.Callback):
@@ -248,6 +439,52 @@ def test_a_run_of_anybodys_module_that_is_killed_ends_the_same(tmp_path):
     assert finished.returncode == 0, finished.stderr
     ours, theirs = (torch.load(tmp_path / name / "weights.pt") for name in ("killed", "undisturbed"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+TWO = """
+import sys
+import pytorch_lightning as pl, torch
+from torch import nn
+from unroll import CarriesState, Stream
+
+class Forecaster(CarriesState, pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(1, 8, batch_first=True).double(), nn.Linear(8, 1).double()
+
+    def training_step(self, window, index):
+        outputs, state = self.rnn(window.inputs, self.state(window))
+        self.carry(state)
+        errors = (self.head(outputs) - window.targets).square().flatten(1).sum(1)
+        return errors.mean() if window.mask is None else (errors * window.mask.any(1)).mean()
+
+    def train_dataloader(self):
+        series = torch.arange(401.0, dtype=torch.float64).mul(0.1).sin().unsqueeze(1)
+        stream = Stream(series[:400].split(100), 4, 10) if sys.argv[2] == "many" else Stream(series, 4, 10, tail="drop")
+        return stream.shard(self.global_rank, self.trainer.world_size)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+torch.manual_seed(0)
+module, processes = Forecaster(), int(sys.argv[1])
+trainer = pl.Trainer(accelerator="cpu", devices=processes, strategy="ddp_fork" if processes > 1 else "auto",
+                     max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                     enable_model_summary=False)
+trainer.fit(module)
+torch.save(module.state_dict(), f"{processes}.pt")
+"""
+
+
+@pytest.mark.parametrize("kind", ["one", "many"])
+def test_two_processes_train_like_one(tmp_path, kind):
+    (tmp_path / "script.py").write_text(TWO)
+    for processes in (1, 2):
+        finished = train(processes, kind, folder=tmp_path, module="script.py")
+        assert finished.returncode == 0, finished.stderr
+    one, two = (torch.load(tmp_path / f"{processes}.pt") for processes in (1, 2))
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], atol=1e-12, rtol=0)
 
 
 def test_import_unroll_imports_neither_hydra_nor_the_rest_of_the_house(command):

@@ -125,7 +125,7 @@ class TestTextFiles:
             (b" \n \n", "the file is empty"),
             (b"\x7fELF\xff\xfe\x00", "not UTF-8 text"),
             (b"abc\x00def", "NUL"),
-            (b"a", "at least 2 tokens"),
+            (b"a", "at least 2 steps"),
         ],
     )
     def test_a_file_without_text_is_refused(self, file, content, words):

@@ -7,10 +7,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning import Trainer
+from torch import nn
 
 import lm.models
 from lm.module import LanguageModel, NextToken
-from unroll import IndependentWindows, Stream, Window
+from unroll import IndependentWindows, MeanSquaredError, Stream, Window, WindowLearner
 from unroll.callbacks import Progress
 from unroll.schedules import one_cycle
 from unroll.state import forget, keep_rows
@@ -300,3 +302,34 @@ def test_jitter_differs_from_epoch_to_epoch():
     _, record = fit(train=stream)
     per_epoch = len(stream)
     assert record.windows[:per_epoch] != record.windows[per_epoch:]
+
+
+class Numbers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(1, 6, batch_first=True), nn.Linear(6, 1)
+
+    def forward(self, inputs, state=None):
+        outputs, state = self.rnn(inputs, state)
+        return self.head(outputs), state
+
+
+def test_figures_over_documents_are_those_of_each_read_by_itself():
+    torch.manual_seed(0)
+    documents = list(torch.randn(300, 1).split([90, 7, 33, 120, 2, 48]))
+    module = WindowLearner(Numbers(), MeanSquaredError(), lambda groups: torch.optim.SGD(groups, lr=0.0))
+    warm_up = 25  # some windows are masked whole
+    trainer = Trainer(
+        max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu", gradient_clip_val=1.0,
+    )  # fmt: skip
+    trainer.fit(module, *(Stream(documents, 4, 8, warm_up=warm_up) for _ in range(2)))
+    with torch.no_grad():
+        pairs = [(module.model(one[None, :-1])[0][0, warm_up:], one[1 + warm_up :]) for one in documents]
+    outputs, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    figures = trainer.callback_metrics
+    for loss in ("train/loss", "valid/loss"):
+        assert figures[loss].item() == pytest.approx(nn.functional.mse_loss(outputs, targets).item(), rel=1e-5)
+    assert figures["valid/mae"].item() == pytest.approx(nn.functional.l1_loss(outputs, targets).item(), rel=1e-5)
+    assert module.passes["valid"].targets == len(targets)
+    assert all(parameter.isfinite().all() for parameter in module.parameters())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unroll.module import Learner, WindowLearner
     from unroll.objectives import CrossEntropy, MeanSquaredError, Objective
     from unroll.schedules import constant, one_cycle, sgdr, steps
+    from unroll.state_file import load_state, save_state
     from unroll.streams import IndependentWindows, Stream, Window
 
 HOMES = {
@@ -35,7 +36,9 @@ HOMES = {
     "Window": "streams",
     "WindowLearner": "module",
     "constant": "schedules",
+    "load_state": "state_file",
     "one_cycle": "schedules",
+    "save_state": "state_file",
     "sgdr": "schedules",
     "steps": "schedules",
 }
@@ -55,7 +58,9 @@ __all__ = [
     "Window",
     "WindowLearner",
     "constant",
+    "load_state",
     "one_cycle",
+    "save_state",
     "sgdr",
     "steps",
 ]

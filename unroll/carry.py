@@ -1,5 +1,6 @@
 """Truncated backpropagation through time for any LightningModule: the state carried from window to window."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,9 +10,11 @@ from pytorch_lightning.utilities import move_data_to_device
 from unroll.distributed import gathered
 from unroll.errors import UserError
 from unroll.state import ROW_AXIS, State, add_rows, check_rows, detach, keep_rows, pack, start_rows, tensors, unpack
+from unroll.state_file import load_state, save_state
 from unroll.streams.window import Window
 
 CARRIED = "carried_state"  # the checkpoint's key: training's state, of each process
+STREAM = "stream"  # the split that is read by `stream`
 
 
 class CarriesState(CheckpointHooks):
@@ -88,6 +91,44 @@ class CarriesState(CheckpointHooks):
         if "_rows" in self.__dict__:
             check_rows(state, self.__dict__["_rows"], self.state_axis)
         self.states[split or self._current_split()] = detach(state)
+
+    # Outside training
+
+    def stream(self, window: Window | torch.Tensor) -> Any:
+        """Reads on: the outputs for the next window, in eval mode and without gradients.
+
+        The class has `forward(inputs, state=None) -> (outputs, state)`.
+
+        Args:
+            window: of an `unroll.Stream`; or its inputs alone, `[rows, time, …]`: each row then continues the same row
+                of the call before, or starts if nothing has been read.
+
+        Raises:
+            UserError: as for `state` and `carry`.
+        """
+        if isinstance(window, torch.Tensor):
+            starts = torch.full((len(window),), self.states.get(STREAM) is None, device=window.device)
+            window = Window(window, window, starts)
+        module: Any = self
+        was_training = module.training
+        if was_training:
+            module.eval()
+        try:
+            with torch.no_grad():
+                outputs, state = module(window.inputs, self.state(window, STREAM))
+        finally:
+            if was_training:
+                module.train()
+        self.carry(state, STREAM)
+        return outputs
+
+    def save_state(self, path: str | Path) -> None:
+        """Saves the state after what `stream` has read (see `unroll.save_state`)."""
+        save_state(self.states.get(STREAM), path)
+
+    def load_state(self, path: str | Path) -> None:
+        """Takes up a saved state: `stream` reads on from there (see `unroll.load_state`)."""
+        self.states[STREAM] = load_state(path)
 
     def _current_split(self) -> str:
         trainer: Any = getattr(self, "_trainer", None)

@@ -155,14 +155,15 @@ class Learner(pl.LightningModule, ABC):
         """Calls the model with the next batch of a split, and adds the figures to the sums."""
         outputs, targets, penalty = self.predict(split, batch)
         objective, sums = self.objective, self.passes[split]
-        loss = objective.loss(outputs, targets)
+        nothing = len(targets) == 0  # every step of the window is masked: a mean over nothing is not a number
+        loss = outputs.sum() if nothing else objective.loss(outputs, targets)
         sums.add("loss", loss, times=len(targets))
         sums.targets += len(targets)
         if split != "train":
             for name, value in objective.sums(outputs, targets).items():
-                sums.add(name, value)
+                sums.add(name, torch.zeros_like(value) if nothing else value)
             return Step(loss, loss, outputs, targets)
-        minimised = objective.minimised(outputs, targets, loss)
+        minimised = loss if nothing else objective.minimised(outputs, targets, loss)
         return Step(loss, minimised if penalty is None else minimised + penalty, outputs, targets)
 
     def total(self, split: str) -> dict[str, float]:
@@ -206,7 +207,7 @@ class Learner(pl.LightningModule, ABC):
         trainer: Any = self.trainer
         if trainer.world_size > 1:  # gradients will be averaged over processes, but they may have unequally many rows
             count = torch.tensor(float(len(step.targets)), device=loss.device)
-            share = count / self.over_processes(count, "mean")
+            share = count / self.over_processes(count, "mean").clamp(min=1 / trainer.world_size)
             minimised, loss = minimised * share, loss * share
         if self._is_logged():
             first, *others = trainer.optimizers[0].param_groups
@@ -346,17 +347,24 @@ class WindowLearner(CarriesState, Learner):
     def inputs(self, batch: Window) -> tuple[Tensor, ...]:
         return (batch.inputs,)
 
+    def targets(self, batch: Window) -> Tensor:
+        """What the outputs for a window are compared with, `[rows, time, …]`."""
+        return batch.targets
+
     def size(self, batch: Window) -> int:
+        """The steps that count."""
+        if batch.mask is not None:
+            return int(batch.mask.sum())
         return batch.targets.size(0) * batch.targets.size(1)
 
     def predict(self, split: str, batch: Window) -> Prediction:
         state = self.state(batch, split)
         if split == "train":
             state = forget(state, self.forget, self.state_axis)
-        outputs, state, penalty = self.fast_model(batch.inputs, state)
+        outputs, state, penalty = self.fast_model(*self.inputs(batch), state)
         self.carry(state, split)
         predictions = outputs.size(1)
-        targets = batch.targets[:, -predictions:]
+        targets = self.targets(batch)[:, -predictions:]
         if batch.mask is None:
             return Prediction(outputs.flatten(0, 1), targets.flatten(0, 1), penalty)
         mask = batch.mask[:, -predictions:]

@@ -18,6 +18,7 @@ from unroll.distributed import gathered
 from unroll.errors import Interrupted
 
 RANDOM = "random_state"  # the checkpoint's key: the random generators of each process
+COUNTS_OF_TORCHDATA = {"_num_yielded", "_sampler_iter_yielded"}  # batches, in the state of its loader
 CONTINUE, SAVE, SAVE_AND_STOP = range(3)
 SHOW_CURSOR = b"\x1b[?25h"  # the progress bar hides it
 STOPPING = b"\nstopping after this step (once more: at once)\n"
@@ -26,8 +27,8 @@ STOPPING = b"\nstopping after this step (once more: at once)\n"
 class LastCheckpoint(pl.callbacks.Checkpoint):
     """Writes `last.ckpt` after each epoch, at the end, at the intervals chosen, and when the run is told to stop.
 
-    With any LightningModule and a loader that has a `state_dict`, as `unroll.Stream` has, a fit that is resumed from
-    the file (`fit(…, ckpt_path=…, weights_only=True)`) ends bit for bit like one that was never stopped.
+    With any LightningModule and an `unroll.Stream`, as such or in torchdata's `StatefulDataLoader`, a fit that is
+    resumed from the file (`fit(…, ckpt_path=…, weights_only=True)`) ends bit for bit like one that was never stopped.
 
     The file is only written between two steps, when everything of the step before has been done and logged (or, when a
     validation is cut short, as if that were still to begin). What Lightning notes of its own progress is changed to say
@@ -193,8 +194,17 @@ def before_batch(trainer: pl.Trainer, fit_loop: dict[str, Any], epoch: int, batc
     if following % trainer.accumulate_grad_batches == 0 or following == trainer.num_training_batches:
         fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1  # Lightning will add one on resume
     for loader in fit_loop["state_dict"].get("combined_loader", []):
-        if set(loader) == {"epoch", "batches"}:  # of an unroll.streams.Resumable
+        move_to(loader, epoch, batch)
+
+
+def move_to(loader: Any, epoch: int, batch: int) -> None:
+    """Changes the place of an `unroll.streams.Resumable` in the state of a loader, or of one around it."""
+    if isinstance(loader, dict):
+        if set(loader) == {"epoch", "batches"}:
             loader.update(epoch=epoch, batches=batch)
+        loader.update(dict.fromkeys(COUNTS_OF_TORCHDATA & set(loader), batch))
+        for part in loader.values():
+            move_to(part, epoch, batch)
 
 
 def before_validation(fit_loop: dict[str, Any]) -> None:

@@ -1,0 +1,59 @@
+"""A recurrent model's state as a file of plain arrays."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from unroll.errors import UserError
+from unroll.files import replacing
+from unroll.state import State, pack, unpack
+
+STRUCTURE = "structure"  # the array with the nest as JSON, in which a tensor is the name of its array and its dtype
+
+
+def save_state(state: State, path: str | Path) -> None:
+    """Saves a state as a NumPy archive (`.npz`), which holds arrays and no code. The file is written whole.
+
+    Args:
+        state: a tensor, or a nest of tuples, lists, dicts and NamedTuples of tensors; None for zeros.
+        path: the file.
+    """
+    arrays: dict[str, numpy.ndarray] = {}
+
+    def plain(packed: Any) -> Any:
+        if isinstance(packed, Tensor):
+            name, kept = str(len(arrays)), packed.detach().cpu()
+            arrays[name] = (kept.view(torch.int16) if kept.dtype == torch.bfloat16 else kept).numpy()
+            return {"array": name, "dtype": str(packed.dtype).removeprefix("torch.")}
+        return None if packed is None else {**packed, "parts": [plain(part) for part in packed["parts"]]}
+
+    structure = json.dumps(plain(pack(state)))
+    with replacing(Path(path)) as unfinished, open(unfinished, "wb") as file:
+        numpy.savez(file, allow_pickle=False, **arrays, **{STRUCTURE: numpy.array(structure)})
+
+
+def load_state(path: str | Path) -> State:
+    """The state that `save_state` was given, on the CPU; a NamedTuple comes back as one with the same name and fields.
+
+    Raises:
+        UserError: the file is missing, damaged, or not such a state.
+    """
+
+    def built(plain: Any) -> Any:
+        if isinstance(plain, dict) and "array" in plain:
+            tensor = torch.from_numpy(arrays[plain["array"]])
+            return tensor.view(torch.bfloat16) if plain["dtype"] == "bfloat16" else tensor
+        return None if plain is None else {**plain, "parts": [built(part) for part in plain["parts"]]}
+
+    try:
+        with numpy.load(path, allow_pickle=False) as arrays:
+            return unpack(built(json.loads(str(arrays[STRUCTURE]))))
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a state saved by unroll ({type(error).__name__})") from None
