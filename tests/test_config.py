@@ -45,7 +45,12 @@ EVERY_CHOICE = [f"{group}={name}" for group in GROUPS for name in choices(group)
 
 @pytest.mark.parametrize("choice", EVERY_CHOICE)
 def test_every_choice_composes_and_passes_its_own_checks(choice):
-    needed = {"data=text": ["data.train=a.txt"], "experiment=ladder": ["model=resnet"]}
+    needed = {
+        "data=text": ["data.train=a.txt"],
+        "data=series": ["model=forecaster", "data.train=a.csv"],
+        "model=forecaster": ["data.train=a.csv"],
+        "experiment=ladder": ["model=resnet"],
+    }
     about_images = choice in ("data=cifar10", "data=shapes")
     check(composed(choice, *needed.get(choice, ["model=resnet"] if about_images else [])))
 
@@ -282,7 +287,7 @@ def test_a_file_that_must_be_given_is_asked_for():
         ("modle=gru", ["modle", "model, objective, optimizer", "did you mean model?"]),
         ("model.hidden=3", ["model.hidden", "embedding_size, hidden_size, num_layers"]),
         ("data.bptt.x=3", ["data.bptt.x"]),
-        ("data.train=a.txt", ["data.train", "data=text has it"]),
+        ("data.train=a.txt", ["data.train", "data=series, data=text have it"]),
         ("data.bptt=[1", ["[1"]),
     ],
 )

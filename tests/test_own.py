@@ -121,7 +121,7 @@ learner:
     _target_: task.Explained
     within: 0.1
 """,
-    "model/forecaster.yaml": """
+    "model/wave_lstm.yaml": """
 # @package _global_
 defaults:
   - override /data: waves
@@ -132,7 +132,7 @@ model:
   units: 16
 objective: valid/met
 """,
-    "recipe/waves/forecaster.yaml": "# @package _global_\noptimizer:\n  lr: 1e-2\n",
+    "recipe/waves/wave_lstm.yaml": "# @package _global_\noptimizer:\n  lr: 1e-2\n",
 }
 
 
@@ -210,7 +210,7 @@ def test_mistakes_are_answered_in_one_line(run, typed, words):
 
 
 def test_a_task_brings_its_own_figures(run, train, program, folder):
-    trained = run("model=forecaster", "trainer.max_epochs=6", "hydra.run.dir=run")
+    trained = run("model=wave_lstm", "trainer.max_epochs=6", "hydra.run.dir=run")
     assert trained.returncode == 0, trained.stderr
     header, *rows = trained.stdout.splitlines()[:7]
     assert header.split() == ["epoch", "train", "loss", "valid", "loss", "met", "seconds"]
@@ -229,14 +229,14 @@ def test_a_task_brings_its_own_figures(run, train, program, folder):
 
     evaluated = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt", path=folder)
     assert f"valid/met         {met[-1]:.4f}" in evaluated.stdout
-    summary = run("task=summary", "model=forecaster")
+    summary = run("task=summary", "model=wave_lstm")
     assert "LSTM" in summary.stdout
-    plan = run("task=plan", "model=forecaster", "data.batch_size=4")
+    plan = run("task=plan", "model=wave_lstm", "data.batch_size=4")
     assert plan.returncode == 0, plan.stderr
 
 
 def test_a_sweep_of_it_is_ranked_in_its_direction(run, folder):
-    swept = run("-m", "model=forecaster", "optimizer.lr=1e-5,1e-2", *SHORT, "hydra.sweep.dir=sweep")
+    swept = run("-m", "model=wave_lstm", "optimizer.lr=1e-5,1e-2", *SHORT, "hydra.sweep.dir=sweep")
     assert swept.returncode == 0, swept.stderr
     with open(folder / "sweep" / "report.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -248,7 +248,7 @@ def test_a_sweep_of_it_is_ranked_in_its_direction(run, folder):
 def test_a_killed_run_of_it_ends_the_same(folder):
     from test_resume import Run, assert_same
 
-    overrides = ["--config-dir", "conf", "model=forecaster", "trainer.max_epochs=3", "checkpoint.every_n_steps=3"]
+    overrides = ["--config-dir", "conf", "model=wave_lstm", "trainer.max_epochs=3", "checkpoint.every_n_steps=3"]
     overrides += ["threads=1", "trainer.log_every_n_steps=1"]
     undisturbed, killed = (Run(folder, name, overrides) for name in ("undisturbed", "killed"))
     for each in (undisturbed, killed):
@@ -261,4 +261,4 @@ def test_a_killed_run_of_it_ends_the_same(folder):
 
 
 def test_nothing_of_it_is_in_the_checkout():
-    assert not [path for path in (ROOT / "conf").rglob("*.yaml") if path.stem in ("tiny", "waves", "forecaster")]
+    assert not [path for path in (ROOT / "conf").rglob("*.yaml") if path.stem in ("tiny", "waves", "wave_lstm")]

@@ -10,6 +10,7 @@ from lm.data import Tokenizer, Vocabulary
 from lm.data.show import show_batch
 from unroll import Stream
 from unroll.cli.commands import steepest
+from unroll.streams.one import OneSequence
 
 TEXT = "It was the best of times, it was the worst of times. " * 100
 
@@ -32,7 +33,7 @@ def test_show_batch_shows_that_batches_join_up(train, mine, tmp_path):
 
 
 def test_show_batch_notices_when_they_do_not():
-    class Shuffled(Stream):
+    class Shuffled(OneSequence):
         def windows(self):
             return reversed(list(super().windows()))
 

@@ -347,10 +347,6 @@ class WindowLearner(CarriesState, Learner):
     def inputs(self, batch: Window) -> tuple[Tensor, ...]:
         return (batch.inputs,)
 
-    def targets(self, batch: Window) -> Tensor:
-        """What the outputs for a window are compared with, `[rows, time, …]`."""
-        return batch.targets
-
     def size(self, batch: Window) -> int:
         """The steps that count."""
         if batch.mask is not None:
@@ -364,7 +360,7 @@ class WindowLearner(CarriesState, Learner):
         outputs, state, penalty = self.fast_model(*self.inputs(batch), state)
         self.carry(state, split)
         predictions = outputs.size(1)
-        targets = self.targets(batch)[:, -predictions:]
+        targets = batch.targets[:, -predictions:]
         if batch.mask is None:
             return Prediction(outputs.flatten(0, 1), targets.flatten(0, 1), penalty)
         mask = batch.mask[:, -predictions:]

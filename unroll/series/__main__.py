@@ -1,0 +1,51 @@
+"""Forecasts on from a file's end: `python -m unroll.series CKPT FILE.csv --steps 100` prints them as CSV."""
+
+import argparse
+import csv
+import os
+import sys
+from pathlib import Path
+
+from unroll.checkpoint import checkpoint_file, model_class
+from unroll.errors import UserError
+from unroll.series.checkpoint import load_model
+from unroll.series.files import Series, read_series
+from unroll.series.forecast import forecast
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m unroll.series", description="Forecasts on from the end of each series of a file."
+    )
+    parser.add_argument("checkpoint", type=Path, help="a file in the checkpoints/ of a run, or the run directory")
+    parser.add_argument("file", type=Path, help="a CSV or Parquet file with the columns of the training file")
+    parser.add_argument("--steps", type=int, default=100, help="how many (default: %(default)s)")
+    parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own (default: as in its run)")
+    arguments = parser.parse_args()
+    if arguments.steps < 1:
+        parser.error("--steps must be 1 or more")
+    try:
+        path = checkpoint_file(arguments.checkpoint)
+        loaded = load_model(path, model_class(path, arguments.model))
+        _, found = read_series(arguments.file, loaded.columns, **loaded.file)
+        ends: dict[str, Series] = {series.name: series for series in found}  # of one in pieces, the last
+        named, timed = loaded.file["series"], loaded.file["time"]
+        writer = csv.writer(sys.stdout)
+        writer.writerow([name for name in (named, timed) if name is not None] + loaded.targets)
+        for series in ends.values():
+            time = series.last_time
+            for values in forecast(loaded, series, arguments.steps):
+                row = [series.name] if named is not None else []
+                if timed is not None:
+                    time = None if series.step is None else time + series.step
+                    row.append("" if time is None else str(time))
+                writer.writerow(row + [f"{value:.6g}" for value in values])
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except BrokenPipeError:  # the reader has closed the pipe, as in `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
