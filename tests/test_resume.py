@@ -68,6 +68,10 @@ RUNS = {
         *["model=char_seq", "data.path=text.txt", "data.batch_size=128", "data.split_among=null"],
         "trainer.max_epochs=3",
     ],
+    "forecasts of several series, shuffled, warm-up": [
+        *["model=forecaster", "data.train=numbers.csv", "data.series=name", "data.batch_size=4", "data.bptt=10"],
+        *["data.warm_up=12", "model.dropout=0.2", "trainer.max_epochs=3"],
+    ],
 }
 
 SHORT = ["schedule=constant", "trainer.limit_train_batches=10", "trainer.limit_val_batches=4", *EXACT]
@@ -90,6 +94,7 @@ class Run:
         self.first_command = [*overrides, f"hydra.run.dir={name}"]
         self.resume_command = [f"resume={name}"]
         (folder / "text.txt").write_text(some_text(16_000))
+        (folder / "numbers.csv").write_text(some_numbers())
 
     def start(self, *arguments: str, **settings: Any) -> TrainProcess:
         if not arguments:
@@ -140,6 +145,15 @@ class Run:
             tag: [(event.step, None if tag.endswith("_per_second") else event.value) for event in events.Scalars(tag)]
             for tag in events.Tags()["scalars"]
         }
+
+
+def some_numbers() -> str:
+    """Series of unequal length, as a CSV file."""
+    draw = random.Random(0)
+    rows = [
+        f"{name},{draw.gauss(0, 1):.3f}" for name, length in (("a", 300), ("b", 170), ("c", 90)) for _ in range(length)
+    ]
+    return "\n".join(["name,value", *rows])
 
 
 def some_text(length: int) -> str:

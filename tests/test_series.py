@@ -137,7 +137,7 @@ class TestData:
             train=str(tmp_path / "north.csv"), columns=["temperature", "wind"], bptt=20, batch_size=batch_size,
             warm_up=warm_up, horizon=horizon,
         )  # fmt: skip
-        values = data._standardised(data.found[2][0])
+        values = data._standardised(data.found.train[0])
         cut = STEPS - math.ceil(STEPS * 0.2)
         assert scored(data.valid, values) == list(range(cut, STEPS))
         assert scored(data.train, values) == list(range(horizon + warm_up, cut))

@@ -27,8 +27,10 @@ def main() -> None:
     try:
         path = checkpoint_file(arguments.checkpoint)
         loaded = load_model(path, model_class(path, arguments.model))
-        _, found = read_series(arguments.file, loaded.columns, **loaded.file)
-        ends: dict[str, Series] = {series.name: series for series in found}  # of one in pieces, the last
+        # A forecast goes on from the last piece of a series, so gaps before it do no harm.
+        gaps = "keep" if loaded.file["gaps"] == "keep" else "split"
+        _, found = read_series(arguments.file, loaded.columns, **{**loaded.file, "gaps": gaps})
+        ends: dict[str, Series] = {series.name: series for series in found}
         named, timed = loaded.file["series"], loaded.file["time"]
         writer = csv.writer(sys.stdout)
         writer.writerow([name for name in (named, timed) if name is not None] + loaded.targets)

@@ -38,6 +38,15 @@ class Span(NamedTuple):
     stop: int
 
 
+class Found(NamedTuple):
+    """What is in the files: the columns that are read and those that are forecast, and the series of each file."""
+
+    columns: list[str]
+    targets: list[str]
+    train: list[Series]
+    valid: list[Series] | None
+
+
 class SeriesFiles(Data):
     """Series in a CSV or Parquet file, forecast some steps ahead.
 
@@ -96,8 +105,8 @@ class SeriesFiles(Data):
         self.seed = seed
 
     @cached_property
-    def found(self) -> tuple[list[str], list[str], list[Series], list[Series] | None]:
-        """The columns, the targets, the series of the training file, and those of a validation file."""
+    def found(self) -> Found:
+        """What is in the files, read when it is first asked for."""
         columns, targets = self.chosen
         both = None if columns is None else [*columns, *(name for name in targets or () if name not in columns)]
         names, train = read_series(self.files[0], both, *self.how_read)
@@ -106,15 +115,15 @@ class SeriesFiles(Data):
                 raise UserError(f"data.targets: there is no column {name}; choose from: {', '.join(names)}")
         valid = None if self.files[1] is None else read_series(self.files[1], names, *self.how_read)[1]
         chosen = names if columns is None else list(columns)
-        return chosen, chosen if targets is None else list(targets), train, valid
+        return Found(chosen, chosen if targets is None else list(targets), train, valid)
 
     @property
     def columns(self) -> list[str]:
-        return self.found[0]
+        return self.found.columns
 
     @property
     def targets(self) -> list[str]:
-        return self.found[1]
+        return self.found.targets
 
     @property
     def names(self) -> list[str]:
@@ -124,13 +133,13 @@ class SeriesFiles(Data):
     @cached_property
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each column (`names`) over the steps of the training split."""
-        values = numpy.concatenate([series.values[: self._cut(series)] for series in self.found[2]])
+        values = numpy.concatenate([series.values[: self._cut(series)] for series in self.found.train])
         return standard(values)
 
     def _cut(self, series: Series) -> int:
         """The number of steps of a series in the training file that are for training."""
         steps = len(series.values)
-        return steps if self.found[3] is not None else steps - math.ceil(steps * self.valid_fraction)
+        return steps if self.found.valid is not None else steps - math.ceil(steps * self.valid_fraction)
 
     def _standardised(self, series: Series) -> Tensor:
         mean, std = self.statistics
@@ -139,7 +148,7 @@ class SeriesFiles(Data):
     @cached_property
     def train(self) -> Stream:
         spans = []
-        for series in self.found[2]:
+        for series in self.found.train:
             cut = self._cut(series)
             spans.append(Span(self._standardised(series)[:cut], 0, cut - self.horizon))
         return self._stream("training", self._usable("training", spans), shuffle=self.shuffle)
@@ -147,11 +156,13 @@ class SeriesFiles(Data):
     @cached_property
     def _valid_spans(self) -> list[Span]:
         """Validation. Steps before it, of the training split, are there to warm up with."""
-        if self.found[3] is not None:
-            spans = [Span(values, 0, len(values) - self.horizon) for values in map(self._standardised, self.found[3])]
+        if self.found.valid is not None:
+            spans = [
+                Span(values, 0, len(values) - self.horizon) for values in map(self._standardised, self.found.valid)
+            ]
         else:
             spans = []
-            for series in self.found[2]:
+            for series in self.found.train:
                 first = max(0, self._cut(series) - self.horizon)
                 spans.append(Span(self._standardised(series), first, len(series.values) - self.horizon))
         return self._usable("validation", spans)
@@ -211,9 +222,8 @@ class SeriesFiles(Data):
 
     def summary(self) -> str:
         counts = [sum(stream.counts) for stream in (self.train, self.valid)]  # type: ignore[attr-defined]
-        train = self.found[2]
         return (
-            f"{counts[0]:,} training and {counts[1]:,} validation steps of {len(train):,} series; "
+            f"{counts[0]:,} training and {counts[1]:,} validation steps of {len(self.found.train):,} series; "
             f"reads {', '.join(self.columns)}, forecasts {', '.join(self.targets)} {self.horizon} ahead"
         )
 
@@ -224,8 +234,9 @@ class SeriesFiles(Data):
         return [mean[number] for number in at], [std[number] for number in at]
 
     def first_of_validation(self, steps: int) -> tuple[Tensor, Tensor]:
-        """The beginning of the longest series of validation: inputs `[steps, columns]` and targets `[steps, targets, 2]`."""
-        inputs, targets = self._parts(max(self._valid_spans, key=lambda span: span.stop - span.start), count=1)[0]
+        """The beginning of validation's longest series: inputs `[steps, columns]`, targets `[steps, targets, 2]`."""
+        longest = max(self._valid_spans, key=lambda span: span.stop - span.start)
+        inputs, targets = self._parts(longest, count=1)[0]
         return inputs[:steps], targets[:steps]
 
     def show(self, folder: Path) -> str:
