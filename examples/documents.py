@@ -16,7 +16,7 @@ from torch import nn
 
 from unroll import CarriesState, LastCheckpoint, Stream
 
-BPTT, ROWS, EPOCHS, LONGEST = 64, 32, 3, 8_000
+BPTT, ROWS, EPOCHS, LONGEST = 64, 32, 3, 5_000
 
 
 def documents():

@@ -129,6 +129,7 @@ def test_a_breach_is_found(tmp_path, monkeypatch):
     assert breaches("unroll", ("lm",)) == ["unroll.bad imports lm.data", "unroll.bad imports lm.data.Vocabulary"]
 
 
+@pytest.mark.slow
 def test_a_wheel_imports_from_outside_the_checkout(tmp_path):
     pytest.importorskip("setuptools")
     copy = tmp_path / "checkout"

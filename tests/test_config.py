@@ -48,6 +48,10 @@ def test_every_choice_composes_and_passes_its_own_checks(choice):
     needed = {
         "data=text": ["data.train=a.txt"],
         "data=series": ["model=forecaster", "data.train=a.csv"],
+        "data=columns": ["model=tagger", "data.train=a.txt"],
+        "data=conll2000": ["model=tagger"],
+        "data=documents": ["model=classifier", "data.train=a.csv"],
+        "data=movie_reviews": ["model=classifier"],
         "model=forecaster": ["data.train=a.csv"],
         "experiment=ladder": ["model=resnet"],
     }
@@ -279,7 +283,7 @@ def test_a_file_that_must_be_given_is_asked_for():
             "data=nietsche",
             [
                 "data=nietsche",
-                "human_numbers, human_numbers_search, nietzsche, nietzsche_overlapping",
+                "columns, conll2000, documents, human_numbers, human_numbers_search",
                 "mean nietzsche?",
             ],
         ),
@@ -287,7 +291,7 @@ def test_a_file_that_must_be_given_is_asked_for():
         ("modle=gru", ["modle", "model, objective, optimizer", "did you mean model?"]),
         ("model.hidden=3", ["model.hidden", "embedding_size, hidden_size, num_layers"]),
         ("data.bptt.x=3", ["data.bptt.x"]),
-        ("data.train=a.txt", ["data.train", "data=series, data=text have it"]),
+        ("data.train=a.txt", ["data.train", "data=columns, data=documents, data=series, data=text have it"]),
         ("data.bptt=[1", ["[1"]),
     ],
 )

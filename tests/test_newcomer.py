@@ -100,7 +100,7 @@ class TestResume:
     [
         (["data=text"], "data.train is not given; write data.train=…"),
         (["data.train=a.txt"], "there is no data.train; under data, choose from: "),
-        (["data.train=a.txt"], "; data=series, data=text have it"),
+        (["data.train=a.txt"], "; data=columns, data=documents, data=series, data=text have it"),
         (
             ["schedule=constant", "schedule.pct_start=0.3"],
             "the schedule that is chosen has no settings; schedule=one_cycle",

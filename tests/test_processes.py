@@ -43,6 +43,7 @@ def test_only_one_process_writes(two):
     assert steps == [str(step) for step in range(two.result()["steps"])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("two", ["text"], indirect=True)
 def test_stopped_by_a_signal_to_one_of_them_they_go_on_together(two):
     run = Run(two.folder, "stopped", two.first_command[:-1])

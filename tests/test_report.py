@@ -120,6 +120,7 @@ class TestEngines:
             metrics = [(tmp_path / sweep / seed / "metrics.csv").read_bytes() for sweep in ("together", "alone")]
             assert metrics[0] == metrics[1]
 
+    @pytest.mark.slow
     def test_optuna_searches_and_goes_on_with_what_is_missing(self, train, tmp_path):
         search = [*self.SWEEP, "experiment=search_gru", "hydra.sweep.dir=search"]
         assert train(*search, "hydra.sweeper.n_trials=2").returncode == 0

@@ -213,7 +213,7 @@ def test_one_sequence_warms_up_each_of_its_rows():
     assert [window.mask is None for window in stream] == [False, False, *[True] * (len(stream) - 2)]
 
 
-def test_a_million_sequences_cost_their_index(command):
+def test_many_sequences_cost_their_index(command):
     script = """
 import resource, torch
 from unroll import Stream
@@ -221,7 +221,7 @@ from unroll import Stream
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-parts = torch.arange(10_000_000, dtype=torch.int32).split(10)
+parts = torch.arange(2_000_000, dtype=torch.int32).split(10)
 next(iter(Stream(parts[:100], 64, 8)))
 before = peak()
 stream = Stream(parts, 64, 8, shuffle=True)
@@ -232,7 +232,7 @@ print(peak() - before, stream.state_dict())
     finished = command("-c", script)
     assert finished.returncode == 0, finished.stderr
     mib, state = finished.stdout.split(maxsplit=1)
-    assert float(mib) < 250  # a list of as many tensors takes 400 MiB
+    assert float(mib) < 50  # 200,000 of them; as many tensors take 80 MiB
     assert len(state) < 50
 
 

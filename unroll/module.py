@@ -176,7 +176,8 @@ class Learner(pl.LightningModule, ABC):
         if not mine.targets:
             return {}
         means = mine.means()
-        return {**means, **self.objective.derived(means)}
+        figures = {**means, **self.objective.derived(means)}
+        return {name: value for name, value in figures.items() if name in self.objective.figures}
 
     def over_processes(self, values: Tensor, operation: str) -> Tensor:
         """Lightning's reduction, which is in place, of a copy on the device of this process."""

@@ -60,7 +60,7 @@ class CrossEntropy(Objective):
     """
 
     figures: ClassVar[Mapping[str, Direction]] = {"loss": "min", "accuracy": "max"}
-    columns = ("loss", "accuracy")
+    columns: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
 
     @checked
     def __init__(self, label_smoothing: Share = 0.0) -> None:

@@ -74,7 +74,7 @@ class Stack(nn.Module):
         self.drop_hidden = LockedDropout(hidden_dropout)
         self.norm = BatchNorm(hidden_size) if norm else nn.Identity()
         self.drop_output = LockedDropout(output_dropout)
-        self.head = TiedHead(self.embed, hidden_size) if tie else nn.Linear(hidden_size, vocab_size)
+        self.head: nn.Module = TiedHead(self.embed, hidden_size) if tie else nn.Linear(hidden_size, vocab_size)
         self.ar, self.tar = ar, tar
         if tie:
             nn.init.uniform_(self.embed.weight, -0.1, 0.1)
@@ -88,6 +88,14 @@ class Stack(nn.Module):
 
     def penalised(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor | None]:
         """As `forward`, and the penalty that training adds to the loss, or None."""
+        x, outputs, state = self.read(tokens, state)
+        penalty = None
+        if self.training and (self.ar or self.tar):
+            penalty = self.ar * activation_penalty(outputs) + self.tar * change_penalty(x)
+        return self.head(outputs), state, penalty
+
+    def read(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Tensor, Any]:
+        """What the last layer returns and what the head is given, both `[rows, time, hidden]`, and the state."""
         x = self.drop_input(self.embed(tokens))
         states = []
         for number, (layer, before) in enumerate(zip(self.layers, self.by_layer(state), strict=True)):
@@ -95,12 +103,8 @@ class Stack(nn.Module):
                 x = self.drop_hidden(x)
             x, after = layer(x, before)
             states.append(after)
-        outputs = self.drop_output(self.norm(x))
-        penalty = None
-        if self.training and (self.ar or self.tar):
-            penalty = self.ar * activation_penalty(outputs) + self.tar * change_penalty(x)
         together = tuple(torch.cat(layers) for layers in zip(*states, strict=True))
-        return self.head(outputs), together if len(together) > 1 else together[0], penalty
+        return x, self.drop_output(self.norm(x)), together if len(together) > 1 else together[0]
 
     def by_layer(self, state: Any) -> Iterator[Parts | None]:
         """Each layer's part of the state."""

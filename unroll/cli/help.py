@@ -10,11 +10,14 @@ from omegaconf import OmegaConf
 from unroll.cli.config import choices, composed, groups
 
 HEADER = """\
-Trains recurrent language models on streams of text, forecasters of numbers over time, and image classifiers.
+Trains recurrent models: language models on streams of text, taggers and classifiers of text, forecasters of numbers
+over time; and image classifiers.
 
   python train.py                                  the lesson's GRU on human numbers
   python train.py model=rnn data.bptt=35           another model, another window
   python train.py data=text data.train=FILE        a text of your own
+  python train.py model=tagger                     a label for every word
+  python train.py model=classifier                 a class for a document
   python train.py model=forecaster data.train=FILE.csv   forecasts of numbers over time
   python train.py model=resnet data=shapes         an image classifier, on generated images
   python train.py -m model=gru data.bptt=8,20,70   a sweep

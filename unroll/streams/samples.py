@@ -42,10 +42,13 @@ class IndependentSamples(Resumable):
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)
 
+    def order(self) -> Tensor:
+        """The samples in the order of the current epoch, int64 `[count]`; batches are cut from it."""
+        return torch.randperm(self.count, generator=self.random()) if self.shuffle else torch.arange(self.count)
+
     def numbers(self, first: int) -> Iterator[Tensor]:
         """The samples of each batch of the epoch from number `first` on, int64 `[rows]`: this process's share."""
-        order = torch.randperm(self.count, generator=self.random()) if self.shuffle else torch.arange(self.count)
-        for batch in order.split(self.batch_size)[first:]:
+        for batch in self.order().split(self.batch_size)[first:]:
             yield batch.tensor_split(self.processes)[self.rank]
 
     def shard(self: Samples, rank: int, processes: int) -> Samples:

@@ -1,0 +1,108 @@
+"""Chunking (CoNLL-2000): our tagger on the test part, beside a linear model with hand-made features.
+
+    pip install python-crfsuite
+    python -m benchmarks.tagging [--seeds 3] [--write FOLDER] [data.path=FILE] [more overrides]
+
+Each of our runs is a whole `python train.py model=tagger seed=…` and an evaluation on the test part. Runs are kept under
+`outputs/benchmarks/tagging/`, so a call that was stopped continues with what is missing; `--fresh` starts anew. The
+other is a conditional random field of python-crfsuite over words, their endings and shapes, and parts of speech, of two
+words on each side; it trains on the whole training part, ours on nine tenths of it.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from benchmarks.process import ROOT, Table
+from lm.data.columns import Sentence
+from lm.spans import count
+from unroll.cli import build
+from unroll.cli.config import composed
+
+OUTPUTS = ROOT / "outputs" / "benchmarks" / "tagging"
+WORD, POS, TAG = range(3)
+AROUND = (-2, -1, 0, 1, 2)
+
+
+def ours(seed: int, overrides: Sequence[str]) -> tuple[float, float]:
+    """F1 on the test part, and the seconds of the training."""
+    folder = OUTPUTS / f"seed_{seed}"
+    finished = folder / "result.json"
+    command = [sys.executable, "train.py"]
+    if not finished.exists() or json.loads(finished.read_text())["status"] != "finished":
+        print(f"seed {seed} …", file=sys.stderr)
+        typed = ["model=tagger", f"seed={seed}", f"hydra.run.dir={folder}", "checkpoint.requeue=true", *overrides]
+        subprocess.run([*command, *typed], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    evaluate = [*command, "task=evaluate", f"ckpt={folder}", "data.split=test"]
+    shown = subprocess.run(evaluate, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    figures = dict(line.split() for line in shown.splitlines())
+    return float(figures["valid/f1"]), json.loads(finished.read_text())["seconds"]
+
+
+def features(sentence: Sentence) -> list[list[str]]:
+    """What a linear model is told of each word."""
+    rows = []
+    for at in range(len(sentence)):
+        row = ["bias"]
+        for offset in AROUND:
+            if not 0 <= at + offset < len(sentence):
+                row.append(f"{offset}:edge")
+                continue
+            word, pos = sentence[at + offset][WORD], sentence[at + offset][POS]
+            row += [f"{offset}:word={word.lower()}", f"{offset}:pos={pos}"]
+            if offset == 0:
+                shape = f"{word.istitle():d}{word.isupper():d}{word.isdigit():d}{'-' in word:d}"
+                row += [f"end={word[-size:].lower()}" for size in (1, 2, 3)] + [f"shape={shape}"]
+        tags = [sentence[at + offset][POS] if 0 <= at + offset < len(sentence) else "" for offset in AROUND]
+        row += [f"{offset}:pos={first}/{second}" for offset, first, second in zip(AROUND, tags, tags[1:], strict=False)]
+        rows.append(row)
+    return rows
+
+
+def linear(train: Sequence[Sentence], test: Sequence[Sentence]) -> tuple[float, float]:
+    """F1 on the test part, and the seconds of the training."""
+    import pycrfsuite
+
+    model = OUTPUTS / "linear.crfsuite"
+    started = time.perf_counter()
+    trainer = pycrfsuite.Trainer(verbose=False)
+    trainer.set_params({"c1": 0.1, "c2": 0.1, "max_iterations": 100, "feature.possible_transitions": True})
+    for sentence in train:
+        trainer.append(features(sentence), [word[TAG] for word in sentence])
+    trainer.train(str(model))
+    seconds = time.perf_counter() - started
+    tagger = pycrfsuite.Tagger()
+    tagger.open(str(model))
+    counts = count([[word[TAG] for word in sentence] for sentence in test], [tagger.tag(features(one)) for one in test])
+    return 2 * counts.correct / (counts.true + counts.predicted), seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--fresh", action="store_true", help="train again what an earlier call has trained")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    arguments, overrides = parser.parse_known_args()
+    if arguments.fresh:
+        shutil.rmtree(OUTPUTS, ignore_errors=True)
+    OUTPUTS.mkdir(parents=True, exist_ok=True)
+    splits = build.data(composed(["model=tagger", *overrides])).splits  # type: ignore[attr-defined]
+    table = Table("tagging", ("model", "runs", "F1 on the test part", "seconds of training"), arguments.write)
+    f1, seconds = linear([*splits.train, *splits.valid], splits.test)
+    table.add(("linear, hand-made features", ""), (1, ""), (f"{100 * f1:.2f}", ""), (seconds, ".0f"))
+    found = [ours(seed, overrides) for seed in range(arguments.seeds)]
+    figures = [100 * f1 for f1, _ in found]
+    spread = f" ± {stdev(figures):.2f}" if len(figures) > 1 else ""
+    shown = f"{mean(figures):.2f}{spread} ({', '.join(f'{figure:.2f}' for figure in figures)})"
+    table.add(("`tagger`", ""), (len(found), ""), (shown, ""), (mean(seconds for _, seconds in found), ".0f"))
+    table.keep()
+
+
+if __name__ == "__main__":
+    main()

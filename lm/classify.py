@@ -1,0 +1,123 @@
+"""The classes of documents: `python -m lm.classify CKPT FILE …`; several checkpoints give the mean of what they say."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lm.data.tokenizers import Tokenizer
+from lm.data.vocabulary import Vocabulary
+from lm.models.classifier import Classifier
+from unroll.checkpoint import checkpoint_file, model_class, rebuild
+from unroll.errors import UserError
+
+
+class Loaded(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+        model: in eval mode, on the CPU.
+        vocabulary: the tokens it knows.
+        classes: their names.
+    """
+
+    model: nn.Module
+    vocabulary: Vocabulary
+    classes: list[str]
+
+
+def load_model(path: str | Path, model: type[nn.Module] | None = None) -> Loaded:
+    """The trained classifier and what belongs to it.
+
+    Nothing in the file is run, and no class is built but `model`, or `lm.models.classifier.Classifier`.
+
+    Args:
+        path: the checkpoint.
+        model: the class, for a model of your own.
+
+    Raises:
+        UserError: the file is missing, or not a checkpoint of a document classifier.
+    """
+    loaded, metadata = rebuild(Path(path), model or {"Classifier": Classifier})
+    try:
+        data = metadata["data"]
+        return Loaded(loaded, Vocabulary(data["vocabulary"], Tokenizer(**data["tokenizer"])), list(data["classes"]))
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: not a checkpoint of a document classifier of this project") from None
+
+
+@torch.inference_mode()
+def classify(models: Sequence[Loaded], text: str) -> Tensor:
+    """The probability of each class, float `[classes]`: the mean over the models.
+
+    Raises:
+        UserError: the text is empty, or the models' classes differ.
+    """
+    classes = models[0].classes
+    if any(model.classes != classes for model in models):
+        raise UserError(f"the models have different classes: {'; '.join(', '.join(model.classes) for model in models)}")
+    found = []
+    for model in models:
+        tokens = model.vocabulary.encode(text)
+        if not len(tokens):
+            raise UserError("the text is empty")
+        found.append(model.model(tokens[None], torch.tensor([len(tokens)]))[0].softmax(-1))
+    return torch.stack(found).mean(0)
+
+
+def read(name: str) -> str:
+    """The text of a file, or of standard input for `-`.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{'standard input' if name == '-' else name}: not UTF-8 text") from None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m lm.classify", description="The classes of documents, and how probable they are."
+    )
+    parser.add_argument(
+        "paths",
+        metavar="CKPT … FILE",
+        nargs="+",
+        help="checkpoints (files that end in .ckpt, or run directories), then texts; -: standard input",
+    )
+    parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own (default: as in its run)")
+    arguments = parser.parse_args()
+    try:
+        checkpoints = [name for name in arguments.paths if name.endswith(".ckpt") or Path(name).is_dir()]
+        files = [name for name in arguments.paths if name not in checkpoints]
+        if not checkpoints or not files:
+            raise UserError("give a checkpoint or run directory, and a text file (or - for standard input)")
+        paths = [checkpoint_file(Path(name)) for name in checkpoints]
+        models = [load_model(path, model_class(path, arguments.model)) for path in paths]
+        for name in files:
+            try:
+                probabilities = classify(models, read(name))
+            except UserError as error:
+                raise UserError(f"{name}: {error}" if str(error) == "the text is empty" else str(error)) from None
+            best = int(probabilities.argmax())
+            print(f"{name}: {models[0].classes[best]} {probabilities[best]:.3f}", flush=True)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader has closed the pipe, as in `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Whole sequences of like length side by side, for models that read a sequence in both directions."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy
+import torch
+from torch import Tensor
+
+from unroll.errors import UserError
+from unroll.streams.samples import IndependentSamples
+from unroll.streams.sequences import Sequences, is_exact
+from unroll.streams.window import Window
+
+BUCKET = 50  # batches among which sequences are sorted by length
+
+
+class WholeSequences(IndependentSamples):
+    """Batches of whole sequences, padded at their ends with zeros and masked there; each sequence is in one batch.
+
+    To pad little, sequences are drawn in random order, those of every fifty batches are sorted by length and cut into
+    batches, and the batches of the epoch are shuffled (as in fastai's `SortishSampler`). Without shuffling, all are
+    sorted.
+
+    Args:
+        sequences: tensors `[n, …]` that differ in their length alone.
+        targets: the same, aligned step by step; or a tensor `[sequences, …]`, one target for each.
+        batch_size: sequences per batch; the last batch may be smaller.
+        shuffle: draw another order in each epoch, reproducible from `seed`.
+        seed: of the order.
+
+    Yields:
+        `Window`s in which every row starts; with one target for each sequence, targets are `[rows, …]`.
+
+    Raises:
+        UserError: the sequences don't go together, targets don't fit, or there are fewer than a batch holds.
+    """
+
+    held = ("sequences", "targets")
+    samples = "sequences"
+
+    def __init__(
+        self,
+        sequences: Sequence[Tensor],
+        targets: Sequence[Tensor] | Tensor,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.sequences = Sequences(sequences)
+        self.targets = targets if isinstance(targets, Tensor) else Sequences(targets)
+        self.lengths = self.sequences.lengths
+        if isinstance(self.targets, Tensor):
+            if len(self.targets) != len(self.sequences):
+                raise UserError(f"{len(self.sequences)} sequences need as many targets, not {len(self.targets)}")
+        elif not numpy.array_equal(self.targets.lengths, self.lengths):
+            raise UserError("each sequence needs as many targets as steps")
+        super().__init__(len(self.sequences), batch_size, shuffle, seed)
+
+    def order(self) -> Tensor:
+        lengths = torch.from_numpy(self.lengths)
+        if not self.shuffle:
+            return lengths.argsort(stable=True, descending=True)
+        generator = self.random()
+        drawn = torch.randperm(self.count, generator=generator)
+        buckets = [bucket[lengths[bucket].argsort(stable=True)] for bucket in drawn.split(BUCKET * self.batch_size)]
+        batches = [batch for bucket in buckets for batch in bucket.split(self.batch_size)]
+        smaller = batches.pop() if len(batches[-1]) < self.batch_size else None  # it stays the last
+        shuffled = [batches[number] for number in torch.randperm(len(batches), generator=generator).tolist()]
+        return torch.cat([*shuffled, *([] if smaller is None else [smaller])])
+
+    def batches(self, first: int) -> Iterator[Window]:
+        for numbers in self.numbers(first):
+            chosen = numbers.numpy()
+            lengths, starts = self.lengths[chosen], numpy.zeros_like(chosen)
+            inputs = self._widened(self.sequences.stack(chosen, starts, lengths))
+            targets = self._widened(
+                self.targets[numbers.to(self.targets.device)]
+                if isinstance(self.targets, Tensor)
+                else self.targets.stack(chosen, starts, lengths)
+            )
+            scored = torch.from_numpy(numpy.arange(lengths.max()) < lengths[:, None]).to(inputs.device)
+            all_start = torch.ones(len(chosen), dtype=torch.bool, device=inputs.device)
+            yield Window(inputs, targets, all_start, None if scored.all() else scored)
+
+    def _widened(self, part: Tensor) -> Tensor:
+        part = part if is_exact(part) else part.long()
+        return part.pin_memory() if self.pin else part
