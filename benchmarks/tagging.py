@@ -3,7 +3,7 @@
     pip install python-crfsuite
     python -m benchmarks.tagging [--seeds 3] [--write FOLDER] [data.path=FILE] [more overrides]
 
-Each of our runs is a whole `python train.py model=tagger seed=…` and an evaluation on the test part. Runs are kept under
+Our runs are each a whole `python train.py model=tagger seed=…` and an evaluation on the test part. They are kept under
 `outputs/benchmarks/tagging/`, so a call that was stopped continues with what is missing; `--fresh` starts anew. The
 other is a conditional random field of python-crfsuite over words, their endings and shapes, and parts of speech, of two
 words on each side; it trains on the whole training part, ours on nine tenths of it.
@@ -30,19 +30,23 @@ WORD, POS, TAG = range(3)
 AROUND = (-2, -1, 0, 1, 2)
 
 
-def ours(seed: int, overrides: Sequence[str]) -> tuple[float, float]:
-    """F1 on the test part, and the seconds of the training."""
-    folder = OUTPUTS / f"seed_{seed}"
+def on_the_test_part(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, float], float]:
+    """The figures of a whole run on the test part, and the seconds of its training; kept in the folder.
+
+    Args:
+        folder: of the run; one that was begun is continued, one that is finished is only evaluated.
+        overrides: what is typed.
+    """
     finished = folder / "result.json"
     command = [sys.executable, "train.py"]
     if not finished.exists() or json.loads(finished.read_text())["status"] != "finished":
-        print(f"seed {seed} …", file=sys.stderr)
-        typed = ["model=tagger", f"seed={seed}", f"hydra.run.dir={folder}", "checkpoint.requeue=true", *overrides]
+        print(f"{folder.name} …", file=sys.stderr)
+        typed = [*overrides, f"hydra.run.dir={folder}", "checkpoint.requeue=true"]
         subprocess.run([*command, *typed], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     evaluate = [*command, "task=evaluate", f"ckpt={folder}", "data.split=test"]
     shown = subprocess.run(evaluate, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    figures = dict(line.split() for line in shown.splitlines())
-    return float(figures["valid/f1"]), json.loads(finished.read_text())["seconds"]
+    figures = {name: float(value.replace(",", "")) for name, value in (line.split() for line in shown.splitlines())}
+    return figures, json.loads(finished.read_text())["seconds"]
 
 
 def features(sentence: Sentence) -> list[list[str]]:
@@ -96,8 +100,11 @@ def main() -> None:
     table = Table("tagging", ("model", "runs", "F1 on the test part", "seconds of training"), arguments.write)
     f1, seconds = linear([*splits.train, *splits.valid], splits.test)
     table.add(("linear, hand-made features", ""), (1, ""), (f"{100 * f1:.2f}", ""), (seconds, ".0f"))
-    found = [ours(seed, overrides) for seed in range(arguments.seeds)]
-    figures = [100 * f1 for f1, _ in found]
+    found = [
+        on_the_test_part(OUTPUTS / f"seed_{seed}", ["model=tagger", f"seed={seed}", *overrides])
+        for seed in range(arguments.seeds)
+    ]
+    figures = [100 * of_run["valid/f1"] for of_run, _ in found]
     spread = f" ± {stdev(figures):.2f}" if len(figures) > 1 else ""
     shown = f"{mean(figures):.2f}{spread} ({', '.join(f'{figure:.2f}' for figure in figures)})"
     table.add(("`tagger`", ""), (len(found), ""), (shown, ""), (mean(seconds for _, seconds in found), ".0f"))

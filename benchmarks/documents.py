@@ -1,0 +1,109 @@
+"""Film reviews: our classifier on the test folds, beside a linear model; and the memory of long documents.
+
+    pip install scikit-learn
+    python -m benchmarks.documents [--folds 3] [--seeds 1] [--write FOLDER] [data.path=FILE] [more overrides]
+    python -m benchmarks.documents --memory
+
+Each of our runs is a whole `python train.py model=classifier data.fold=…` and an evaluation on the fold. They are kept
+under `outputs/benchmarks/documents/`, so a call that was stopped continues with what is missing; `--fresh` starts anew.
+The other is a linear support vector machine on tf-idf of words and pairs of them, trained on all nine other folds; ours
+trains on eight and is chosen by the ninth.
+"""
+
+import argparse
+import shutil
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from statistics import mean
+
+import torch
+
+from benchmarks.process import ROOT, Table
+from benchmarks.tagging import on_the_test_part
+from lm.data.documents import Document
+from lm.models.classifier import Classifier
+from unroll.cli import build
+from unroll.cli.config import composed
+from unroll.cli.plan import MIB, with_peak_memory
+
+OUTPUTS = ROOT / "outputs" / "benchmarks" / "documents"
+LENGTHS = (1_000, 10_000, 100_000)
+
+
+def linear(train: Sequence[Document], test: Sequence[Document]) -> tuple[float, float]:
+    """The accuracy on the test part, and the seconds of the training."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.svm import LinearSVC
+
+    started = time.perf_counter()
+    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2), LinearSVC())
+    model.fit([one.text for one in train], [one.label for one in train])
+    seconds = time.perf_counter() - started
+    return float(model.score([one.text for one in test], [one.label for one in test])), seconds
+
+
+def accuracies(folds: int, seeds: int, folder: Path | None, overrides: Sequence[str]) -> None:
+    table = Table("documents", ("model", "runs", *(f"fold {fold}" for fold in range(folds)), "mean", "seconds"), folder)
+    found = []
+    for fold in range(folds):
+        data = build.data(composed(["model=classifier", f"data.fold={fold}", "data.hold_out=false", *overrides]))
+        found.append(linear(data.splits.train, data.splits.test))  # type: ignore[attr-defined]
+    rows = {"linear, tf-idf": (1, [accuracy for accuracy, _ in found], mean(seconds for _, seconds in found))}
+    figures, spent = [], []
+    for fold in range(folds):
+        of_fold = []
+        for seed in range(seeds):
+            typed = ["model=classifier", f"data.fold={fold}", f"seed={seed}", *overrides]
+            of_run, seconds = on_the_test_part(OUTPUTS / f"fold_{fold}_seed_{seed}", typed)
+            of_fold.append(of_run["valid/accuracy"])
+            spent.append(seconds)
+        figures.append(mean(of_fold))
+    rows["`classifier`, from scratch"] = (folds * seeds, figures, mean(spent))
+    for name, (runs, values, seconds) in rows.items():
+        cells = [(value, ".3f") for value in (*values, mean(values))]
+        table.add((name, ""), (runs, ""), *cells, (seconds, ".0f"))
+    table.keep()
+
+
+def memory(folder: Path | None) -> None:
+    """The peak of a training step on one document, beyond that of the same step on a short one."""
+    table = Table("documents_memory", ("words", "gradients reach through", "step, s", "peak MiB more"), folder)
+    for max_tokens in (1400, 10**9):
+        model = Classifier(20_000, 2, "awd_lstm", 100, 200, 1, max_tokens=max_tokens)
+
+        def step(length: int, model: Classifier = model) -> float:
+            started = time.perf_counter()
+            tokens, lengths = torch.randint(20_000, (2, length)), torch.tensor([length, length])
+            model(tokens, lengths).logsumexp(1).sum().backward()
+            return time.perf_counter() - started
+
+        step(70)
+        _, before = with_peak_memory(partial(step, 70), torch.device("cpu"))
+        for length in LENGTHS:
+            seconds, peak = with_peak_memory(partial(step, length), torch.device("cpu"))
+            reach = f"the last {max_tokens:,}" if max_tokens < 10**9 else "all"
+            table.add((length, ","), (reach, ""), (seconds, ".2f"), (((peak or 0) - (before or 0)) / MIB, ",.0f"))
+    table.keep()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=1, help="per fold (default: %(default)s)")
+    parser.add_argument("--memory", action="store_true", help="measure the memory of long documents instead")
+    parser.add_argument("--fresh", action="store_true", help="train again what an earlier call has trained")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    arguments, overrides = parser.parse_known_args()
+    if arguments.memory:
+        memory(arguments.write)
+        return
+    if arguments.fresh:
+        shutil.rmtree(OUTPUTS, ignore_errors=True)
+    accuracies(arguments.folds, arguments.seeds, arguments.write, overrides)
+
+
+if __name__ == "__main__":
+    main()
