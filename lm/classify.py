@@ -1,7 +1,6 @@
 """The classes of documents: `python -m lm.classify CKPT FILE …`; several checkpoints give the mean of what they say."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from lm.data.tokenizers import Tokenizer
 from lm.data.vocabulary import Vocabulary
 from lm.models.classifier import Classifier
 from unroll.checkpoint import checkpoint_file, model_class, rebuild
+from unroll.command import ending_in_one_line
 from unroll.errors import UserError
 
 
@@ -96,7 +96,7 @@ def main() -> None:
     )
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own (default: as in its run)")
     arguments = parser.parse_args()
-    try:
+    with ending_in_one_line():
         checkpoints = [name for name in arguments.paths if name.endswith(".ckpt") or Path(name).is_dir()]
         files = [name for name in arguments.paths if name not in checkpoints]
         if not checkpoints or not files:
@@ -110,13 +110,6 @@ def main() -> None:
                 raise UserError(f"{name}: {error}" if str(error) == "the text is empty" else str(error)) from None
             best = int(probabilities.argmax())
             print(f"{name}: {models[0].classes[best]} {probabilities[best]:.3f}", flush=True)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # the reader has closed the pipe, as in `… | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 if __name__ == "__main__":

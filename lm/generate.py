@@ -1,7 +1,6 @@
 """Text from a checkpoint: `python -m lm.generate CKPT --prompt "for thos" --length 400`."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from lm.checkpoint import load_model
 from lm.data.vocabulary import PADDING_CHARACTER, SPECIALS, Vocabulary
 from unroll.checkpoint import checkpoint_file, model_class
+from unroll.command import ending_in_one_line
 from unroll.errors import UserError
 from unroll.state import State
 
@@ -133,7 +133,7 @@ def texts(vocabulary: Vocabulary, tokens: Iterable[int]) -> Iterator[str]:
 
 def main() -> None:
     arguments = parse()
-    try:
+    with ending_in_one_line():
         path = checkpoint_file(arguments.checkpoint)
         loaded = load_model(path, model_class(path, arguments.model))
 
@@ -150,9 +150,11 @@ def main() -> None:
                 never=unspoken(loaded.vocabulary),
             )
             print(text, end="", flush=True)
-            for more in texts(loaded.vocabulary, islice(tokens, arguments.length)):
-                print(more, end="", flush=True)
-            print()
+            try:
+                for more in texts(loaded.vocabulary, islice(tokens, arguments.length)):
+                    print(more, end="", flush=True)
+            finally:  # Ctrl-C too
+                print()
 
         if not arguments.interactive:
             write(loaded.prompt if arguments.prompt is None else arguments.prompt)
@@ -165,14 +167,6 @@ def main() -> None:
                 write(line.rstrip("\n"))
             except UserError as error:
                 print(error, file=sys.stderr)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print()
-        sys.exit(130)
-    except BrokenPipeError:  # the reader has closed the pipe, as in `… | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 def parse() -> argparse.Namespace:

@@ -1,7 +1,6 @@
 """Labels for the words of a text: `python -m lm.tag CKPT < text.txt`; `--redact NP` blacks out spans instead."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from lm.data.word_encoder import WordEncoder
 from lm.models.tagger import Tagger
 from lm.spans import spans
 from unroll.checkpoint import checkpoint_file, model_class, rebuild
+from unroll.command import ending_in_one_line
 from unroll.errors import UserError
 from unroll.state import State
 
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--columns", metavar="NAMES", help="a word per line, with these columns: word,pos")
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own (default: as in its run)")
     arguments = parser.parse_args()
-    try:
+    with ending_in_one_line():
         path = checkpoint_file(arguments.checkpoint)
         reader = Reader(load_model(path, model_class(path, arguments.model)))
         columns = (arguments.columns or "word").split(",")
@@ -164,13 +164,6 @@ def main() -> None:
                 for word, label in zip(words, labels, strict=True):
                     print(word, label, sep="\t", flush=True)
                 print(flush=True)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # the reader has closed the pipe, as in `… | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 if __name__ == "__main__":

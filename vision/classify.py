@@ -1,7 +1,6 @@
 """Classifies image files with a checkpoint: `python -m vision.classify CKPT image.png …`."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy
@@ -10,6 +9,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from unroll.checkpoint import checkpoint_file, model_class
+from unroll.command import ending_in_one_line
 from unroll.errors import UserError
 from vision.checkpoint import Loaded, load_model
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="files; their middle is classified")
     parser.add_argument("--top", type=int, default=3, help="how many classes are printed (default: %(default)s)")
     arguments = parser.parse_args()
-    try:
+    with ending_in_one_line():
         path = checkpoint_file(arguments.checkpoint)
         loaded = load_model(path, model_class(path, arguments.model))
         for path in arguments.images:
@@ -53,8 +53,6 @@ def main() -> None:
             top = probabilities.topk(max(1, min(arguments.top, len(probabilities))))
             named = (f"{loaded.classes[at]} {value:.3f}" for value, at in zip(*map(Tensor.tolist, top), strict=True))
             print(f"{path}: {', '.join(named)}", flush=True)
-    except UserError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

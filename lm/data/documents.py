@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from lm.data.files import UTF_8, known_encoding
+from lm.data.labelled import LabelledData, Splits
 from lm.data.tokenizers import Tokenizer
 from lm.data.vocabulary import Vocabulary
 from unroll import checks
 from unroll.checks import Count, Fraction, Size, check_arguments, checked
-from unroll.data import Data
 from unroll.downloads import download
 from unroll.errors import UserError
 from unroll.streams import WholeSequences, Window
@@ -32,15 +32,7 @@ class Document(NamedTuple):
     label: str
 
 
-class Splits(NamedTuple):
-    """The documents of each split; test is empty if there is none."""
-
-    train: list[Document]
-    valid: list[Document]
-    test: list[Document]
-
-
-class Documents(Data):
+class Documents(LabelledData):
     """Documents, each of a class. A subclass says where they come from.
 
     Words and classes are those of the training split; a class that does not occur there is refused in the others.
@@ -68,21 +60,10 @@ class Documents(Data):
         split: Literal["valid", "test"] = "valid",
         seed: Count = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(split, seed)
         self.tokenizer = Tokenizer(tokenizer, lower)
         self.min_freq = min_freq
         self.batch_size = batch_size
-        self.split = split
-        self.seed = seed
-
-    def read(self) -> Splits:
-        """The documents of all splits."""
-        raise NotImplementedError
-
-    @cached_property
-    def splits(self) -> Splits:
-        """The documents of all splits, read when they are first asked for."""
-        return self.read()
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -109,10 +90,7 @@ class Documents(Data):
 
     @cached_property
     def valid(self) -> WholeSequences:
-        documents = getattr(self.splits, self.split)
-        if not documents:
-            raise UserError("data.split=test: there is no test part; give one: data.test=FILE")
-        return self._batches(self.split, documents)
+        return self._batches(self.split, self.evaluated)
 
     def _batches(self, split: str, documents: Sequence[Document]) -> WholeSequences:
         numbers = {name: number for number, name in enumerate(self.classes)}
@@ -156,7 +134,7 @@ class Documents(Data):
 
     def summary(self) -> str:
         train, valid = self.train, self.valid
-        name = {"valid": "validation", "test": "test"}[self.split]
+        name = self.evaluated_name
         return (
             f"{train.count:,} training and {valid.count:,} {name} documents of {len(self.classes)} classes, "
             f"{train.lengths.sum():,} and {valid.lengths.sum():,} tokens (the longest has {train.lengths.max():,}), "

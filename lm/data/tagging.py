@@ -4,17 +4,17 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import torch
 
 from lm.data.columns import Sentence, read_sentences, words_of
 from lm.data.files import UTF_8, known_encoding
+from lm.data.labelled import LabelledData, Splits
 from lm.data.word_encoder import LONGEST_WORD, Ids, WordEncoder, looked_up
 from lm.models.tagger import UNKNOWN
 from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, check_arguments, checked
-from unroll.data import Data
 from unroll.downloads import download
 from unroll.errors import UserError
 from unroll.streams import Stream, WholeSequences, Window
@@ -26,15 +26,7 @@ Names = Annotated[
 ]
 
 
-class Splits(NamedTuple):
-    """The sentences of each split; test is empty if there is none."""
-
-    train: list[Sentence]
-    valid: list[Sentence]
-    test: list[Sentence]
-
-
-class TaggedWords(Data):
+class TaggedWords(LabelledData):
     """Sentences in which every word has a label. A subclass says where they come from.
 
     The ids are those of the training split. A label that does not occur there is refused in the others.
@@ -74,7 +66,7 @@ class TaggedWords(Data):
         split: Literal["valid", "test"] = "valid",
         seed: Count = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(split, seed)
         for name in (word, label, *extra):
             if name not in columns:
                 raise UserError(f"there is no column {name}; data.columns names {', '.join(columns)}")
@@ -84,17 +76,6 @@ class TaggedWords(Data):
         self.layout = layout
         self.batch_size = batch_size
         self.bptt = bptt
-        self.split = split
-        self.seed = seed
-
-    def read(self) -> Splits:
-        """The sentences of all splits."""
-        raise NotImplementedError
-
-    @cached_property
-    def splits(self) -> Splits:
-        """The sentences of all splits, read when they are first asked for."""
-        return self.read()
 
     def values(self, sentences: Sequence[Sentence], column: str) -> Iterable[str]:
         return words_of(sentences, self.columns.index(column))
@@ -118,9 +99,7 @@ class TaggedWords(Data):
 
     @cached_property
     def valid(self) -> Stream | WholeSequences:
-        if self.split == "test" and not self.splits.test:
-            raise UserError("data.split=test: there is no test part; give a file: data.test=FILE")
-        return self._batches(self.split, getattr(self.splits, self.split))
+        return self._batches(self.split, self.evaluated)
 
     def _batches(self, split: str, sentences: Sequence[Sentence]) -> Stream | WholeSequences:
         encoder, labels = self.encoder, {name: number for number, name in enumerate(self.encoder.labels)}
@@ -161,11 +140,11 @@ class TaggedWords(Data):
         return {**self.encoder.description(), "layout": self.layout}
 
     def summary(self) -> str:
-        train, valid = self.splits.train, getattr(self.splits, self.split)
+        train, valid = self.splits.train, self.evaluated
         known = self.encoder.words
         words = [looked_up(word, self.lower, self.zero_digits) for word in self.values(valid, self.word)]
         unknown = sum(known[word] == UNKNOWN for word in words) / max(1, len(words))
-        name = {"valid": "validation", "test": "test"}[self.split]
+        name = self.evaluated_name
         return (
             f"{len(train):,} training and {len(valid):,} {name} sentences, "
             f"{len(self.encoder.labels)} labels, {len(known):,} words; {unknown:.1%} of those in {name} are unknown"

@@ -6,7 +6,6 @@ Writes `report.csv` (a row per run), `report.md` (a row per setting, seeds as me
 
 import argparse
 import csv
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from unroll.cli.run_directory import FAILURE
+from unroll.command import ending_in_one_line
 from unroll.errors import UserError
 from unroll.files import read_json
 
@@ -321,13 +321,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     one = arguments.directories[0] if len(arguments.directories) == 1 else Path()
-    try:
+    with ending_in_one_line():
         report(arguments.directories, arguments.folder or one, arguments.metric)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except BrokenPipeError:  # the reader has closed the pipe, as in `… | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 if __name__ == "__main__":

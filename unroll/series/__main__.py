@@ -2,12 +2,11 @@
 
 import argparse
 import csv
-import os
 import sys
 from pathlib import Path
 
 from unroll.checkpoint import checkpoint_file, model_class
-from unroll.errors import UserError
+from unroll.command import ending_in_one_line
 from unroll.series.checkpoint import load_model
 from unroll.series.files import Series, read_series
 from unroll.series.forecast import forecast
@@ -24,7 +23,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.steps < 1:
         parser.error("--steps must be 1 or more")
-    try:
+    with ending_in_one_line():
         path = checkpoint_file(arguments.checkpoint)
         loaded = load_model(path, model_class(path, arguments.model))
         # A forecast goes on from the last piece of a series, so gaps before it do no harm.
@@ -42,11 +41,6 @@ def main() -> None:
                     time = None if series.step is None else time + series.step
                     row.append("" if time is None else str(time))
                 writer.writerow(row + [f"{value:.6g}" for value in values])
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except BrokenPipeError:  # the reader has closed the pipe, as in `… | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 if __name__ == "__main__":
