@@ -1,14 +1,18 @@
 """Loads a language model from its checkpoint, with its vocabulary."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import lm.models
 from lm.data import Tokenizer, Vocabulary
-from unroll.checkpoint import rebuild
+from unroll.checkpoint import KEY, read, rebuild
 from unroll.errors import UserError
+
+BY_TOKEN = ("embed.weight", "head.weight", "head.bias")  # weights with a row for each token
 
 MODELS = {name: getattr(lm.models, name) for name in lm.models.__all__}
 
@@ -51,3 +55,63 @@ def load_model(path: str | Path, model: type[nn.Module] | None = None) -> Loaded
         return Loaded(loaded, vocabulary, data["context"], data["prompt"])
     except (KeyError, TypeError):
         raise UserError(f"{path}: not a checkpoint of a language model of this project") from None
+
+
+class Matched(NamedTuple):
+    """How many tokens of a vocabulary another one has, and how many there are."""
+
+    known: int
+    tokens: int
+
+
+def load_encoder(path: str | Path, model: nn.Module, vocabulary: Sequence[str]) -> Matched:
+    """Gives a model the weights of a trained language model: of the same kind, or a classifier with its layers as body.
+
+    Weights that belong to a token are matched token by token; a token that the language model does not know gets the
+    mean of those it knows (Howard & Ruder 2018, arXiv 1801.06146).
+
+    Args:
+        path: the language model's checkpoint.
+        model: the model; of one with a `body`, the body.
+        vocabulary: the model's tokens, in the order of their ids.
+
+    Raises:
+        UserError: the checkpoint is not of a language model of this kind and these sizes, or shares no token.
+    """
+    checkpoint = read(Path(path))
+    body: nn.Module = getattr(model, "body", model)
+    try:
+        name, before = checkpoint[KEY]["model"]["name"], checkpoint[KEY]["data"]["vocabulary"]
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: not a checkpoint of a language model of this project") from None
+    if name != type(body).__name__:
+        raise UserError(
+            f"{path}: is of the model {name}, and the layers to be given its weights are {type(body).__name__}"
+        )
+    found = {key.removeprefix("model."): tensor for key, tensor in checkpoint["state_dict"].items()}
+    numbers = {token: number for number, token in enumerate(before)}
+    rows = torch.tensor([numbers.get(token, -1) for token in vocabulary])
+    matched = Matched(int((rows >= 0).sum()), len(rows))
+    if matched.known == 0:
+        raise UserError(f"{path}: its vocabulary shares no token with that of the data")
+    weights = {}
+    for key, wanted in body.state_dict().items():
+        tensor = found.get(key)
+        if tensor is not None and key in BY_TOKEN:
+            tensor = by_token(tensor, rows)
+        if tensor is None or tensor.shape != wanted.shape:
+            shape = "missing" if tensor is None else f"of shape {list(tensor.shape)}"
+            raise UserError(
+                f"{path}: {key} is {shape}, not {list(wanted.shape)}; choose the sizes that it was trained with: "
+                f"model.embedding_size, model.hidden_size, model.num_layers"
+            )
+        weights[key] = tensor
+    body.load_state_dict(weights)
+    return matched
+
+
+def by_token(tensor: Tensor, rows: Tensor) -> Tensor:
+    """The rows of a tensor in another order, the mean of all where the row is -1."""
+    chosen = tensor[rows.clamp(min=0)].clone()
+    chosen[rows < 0] = tensor.mean(0)
+    return chosen

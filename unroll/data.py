@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
+from unroll.errors import UserError
 from unroll.streams import Resumable
 
 DEVICE_SHARE = 0.25  # of a device's free memory that a split may take
@@ -37,6 +39,14 @@ class Data(pl.LightningDataModule, ABC):
     def learner_arguments(self) -> dict[str, Any]:
         """The arguments of the LightningModule that the data determine."""
         return {}
+
+    def initialise(self, model: nn.Module, path: Path) -> str:
+        """Gives a new model the weights of a trained one, as `init=CKPT` asks. Returns what is to be said of it.
+
+        Raises:
+            UserError: they can't be taken up.
+        """
+        raise UserError("init=… is for language models, and for classifiers of documents that begin with one")
 
     @abstractmethod
     def description(self) -> dict[str, Any]:

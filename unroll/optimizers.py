@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from unroll.checks import Rule, above_zero, between, is_list, is_number, yes_or_no, zero_or_more
+from unroll.checks import Rule, above_zero, between, is_list, is_number, or_null, yes_or_no, zero_or_more
 from unroll.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ SETTINGS = {
     ),
     "eps": above_zero,
     "fused": yes_or_no,
+    "discriminative": or_null(Rule(lambda value: is_number(value) and value >= 1, "a number, 1 or more")),
 }
 
 
@@ -72,3 +73,25 @@ def parameter_groups(model: "nn.Module", groups: Mapping[str, Mapping[str, float
             raise UserError(f"optimizer.groups.{name}: the model has no such layer; choose from: {parts}")
     named = [{"name": name, "params": taken[name], **settings} for name, settings in groups.items()]
     return [{"name": "rest", "params": rest}, *named] if rest else named
+
+
+def discriminative_groups(model: "nn.Module", lr: float, factor: float) -> dict[str, dict[str, float]]:
+    """Groups with a learning rate each (Howard & Ruder 2018, arXiv 1801.06146).
+
+    The head has `lr`, and each group of layers the rate of the one above it divided by `factor`.
+
+    Args:
+        model: has `layer_groups`, the names of its layers from below the head down.
+        lr: of the head, and of all that is in no group.
+        factor: 2.6 in the paper.
+
+    Returns:
+        As for `parameter_groups`.
+
+    Raises:
+        UserError: the model does not name its groups.
+    """
+    names: list[str] | None = getattr(model, "layer_groups", None)
+    if not names:
+        raise UserError(f"optimizer.discriminative: {type(model).__name__} does not name its groups of layers")
+    return {name: {"lr": lr / factor**depth} for depth, name in enumerate(names, start=1)}

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LambdaLR, MultiStepLR, OneCycleLR
 
 from unroll.checks import AboveOne, Count, Fraction, Positive, Share, Size, checked, list_of, whole
+from unroll.errors import UserError
 
 STEPS_FROM = 0.75  # the share of all steps after which `steps` lowers the rate by default
 
@@ -72,6 +73,58 @@ class OneCycle(OneCycleLR):
 
     def state_dict(self) -> dict[str, Any]:
         return {key: vars(self)[key] for key in ("last_epoch", "_step_count", "_last_lr")}
+
+
+@checked
+def unfreeze(
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    epochs_per_group: Size = 1,
+    pct_start: Fraction = 0.3,
+    div_factor: AboveOne = 25.0,
+    final_div_factor: AboveOne = 1e4,
+    base_momentum: Share = 0.85,
+    max_momentum: Share = 0.95,
+) -> "Unfreezing":
+    """`one_cycle`, in which the groups of layers begin to learn one after the other, from the head down (Howard & Ruder
+    2018, arXiv 1801.06146): the rate of each further group is zero for `epochs_per_group` epochs more.
+
+    Raises:
+        UserError: the optimizer has one group alone.
+    """
+    groups = len(optimizer.param_groups)
+    if groups == 1:
+        raise UserError("schedule=unfreeze needs groups of layers: optimizer.discriminative=2.6 (1: equal rates)")
+    return Unfreezing(
+        optimizer,
+        begins=[group * epochs_per_group * steps_per_epoch for group in range(groups)],
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=total_steps,
+        pct_start=pct_start,
+        anneal_strategy="cos",
+        div_factor=div_factor,
+        final_div_factor=final_div_factor,
+        base_momentum=base_momentum,
+        max_momentum=max_momentum,
+    )
+
+
+class Unfreezing(OneCycle):
+    """Rates of zero until a group begins.
+
+    Args:
+        begins: the step at which each group begins.
+        settings: as for `OneCycleLR`.
+    """
+
+    def __init__(self, optimizer: Optimizer, begins: Sequence[int], **settings: Any) -> None:
+        self.begins = begins
+        super().__init__(optimizer, **settings)
+
+    def get_lr(self) -> list[Any]:
+        rates = zip(super().get_lr(), self.begins, strict=True)
+        return [rate if self.last_epoch >= begin else 0.0 for rate, begin in rates]
 
 
 @checked

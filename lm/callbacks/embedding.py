@@ -1,11 +1,11 @@
 """The embedding of a language model in TensorBoard's projector."""
 
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from torch import nn
 
-from lm.data.module import TextData
 from lm.data.vocabulary import Vocabulary
 from unroll.callbacks.tensorboard import writers
 from unroll.module import Learner
@@ -15,8 +15,7 @@ class Embedding(pl.Callback):
     """Writes the embedding and its tokens at the end of a run, for TensorBoard's projector."""
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, TextData)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, Learner)
         for writer in writers(trainer):
             write_projector(Path(writer.log_dir), pl_module.model, data.vocabulary)

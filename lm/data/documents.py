@@ -7,20 +7,21 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lm.data.files import UTF_8, known_encoding
 from lm.data.labelled import LabelledData, Splits
+from lm.data.show import show_batch
 from lm.data.tokenizers import Tokenizer
 from lm.data.vocabulary import Vocabulary
 from unroll import checks
 from unroll.checks import Count, Fraction, Size, check_arguments, checked
 from unroll.downloads import download
 from unroll.errors import UserError
-from unroll.streams import WholeSequences, Window
+from unroll.streams import Stream, WholeSequences, Window
 
 FOLDS = 10
 SHOWN, WIDTH = 6, 300  # documents, and characters of each
@@ -46,7 +47,7 @@ class Documents(LabelledData):
         seed: of the order of documents.
     """
 
-    meaning = ("vocabulary", "tokenizer", "classes")
+    meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer", "classes")
     lengths = LENGTHS
 
     @checked
@@ -124,6 +125,12 @@ class Documents(LabelledData):
 
     def learner_arguments(self) -> dict[str, Any]:
         return {"classes": self.classes}
+
+    def initialise(self, model: nn.Module, path: Path) -> str:
+        from lm.checkpoint import load_encoder  # it imports every model
+
+        matched = load_encoder(path, model, self.vocabulary.entries)
+        return f"begins with the weights of {path}; it knows {matched.known:,} of {matched.tokens:,} tokens"
 
     def description(self) -> dict[str, Any]:
         return {
@@ -258,6 +265,85 @@ class DocumentFiles(Documents):
         if self.files[1] is None:
             train, valid = set_aside(train, self.valid_fraction, self.seed)
         return Splits(train, valid, test)
+
+
+class AsText(Documents):
+    """Documents as text to predict the next token of, for the language model that a classifier begins with.
+
+    Each is read from its start, with a state of zeros.
+
+    Args:
+        bptt: tokens per window.
+        documents: as for `Documents`.
+    """
+
+    meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer")
+
+    def __init__(self, *, bptt: Size = 70, **documents: Any) -> None:
+        super().__init__(**documents)
+        check_arguments(AsText.__init__, {"bptt": bptt})
+        self.bptt = bptt
+
+    @cached_property
+    def train(self) -> Stream:  # type: ignore[override]
+        return self._stream("training", self.splits.train, shuffle=True)
+
+    @cached_property
+    def valid(self) -> Stream:  # type: ignore[override]
+        return self._stream(self.evaluated_name, self.evaluated, shuffle=False)
+
+    def _stream(self, split: str, documents: Sequence[Document], shuffle: bool) -> Stream:
+        ids = [part for part in (self.encoded(document.text) for document in documents) if len(part) > 1]
+        try:
+            parts = torch.cat(ids).to(torch.int32).split([len(part) for part in ids])
+            return Stream(parts, self.batch_size, self.bptt, shuffle=shuffle, seed=self.seed)
+        except UserError as error:
+            raise UserError(f"{split} split: {error}") from None
+
+    def model_arguments(self) -> dict[str, Any]:
+        return {"vocab_size": len(self.vocabulary)}
+
+    def learner_arguments(self) -> dict[str, Any]:
+        return {}
+
+    def description(self) -> dict[str, Any]:
+        return {
+            "vocabulary": self.vocabulary.entries,
+            "context": self.bptt,
+            "prompt": self.prompt(),
+            "tokenizer": self.tokenizer.settings(),
+        }
+
+    def prompt(self) -> str:
+        """The first known tokens of the validation documents, for samples to begin with."""
+        known = [number for number in self.start_of_validation().tolist() if number != self.vocabulary.unknown_id]
+        return self.vocabulary.textify(known[:8])
+
+    def start_of_validation(self, length: int = 1) -> Tensor:
+        """The tokens of the first validation document, int64, at most 2,000 of them."""
+        return self.encoded(self.evaluated[0].text)[:2000]
+
+    def summary(self) -> str:
+        counts = [sum(stream.counts) for stream in (self.train, self.valid)]  # type: ignore[attr-defined]
+        return (
+            f"{counts[0]:,} training and {counts[1]:,} validation tokens of {len(self.splits.train):,} and "
+            f"{len(self.evaluated):,} documents, a vocabulary of {len(self.vocabulary):,}"
+        )
+
+    def show(self, folder: Path) -> str:
+        return show_batch(self.train, self.vocabulary)
+
+    def random_batch(self, rows: int, length: int) -> Window:
+        tokens = torch.randint(len(self.vocabulary), (rows, length + 1))
+        return Window(tokens[:, :-1], tokens[:, 1:], torch.zeros(rows, dtype=torch.bool))
+
+
+class MovieReviewsText(AsText, MovieReviews):
+    """The text of the film reviews; the test fold's is not in it."""
+
+
+class DocumentFilesText(AsText, DocumentFiles):
+    """The text of documents of the user's own."""
 
 
 def read_documents(path: Path, text: str, label: str, encoding: str) -> list[Document]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lm.data.corpora import human_numbers, lines_between
 from lm.data.encoding import Encoded, Recipe, encode, encode_files
@@ -141,6 +141,12 @@ class TextData(Data):
 
     def model_arguments(self) -> dict[str, Any]:
         return {"vocab_size": len(self.vocabulary)}
+
+    def initialise(self, model: nn.Module, path: Path) -> str:
+        from lm.checkpoint import load_encoder  # it imports every model
+
+        matched = load_encoder(path, model, self.vocabulary.entries)
+        return f"begins with the weights of {path}; it knows {matched.known:,} of {matched.tokens:,} tokens"
 
     def description(self) -> dict[str, Any]:
         return {

@@ -88,10 +88,14 @@ class TaggedWords(LabelledData):
             Ids.of((looked_up(word, self.lower, self.zero_digits) for word in words), self.min_freq),
             Ids.of(character for word in words for character in word),
             {name: Ids.of(self.values(train, name)) for name in self.extra},
-            sorted(set(self.values(train, self.label))),
+            self.label_names(),
             self.lower,
             self.zero_digits,
         )
+
+    def label_names(self) -> list[str]:
+        """The labels that a model can give: those of the training split."""
+        return sorted(set(self.values(self.splits.train, self.label)))
 
     @cached_property
     def train(self) -> Stream | WholeSequences:
@@ -244,6 +248,10 @@ class CoNLL2000(TaggedWords):
         path = Path(self.path).expanduser() if self.path else download(*self.source)
         train, test = (read_sentences(self._text(path, name), self.columns, name) for name in ("train.txt", "test.txt"))
         return Splits(*set_aside(train, self.valid_fraction), test)
+
+    def label_names(self) -> list[str]:
+        """The labels of the task: one of them occurs in the test part alone, and is an error of every model."""
+        return sorted({*self.values(self.splits.train, self.label), *self.values(self.splits.test, self.label)})
 
     @staticmethod
     def _text(path: Path, name: str) -> str:

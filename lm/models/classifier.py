@@ -69,6 +69,11 @@ class Classifier(nn.Module):
             nn.Linear(head_size, classes),
         )
 
+    @property
+    def layer_groups(self) -> list[str]:
+        """The layers below the head, from the top down."""
+        return [f"body.{name}" for name in self.body.layer_groups]
+
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """
         Args:

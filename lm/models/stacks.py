@@ -106,6 +106,11 @@ class Stack(nn.Module):
         together = tuple(torch.cat(layers) for layers in zip(*states, strict=True))
         return x, self.drop_output(self.norm(x)), together if len(together) > 1 else together[0]
 
+    @property
+    def layer_groups(self) -> list[str]:
+        """The layers below the head, from the top down."""
+        return [*(f"layers.{number}" for number in reversed(range(len(self.layers)))), "embed"]
+
     def by_layer(self, state: Any) -> Iterator[Parts | None]:
         """Each layer's part of the state."""
         for number in range(len(self.layers)):

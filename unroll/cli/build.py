@@ -20,7 +20,7 @@ from unroll.cli.messages import one_line
 from unroll.data import Data
 from unroll.errors import ArgumentError, UserError
 from unroll.module import Learner
-from unroll.optimizers import check_settings
+from unroll.optimizers import check_settings, discriminative_groups
 
 
 def part(config: DictConfig, key: str, leave_out: Sequence[str] = (), partial: bool = False, **more: Any) -> Any:
@@ -111,6 +111,10 @@ def learner(config: DictConfig, data: Data, trained: tuple[nn.Module, dict[str, 
     groups = optimizer.pop("groups", None)
     with arguments_of(config, "optimizer"):
         check_settings(optimizer, groups)
+        if (factor := optimizer.pop("discriminative", None)) is not None:
+            if groups is not None:
+                raise UserError("optimizer.discriminative and optimizer.groups both set rates; choose one of them")
+            groups = discriminative_groups(model, optimizer["lr"], factor)
     schedule = part(config, "schedule")
     with arguments_of(config, "schedule"):
         check_arguments(schedule.func, schedule.keywords)
@@ -119,7 +123,7 @@ def learner(config: DictConfig, data: Data, trained: tuple[nn.Module, dict[str, 
     with arguments_of(config, "learner"):
         built = make(
             model,
-            optimizer=part(config, "optimizer", leave_out=("groups",)),
+            optimizer=part(config, "optimizer", leave_out=("groups", "discriminative")),
             groups=groups,
             schedule=schedule,
             metadata=metadata,

@@ -146,6 +146,7 @@ def train(
     from pytorch_lightning.callbacks import LambdaCallback
 
     from unroll.callbacks import Result
+    from unroll.checkpoint import checkpoint_file
     from unroll.checkpoint_io import CheckpointFiles
     from unroll.cli import build
 
@@ -165,10 +166,12 @@ def train(
     for batches in (data.train, data.valid):
         batches.shard(0, trainer.world_size)  # refuses what can't be shared before other processes are started
 
-    parameters = sum(parameter.numel() for parameter in learner.parameters())
-    say(f"{type(learner.model).__name__} with {parameters:,} parameters; {data.summary()}")
     last = run_dir / run_directory.LAST
     checkpoint = last if continues and last.exists() else None
+    if config.get("init") is not None and checkpoint is None:
+        say(data.initialise(learner.model, checkpoint_file(Path(config.init))))
+    parameters = sum(parameter.numel() for parameter in learner.parameters())
+    say(f"{type(learner.model).__name__} with {parameters:,} parameters; {data.summary()}")
     if checkpoint is not None:
         say(f"continuing from {os.path.relpath(checkpoint)}")
     try:
