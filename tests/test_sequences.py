@@ -298,6 +298,7 @@ def test_a_gru_over_the_stream_computes_what_it_computes_over_each_document_by_i
         ([torch.zeros(3)], {"targets": torch.zeros(3)}, "targets must be a list of 1 tensors"),
         ([torch.zeros(3)] * 2, {"targets": [torch.zeros(3)]}, "targets must be a list of 2 tensors"),
         ([torch.zeros(3)], {"targets": [torch.zeros(2)]}, "the targets of sequence 0 have 2 steps, the sequence has 3"),
+        ([torch.zeros(3)], {"targets": [torch.zeros(0)]}, "targets: sequence 0 is empty; leave it out"),
         ([torch.zeros(3)], {"jitter": True}, "jitter=True: is for one sequence"),
         ([torch.zeros(3)], {"tail": "drop"}, "tail='drop': is for one sequence"),
         (torch.zeros(30), {"shuffle": True}, "shuffle=True: is for a list of sequences"),

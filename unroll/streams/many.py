@@ -41,7 +41,10 @@ class ManySequences(Stream):
         if targets is not None:
             if not isinstance(targets, (list, tuple)) or len(targets) != len(sequences):
                 raise UserError(f"targets must be a list of {len(sequences)} tensors like the sequences")
-            self.targets = Sequences(targets)
+            try:
+                self.targets = Sequences(targets)
+            except UserError as error:
+                raise UserError(f"targets: {error}") from None
             unequal = (self.targets.lengths != lengths).nonzero()[0]
             if len(unequal):
                 number = unequal[0]
@@ -72,9 +75,8 @@ class ManySequences(Stream):
         last = len(queues.order) - 1
         for window in range(first, len(self)):
             ended = entries == stops
-            rows = 1 + int(
-                (~ended).nonzero()[0].max(initial=0)
-            )  # at least one, for a process whose rows have all ended
+            # At least one row, for a process whose rows have all ended.
+            rows = 1 + int((~ended).nonzero()[0].max(initial=0))
             entry, ended = entries[:rows].clip(max=last), ended[:rows]
             numbers = queues.order[entry]
             at = (window - queues.begins[entry]) * self.bptt
