@@ -51,6 +51,7 @@ def test_every_choice_composes_and_passes_its_own_checks(choice):
         "data=columns": ["model=tagger", "data.train=a.txt"],
         "data=conll2000": ["model=tagger"],
         "data=documents": ["model=classifier", "data.train=a.csv"],
+        "data=documents_text": ["data.train=a.csv"],
         "data=movie_reviews": ["model=classifier"],
         "model=forecaster": ["data.train=a.csv"],
         "experiment=ladder": ["model=resnet"],
@@ -283,7 +284,7 @@ def test_a_file_that_must_be_given_is_asked_for():
             "data=nietsche",
             [
                 "data=nietsche",
-                "columns, conll2000, documents, human_numbers, human_numbers_search",
+                "cifar10, columns, conll2000, documents, documents_text, human_numbers",
                 "mean nietzsche?",
             ],
         ),
