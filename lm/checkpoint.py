@@ -64,7 +64,7 @@ class Matched(NamedTuple):
     tokens: int
 
 
-def load_encoder(path: str | Path, model: nn.Module, vocabulary: Sequence[str]) -> Matched:
+def load_encoder(path: str | Path, model: nn.Module, vocabulary: Sequence[str], backwards: bool = False) -> Matched:
     """Gives a model the weights of a trained language model: of the same kind, or a classifier with its layers as body.
 
     Weights that belong to a token are matched token by token; a token that the language model does not know gets the
@@ -74,9 +74,11 @@ def load_encoder(path: str | Path, model: nn.Module, vocabulary: Sequence[str]) 
         path: the language model's checkpoint.
         model: the model; of one with a `body`, the body.
         vocabulary: the model's tokens, in the order of their ids.
+        backwards: whether the model reads backwards.
 
     Raises:
-        UserError: the checkpoint is not of a language model of this kind and these sizes, or shares no token.
+        UserError: the checkpoint is not of a language model of this kind and these sizes, shares no token, or reads in
+            the other direction.
     """
     checkpoint = read(Path(path))
     body: nn.Module = getattr(model, "body", model)
@@ -88,6 +90,8 @@ def load_encoder(path: str | Path, model: nn.Module, vocabulary: Sequence[str]) 
         raise UserError(
             f"{path}: is of the model {name}, and the layers to be given its weights are {type(body).__name__}"
         )
+    if checkpoint[KEY]["data"].get("backwards", False) != backwards:
+        raise UserError(f"{path}: reads in the other direction; data.backwards must be the same for both")
     found = {key.removeprefix("model."): tensor for key, tensor in checkpoint["state_dict"].items()}
     numbers = {token: number for number, token in enumerate(before)}
     rows = torch.tensor([numbers.get(token, -1) for token in vocabulary])

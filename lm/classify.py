@@ -24,11 +24,13 @@ class Loaded(NamedTuple):
         model: in eval mode, on the CPU.
         vocabulary: the tokens it knows.
         classes: their names.
+        backwards: whether it reads a document from its end to its start.
     """
 
     model: nn.Module
     vocabulary: Vocabulary
     classes: list[str]
+    backwards: bool
 
 
 def load_model(path: str | Path, model: type[nn.Module] | None = None) -> Loaded:
@@ -46,7 +48,8 @@ def load_model(path: str | Path, model: type[nn.Module] | None = None) -> Loaded
     loaded, metadata = rebuild(Path(path), model or {"Classifier": Classifier})
     try:
         data = metadata["data"]
-        return Loaded(loaded, Vocabulary(data["vocabulary"], Tokenizer(**data["tokenizer"])), list(data["classes"]))
+        vocabulary = Vocabulary(data["vocabulary"], Tokenizer(**data["tokenizer"]))
+        return Loaded(loaded, vocabulary, list(data["classes"]), bool(data["backwards"]))
     except (KeyError, TypeError):
         raise UserError(f"{path}: not a checkpoint of a document classifier of this project") from None
 
@@ -66,6 +69,8 @@ def classify(models: Sequence[Loaded], text: str) -> Tensor:
         tokens = model.vocabulary.encode(text)
         if not len(tokens):
             raise UserError("the text is empty")
+        if model.backwards:
+            tokens = tokens.flip(0)
         found.append(model.model(tokens[None], torch.tensor([len(tokens)]))[0].softmax(-1))
     return torch.stack(found).mean(0)
 

@@ -146,7 +146,7 @@ def trained(train, file):
         return train(
             "model=classifier", "data=documents", f"data.train={file}", "data.batch_size=8", "data.min_freq=1",
             "model.hidden_size=16", "model.embedding_size=16", "model.bptt=20", "threads=1", "optimizer.lr=2e-2",
-            "hydra.run.dir=run", *overrides,
+            *overrides, *([] if any("run.dir" in typed for typed in overrides) else ["hydra.run.dir=run"]),
         )  # fmt: skip
 
     return run
@@ -178,6 +178,22 @@ def test_a_run_its_test_part_and_classes_for_text(trained, train, program, tmp_p
     assert both.stdout.startswith("one.txt: good")
     empty = program("lm.classify", "run", "-", input=" \n")
     assert empty.stderr == "error: -: the text is empty\n"
+
+
+def test_a_model_that_reads_backwards_and_the_mean_of_two(trained, program, tmp_path):
+    for name, backwards in (("there", False), ("back", True)):
+        finished = trained("trainer.max_epochs=1", f"data.backwards={backwards}", f"hydra.run.dir={name}")
+        assert finished.returncode == 0, finished.stderr
+    there, back = (load_model(tmp_path / name / "checkpoints" / "best.ckpt") for name in ("there", "back"))
+    text = "a lovely film , great and fine ."
+    tokens = back.vocabulary.encode(text).flip(0)
+    with torch.no_grad():
+        expected = back.model(tokens[None], torch.tensor([len(tokens)]))[0].softmax(-1)
+    torch.testing.assert_close(classify([back], text), expected)
+    both = (classify([there], text) + expected) / 2
+    torch.testing.assert_close(classify([there, back], text), both)
+    said = program("lm.classify", "there", "back", "-", input=text)
+    assert said.stdout == f"-: {there.classes[int(both.argmax())]} {both.max():.3f}\n"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,12 @@ def test_words_are_matched_one_by_one_and_new_ones_get_the_mean(tmp_path, tie):
         assert torch.equal(ours, theirs)
 
 
+def test_one_that_reads_in_the_other_direction_is_refused(tmp_path):
+    path = saved(tmp_path / "lm.ckpt", AWDLSTM(5, 8, 8))
+    with pytest.raises(UserError, match="reads in the other direction; data.backwards must be the same"):
+        load_encoder(path, AWDLSTM(5, 8, 8), TOKENS, backwards=True)
+
+
 def test_a_classifier_takes_up_the_layers_and_reads_as_the_language_model_did(tmp_path):
     model, classifier = AWDGRU(5, 8, 6, 2).eval(), Classifier(5, 2, "awd_gru", 8, 6, 2).eval()
     load_encoder(saved(tmp_path / "lm.ckpt", model), classifier, TOKENS)

@@ -42,12 +42,13 @@ class Documents(LabelledData):
         tokenizer: "words" or "characters".
         lower: lower-case the text first.
         min_freq: tokens seen less often in training are unknown.
+        backwards: read each document from its end to its start.
         batch_size: documents per batch, of like length.
         split: what is evaluated: "valid" or "test".
         seed: of the order of documents.
     """
 
-    meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer", "classes")
+    meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer", "classes", "backwards")
     lengths = LENGTHS
 
     @checked
@@ -57,6 +58,7 @@ class Documents(LabelledData):
         tokenizer: Literal["words", "characters"] = "words",
         lower: bool = True,
         min_freq: Size = 2,
+        backwards: bool = False,
         batch_size: Size = 32,
         split: Literal["valid", "test"] = "valid",
         seed: Count = 0,
@@ -64,6 +66,7 @@ class Documents(LabelledData):
         super().__init__(split, seed)
         self.tokenizer = Tokenizer(tokenizer, lower)
         self.min_freq = min_freq
+        self.backwards = backwards
         self.batch_size = batch_size
 
     @cached_property
@@ -118,7 +121,7 @@ class Documents(LabelledData):
         ids = self.vocabulary.encode(text)
         if not len(ids):
             raise UserError("a document is empty; leave it out")
-        return ids
+        return ids.flip(0) if self.backwards else ids
 
     def model_arguments(self) -> dict[str, Any]:
         return {"vocab_size": len(self.vocabulary), "classes": len(self.classes)}
@@ -129,7 +132,7 @@ class Documents(LabelledData):
     def initialise(self, model: nn.Module, path: Path) -> str:
         from lm.checkpoint import load_encoder  # it imports every model
 
-        matched = load_encoder(path, model, self.vocabulary.entries)
+        matched = load_encoder(path, model, self.vocabulary.entries, self.backwards)
         return f"begins with the weights of {path}; it knows {matched.known:,} of {matched.tokens:,} tokens"
 
     def description(self) -> dict[str, Any]:
@@ -137,6 +140,7 @@ class Documents(LabelledData):
             "vocabulary": self.vocabulary.entries,
             "tokenizer": self.tokenizer.settings(),
             "classes": self.classes,
+            "backwards": self.backwards,
         }
 
     def summary(self) -> str:
@@ -277,7 +281,7 @@ class AsText(Documents):
         documents: as for `Documents`.
     """
 
-    meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer")
+    meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer", "backwards")
 
     def __init__(self, *, bptt: Size = 70, **documents: Any) -> None:
         super().__init__(**documents)
@@ -312,6 +316,7 @@ class AsText(Documents):
             "context": self.bptt,
             "prompt": self.prompt(),
             "tokenizer": self.tokenizer.settings(),
+            "backwards": self.backwards,
         }
 
     def prompt(self) -> str:
