@@ -40,7 +40,7 @@ def test_words_are_matched_one_by_one_and_new_ones_get_the_mean(tmp_path, tie):
 
 def test_one_that_reads_in_the_other_direction_is_refused(tmp_path):
     path = saved(tmp_path / "lm.ckpt", AWDLSTM(5, 8, 8))
-    with pytest.raises(UserError, match="reads in the other direction; data.backwards must be the same"):
+    with pytest.raises(UserError, match=r"reads in the other direction; data.backwards must be the same"):
         load_encoder(path, AWDLSTM(5, 8, 8), TOKENS, backwards=True)
 
 
