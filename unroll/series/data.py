@@ -62,7 +62,7 @@ class SeriesFiles(Data):
         horizon: how many steps ahead.
         bptt: steps per window: how far back gradients reach.
         batch_size: rows side by side. With fewer series, each is cut into parts that are read side by side.
-        warm_up: steps that are read but not scored at the start of a part, and of a series.
+        warm_up: steps that are read but not scored at the start of a series; a later part reads those before it.
         shuffle: read the parts of the training split in another order in each epoch.
         seed: of the order.
 
