@@ -57,10 +57,8 @@ def one_cycle(
     """
     return OneCycle(
         optimizer,
-        max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total_steps,
         pct_start=pct_start,
-        anneal_strategy="cos",
         div_factor=div_factor,
         final_div_factor=final_div_factor,
         base_momentum=base_momentum,
@@ -69,7 +67,16 @@ def one_cycle(
 
 
 class OneCycle(OneCycleLR):
-    """torch's, without its length in the state, so that a run can be resumed with more epochs than it began with."""
+    """torch's, without its length in the state, so that a run can be resumed with more epochs than it began with.
+
+    Args:
+        optimizer: the rates of its groups are the peaks.
+        settings: as for `OneCycleLR`.
+    """
+
+    def __init__(self, optimizer: Optimizer, **settings: Any) -> None:
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        super().__init__(optimizer, max_lr=peaks, anneal_strategy="cos", **settings)
 
     def state_dict(self) -> dict[str, Any]:
         return {key: vars(self)[key] for key in ("last_epoch", "_step_count", "_last_lr")}
@@ -99,10 +106,8 @@ def unfreeze(
     return Unfreezing(
         optimizer,
         begins=[group * epochs_per_group * steps_per_epoch for group in range(groups)],
-        max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total_steps,
         pct_start=pct_start,
-        anneal_strategy="cos",
         div_factor=div_factor,
         final_div_factor=final_div_factor,
         base_momentum=base_momentum,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unroll.errors import UserError
 from unroll.streams.resumable import Resumable
-from unroll.streams.sequences import described, is_exact
+from unroll.streams.sequences import described
 
 
 class Stream(Resumable):
@@ -121,8 +121,3 @@ class Stream(Resumable):
     def refuse_unless_scored(self, longest: int) -> None:
         if self.warm_up >= longest:
             raise UserError(f"warm_up={self.warm_up}: leaves nothing to score; the longest row has {longest} targets")
-
-    def widened(self, part: Tensor) -> Tensor:
-        """Part of a window, integers as int64, in pinned memory if it is to be copied to a GPU."""
-        part = part if is_exact(part) else part.long()
-        return part.pin_memory() if self.pin else part

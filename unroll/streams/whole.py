@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unroll.errors import UserError
 from unroll.streams.samples import IndependentSamples
-from unroll.streams.sequences import Sequences, is_exact
+from unroll.streams.sequences import Sequences
 from unroll.streams.window import Window
 
 BUCKET = 50  # batches among which sequences are sorted by length
@@ -72,8 +72,8 @@ class WholeSequences(IndependentSamples):
         for numbers in self.numbers(first):
             chosen = numbers.numpy()
             lengths, starts = self.lengths[chosen], numpy.zeros_like(chosen)
-            inputs = self._widened(self.sequences.stack(chosen, starts, lengths))
-            targets = self._widened(
+            inputs = self.widened(self.sequences.stack(chosen, starts, lengths))
+            targets = self.widened(
                 self.targets[numbers.to(self.targets.device)]
                 if isinstance(self.targets, Tensor)
                 else self.targets.stack(chosen, starts, lengths)
@@ -81,7 +81,3 @@ class WholeSequences(IndependentSamples):
             scored = torch.from_numpy(numpy.arange(lengths.max()) < lengths[:, None]).to(inputs.device)
             all_start = torch.ones(len(chosen), dtype=torch.bool, device=inputs.device)
             yield Window(inputs, targets, all_start, None if scored.all() else scored)
-
-    def _widened(self, part: Tensor) -> Tensor:
-        part = part if is_exact(part) else part.long()
-        return part.pin_memory() if self.pin else part

@@ -75,7 +75,5 @@ class IndependentWindows(IndependentSamples):
     def batches(self, first: int) -> Iterator[Window]:
         windows = self.windows
         for numbers in self.numbers(first):
-            batch = windows[self.chosen[numbers]].long()
-            if self.pin:
-                batch = batch.pin_memory()
+            batch = self.widened(windows[self.chosen[numbers]])
             yield Window(batch[:, :-1], batch[:, 1:], torch.ones(len(batch), dtype=torch.bool, device=batch.device))
