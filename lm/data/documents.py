@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lm.data.files import UTF_8, known_encoding
 from lm.data.labelled import LabelledData, Splits
 from lm.data.show import show_batch
 from lm.data.tokenizers import Tokenizer
+from lm.data.tokens import NextTokenData, TokenData
 from lm.data.vocabulary import Vocabulary
 from unroll import checks
 from unroll.checks import Count, Fraction, Size, check_arguments, checked
@@ -33,7 +34,7 @@ class Document(NamedTuple):
     label: str
 
 
-class Documents(LabelledData):
+class Documents(TokenData, LabelledData):
     """Documents, each of a class. A subclass says where they come from.
 
     Words and classes are those of the training split; a class that does not occur there is refused in the others.
@@ -128,12 +129,6 @@ class Documents(LabelledData):
 
     def learner_arguments(self) -> dict[str, Any]:
         return {"classes": self.classes}
-
-    def initialise(self, model: nn.Module, path: Path) -> str:
-        from lm.checkpoint import load_encoder  # it imports every model
-
-        matched = load_encoder(path, model, self.vocabulary.entries, self.backwards)
-        return f"begins with the weights of {path}; it knows {matched.known:,} of {matched.tokens:,} tokens"
 
     def description(self) -> dict[str, Any]:
         return {
@@ -271,7 +266,7 @@ class DocumentFiles(Documents):
         return Splits(train, valid, test)
 
 
-class AsText(Documents):
+class AsText(NextTokenData, Documents):
     """Documents as text to predict the next token of, for the language model that a classifier begins with.
 
     Each is read from its start, with a state of zeros.
@@ -319,11 +314,6 @@ class AsText(Documents):
             "backwards": self.backwards,
         }
 
-    def prompt(self) -> str:
-        """The first known tokens of the validation documents, for samples to begin with."""
-        known = [number for number in self.start_of_validation().tolist() if number != self.vocabulary.unknown_id]
-        return self.vocabulary.textify(known[:8])
-
     def start_of_validation(self, length: int = 1) -> Tensor:
         """The tokens of the first validation document, int64, at most 2,000 of them."""
         return self.encoded(self.evaluated[0].text)[:2000]
@@ -337,10 +327,6 @@ class AsText(Documents):
 
     def show(self, folder: Path) -> str:
         return show_batch(self.train, self.vocabulary)
-
-    def random_batch(self, rows: int, length: int) -> Window:
-        tokens = torch.randint(len(self.vocabulary), (rows, length + 1))
-        return Window(tokens[:, :-1], tokens[:, 1:], torch.zeros(rows, dtype=torch.bool))
 
 
 class MovieReviewsText(AsText, MovieReviews):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lm.data.corpora import human_numbers, lines_between
 from lm.data.encoding import Encoded, Recipe, encode, encode_files
@@ -16,20 +16,20 @@ from lm.data.pieces import Text, set_aside, whole
 from lm.data.show import show_batch
 from lm.data.split import split_windows
 from lm.data.tokenizers import TokenizerName
+from lm.data.tokens import NextTokenData
 from lm.data.vocabulary import Vocabulary
 from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, check_arguments, checked
-from unroll.data import Data
 from unroll.downloads import download
 from unroll.errors import ArgumentError, UserError
-from unroll.streams import IndependentWindows, Stream, Window
+from unroll.streams import IndependentWindows, Stream
 
 LET_GO_EVERY = 256  # batches
 COUNTED = 2**24  # tokens of a split in which the unknown ones are counted
 WINDOWS = (8, 16, 32, 70, 140, 280, 560)  # that `task=plan` measures
 
 
-class TextData(Data):
+class TextData(NextTokenData):
     """A text as a stream, or as independent windows. A subclass says where its ids come from.
 
     The vocabulary has the tokens of the training split; the validation split has no say. Validation keeps every token
@@ -142,12 +142,6 @@ class TextData(Data):
     def model_arguments(self) -> dict[str, Any]:
         return {"vocab_size": len(self.vocabulary)}
 
-    def initialise(self, model: nn.Module, path: Path) -> str:
-        from lm.checkpoint import load_encoder  # it imports every model
-
-        matched = load_encoder(path, model, self.vocabulary.entries)
-        return f"begins with the weights of {path}; it knows {matched.known:,} of {matched.tokens:,} tokens"
-
     def description(self) -> dict[str, Any]:
         return {
             "vocabulary": self.vocabulary.entries,
@@ -175,15 +169,6 @@ class TextData(Data):
 
     def show(self, folder: Path) -> str:
         return show_batch(self.train, self.vocabulary)
-
-    def random_batch(self, rows: int, length: int) -> Window:
-        tokens = torch.randint(len(self.vocabulary), (rows, length + 1))
-        return Window(tokens[:, :-1], tokens[:, 1:], torch.zeros(rows, dtype=torch.bool))
-
-    def prompt(self) -> str:
-        """The first known tokens of the validation text, for samples to begin with."""
-        known = [int(index) for index in self.start_of_validation() if index != self.vocabulary.unknown_id]
-        return self.vocabulary.textify(known[:8])
 
     def start_of_validation(self, length: int = 1) -> Tensor:
         """The tokens that the first row of validation begins with, int64: whole windows, at least `length` tokens.
