@@ -151,6 +151,8 @@ def main() -> None:
         kinds = sorted({label.partition("-")[2] or label for label in encoder.labels} - {"O"})
         if arguments.redact is not None and arguments.redact not in kinds:
             raise UserError(f"--redact {arguments.redact}: choose from: {', '.join(kinds)}")
+        if arguments.redact is not None and arguments.columns is not None:
+            raise UserError("--redact blacks out running text; leave --columns out")
         lines = lines_of(arguments.files)
         if arguments.columns is not None:
             tag_columns(reader, lines, columns)

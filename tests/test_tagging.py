@@ -226,6 +226,8 @@ def test_a_stream_in_one_direction(trained, train, program, file, tmp_path):
     assert figures["valid/recall"] == pytest.approx(counts.correct / counts.true)
     refused = program("lm.tag", "run", input="red car\n")
     assert refused.stderr.startswith("error: the model reads pos too: give a word per line and --columns word,pos")
+    both = program("lm.tag", "run", "--columns", "word,pos", "--redact", "NP", input="red JJ\n")
+    assert both.stderr == "error: --redact blacks out running text; leave --columns out\n"
     given_them = program("lm.tag", "run", "--columns", "word,pos", input="red JJ\ncar NN\n\nruns VB\n")
     assert [line.split("\t")[:2] for line in given_them.stdout.splitlines() if line] == [
         ["red", "JJ"], ["car", "NN"], ["runs", "VB"],
