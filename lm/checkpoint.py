@@ -68,7 +68,8 @@ def load_encoder(path: str | Path, model: nn.Module, vocabulary: Sequence[str], 
     """Gives a model the weights of a trained language model: of the same kind, or a classifier with its layers as body.
 
     Weights that belong to a token are matched token by token; a token that the language model does not know gets the
-    mean of those it knows (Howard & Ruder 2018, arXiv 1801.06146).
+    mean of those it knows (Howard & Ruder 2018, arXiv 1801.06146). What else belongs to the head is taken over where the
+    vocabularies are equal, and learnt anew where they are not.
 
     Args:
         path: the language model's checkpoint.
@@ -99,10 +100,13 @@ def load_encoder(path: str | Path, model: nn.Module, vocabulary: Sequence[str], 
     if matched.known == 0:
         raise UserError(f"{path}: its vocabulary shares no token with that of the data")
     weights = {}
+    same_vocabulary = list(before) == list(vocabulary)
     for key, wanted in body.state_dict().items():
         tensor = found.get(key)
         if tensor is not None and key in BY_TOKEN:
             tensor = by_token(tensor, rows)
+        elif key.startswith("head.") and not (same_vocabulary and tensor is not None):
+            tensor = wanted
         if tensor is None or tensor.shape != wanted.shape:
             shape = "missing" if tensor is None else f"of shape {list(tensor.shape)}"
             raise UserError(

@@ -4,19 +4,72 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from lm.models.heads import Head, Measured, unscored
 from unroll.errors import UserError
-from unroll.module import WindowLearner
+from unroll.module import Prediction, WindowLearner
 from unroll.objectives import CrossEntropy, Direction, Objective
-from unroll.streams import IndependentWindows
+from unroll.streams import IndependentWindows, Window
 from unroll.streams.one import OneSequence
 
 
+class Unscored:
+    """Predictions of tokens whose scores are not computed as a whole.
+
+    Args:
+        head: the model's.
+        activations: what the head is given, `[targets, hidden]`.
+    """
+
+    def __init__(self, head: Head, activations: Tensor) -> None:
+        self.head = head
+        self.activations = activations
+        self.latest: Measured | None = None
+
+    def measured(self, targets: Tensor, label_smoothing: float) -> Measured:
+        """As `Head.measured`; the next call returns the same."""
+        if self.latest is None:
+            self.latest = self.head.measured(self.activations, targets, label_smoothing)
+        return self.latest
+
+    def right(self, targets: Tensor) -> Tensor:
+        """How many of the targets have the highest score."""
+        if self.latest is None or self.latest.right is None:
+            with torch.no_grad():
+                self.latest = self.head.measured(self.activations, targets)
+        assert self.latest.right is not None
+        return self.latest.right
+
+    def scores(self) -> Tensor:
+        """All of them, `[targets, vocab]`."""
+        return self.head.scores(self.activations)
+
+    def sum(self) -> Tensor:
+        """Of all scores."""
+        return self.scores().sum()
+
+
 class NextToken(CrossEntropy):
-    """The next token by its scores: loss in nats per token, accuracy and perplexity."""
+    """The next token by its scores, or `Unscored`: loss in nats per token, accuracy and perplexity."""
 
     figures: ClassVar[Mapping[str, Direction]] = {**CrossEntropy.figures, "perplexity": "min"}
+
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        if isinstance(outputs, Unscored):
+            return outputs.measured(targets, self.label_smoothing).loss
+        return super().loss(outputs, targets)
+
+    def minimised(self, outputs: Any, targets: Tensor, loss: Tensor) -> Tensor:
+        if isinstance(outputs, Unscored):
+            return outputs.measured(targets, self.label_smoothing).minimised
+        return super().minimised(outputs, targets, loss)
+
+    def sums(self, outputs: Any, targets: Tensor) -> dict[str, Tensor]:
+        if isinstance(outputs, Unscored):
+            return {"accuracy": outputs.right(targets)}
+        return super().sums(outputs, targets)
 
     def derived(self, means: Mapping[str, float]) -> dict[str, float]:
         return {"perplexity": perplexity(means["loss"])}
@@ -35,6 +88,14 @@ class LanguageModel(WindowLearner):
 
     def __init__(self, model: nn.Module, *settings: Any, objective: Objective | None = None, **more: Any) -> None:
         super().__init__(model, objective or NextToken(), *settings, **more)
+
+    def predict(self, split: str, batch: Window) -> Prediction:
+        head = getattr(self.model, "head", None)
+        if not isinstance(head, Head):
+            return super().predict(split, batch)
+        with unscored(head):
+            prediction = super().predict(split, batch)
+        return prediction._replace(outputs=Unscored(head, prediction.outputs))
 
     def on_fit_start(self) -> None:
         super().on_fit_start()

@@ -290,7 +290,7 @@ def test_a_file_that_must_be_given_is_asked_for():
         ),
         ("data.bpt=3", ["data.bpt", "batch_size, bptt", "did you mean bptt?"]),
         ("modle=gru", ["modle", "model, objective, optimizer", "did you mean model?"]),
-        ("model.hidden=3", ["model.hidden", "embedding_size, hidden_size, num_layers"]),
+        ("model.hidden=3", ["model.hidden", "embedding_size, head, hidden_size, num_layers"]),
         ("data.bptt.x=3", ["data.bptt.x"]),
         ("data.train=a.txt", ["data.train", "data=columns, data=documents, data=series, data=text have it"]),
         ("data.bptt=[1", ["[1"]),

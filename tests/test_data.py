@@ -78,6 +78,12 @@ class TestVocabulary:
     def test_entries_are_the_specials_then_sorted_words(self):
         assert self.vocabulary().entries == ["xxunk", "xxpad", "a", "b", "c"]
 
+    def test_words_of_a_text_are_in_the_order_of_frequency(self, tmp_path):
+        (tmp_path / "text").write_text("c b a c b c d d . . . .")
+        path = str(tmp_path / "text")
+        data = TextFiles(path, path, tokenizer="words", min_freq=1, bptt=2, batch_size=1)
+        assert data.vocabulary.entries == ["xxunk", "xxpad", ".", "c", "b", "d", "a"]
+
     def test_rare_and_unseen_words_are_unknown(self):
         vocabulary = self.vocabulary(min_freq=2)
         assert vocabulary.decode(vocabulary.encode("a b d")) == ["xxunk", "b", "xxunk"]

@@ -186,7 +186,7 @@ def test_smoothed_labels_are_minimised_and_in_no_figure():
     for split in ("train", "valid"):
         module.start(split)
         step = module.step(split, window)
-        log_p = step.outputs.log_softmax(-1)
+        log_p = step.outputs.scores().log_softmax(-1)
         plain = -log_p.gather(1, window.targets.flatten()[:, None]).mean()
         torch.testing.assert_close(step.loss, plain)
         assert module.passes[split].means()["loss"] == pytest.approx(plain.item(), rel=1e-6)

@@ -7,7 +7,8 @@ from torch import nn
 
 from lm.checkpoint import load_model
 from lm.models import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, recurrent
-from lm.models.regularisation import Embedding, LockedDropout, TiedHead, WeightDrop, activation_penalty, change_penalty
+from lm.models.heads import TiedHead
+from lm.models.regularisation import Embedding, LockedDropout, WeightDrop, activation_penalty, change_penalty
 from lm.module import LanguageModel
 from unroll import Stream, Window
 

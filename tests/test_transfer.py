@@ -38,6 +38,20 @@ def test_words_are_matched_one_by_one_and_new_ones_get_the_mean(tmp_path, tie):
         assert torch.equal(ours, theirs)
 
 
+def test_an_adaptive_head_is_taken_over_for_the_same_vocabulary_and_learnt_anew_for_another(tmp_path):
+    before = AWDLSTM(5, 8, 8, head="adaptive")
+    path = saved(tmp_path / "lm.ckpt", before)
+    same, other, anew = AWDLSTM(5, 8, 8, head="adaptive"), AWDLSTM(4, 8, 8, head="adaptive"), AWDLSTM(5, 8, 8)
+    own = other.head.projections[1].weight.clone()
+    load_encoder(path, same, TOKENS)
+    for ours, theirs in zip(same.parameters(), before.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert load_encoder(path, other, TOKENS[1:]) == (4, 4)
+    assert torch.equal(other.embed.weight, before.embed.weight[1:])
+    assert torch.equal(other.head.projections[1].weight, own)
+    assert load_encoder(path, anew, TOKENS) == (5, 5)
+
+
 def test_one_that_reads_in_the_other_direction_is_refused(tmp_path):
     path = saved(tmp_path / "lm.ckpt", AWDLSTM(5, 8, 8))
     with pytest.raises(UserError, match=r"reads in the other direction; data.backwards must be the same"):

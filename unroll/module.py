@@ -48,12 +48,12 @@ class Prediction(NamedTuple):
     """What a model returned for a batch, beside what it should have.
 
     Attributes:
-        outputs: `[targets, …]`.
+        outputs: `[targets, …]`, or what else the objective takes.
         targets: `[targets, …]`.
         penalty: what the model adds to the loss in training, a number, if anything.
     """
 
-    outputs: Tensor
+    outputs: Any
     targets: Tensor
     penalty: Tensor | None = None
 
@@ -69,7 +69,7 @@ class Step(NamedTuple):
 
     loss: Tensor
     minimised: Tensor
-    outputs: Tensor
+    outputs: Any
     targets: Tensor
 
 

@@ -75,7 +75,7 @@ class Documents(TokenData, LabelledData):
         counts: Counter[str] = Counter()
         for document in self.splits.train:
             counts.update(self.tokenizer.count(document.text))
-        return Vocabulary.of_counts(counts, self.tokenizer, self.min_freq)
+        return Vocabulary.of_counts(counts, self.tokenizer, self.min_freq, frequent_first=True)
 
     @cached_property
     def classes(self) -> list[str]:

@@ -60,7 +60,7 @@ class Recipe:
         tokenizer, lower: as for `Tokenizer`.
         min_freq: as for `Vocabulary.build`; for "bpe" as for `learn_bpe`.
         vocab_size: of "bpe".
-        unknown: as for `Vocabulary.of_counts`.
+        unknown, frequent_first: as for `Vocabulary.of_counts`.
     """
 
     tokenizer: str
@@ -68,6 +68,7 @@ class Recipe:
     min_freq: int
     vocab_size: int | None = None
     unknown: bool = True
+    frequent_first: bool = False
 
     def vocabulary(self, pieces: Sequence[Readable], run: "Runner") -> Vocabulary:
         if self.tokenizer == "bpe":
@@ -79,7 +80,7 @@ class Recipe:
         total: Counter[str] = Counter()
         for counts in run(count, tokenizer, pieces):
             total.update(counts)
-        return Vocabulary.of_counts(total, tokenizer, self.min_freq, self.unknown)
+        return Vocabulary.of_counts(total, tokenizer, self.min_freq, self.unknown, self.frequent_first)
 
 
 Runner = Callable[[Callable[[Any, Readable], Any], Any, Sequence[Any]], Iterator[Any]]

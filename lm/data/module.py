@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -258,6 +259,7 @@ class TextFiles(TextData):
     ) -> None:
         super().__init__(**text)
         check_arguments(TextFiles.__init__, {"valid_fraction": valid_fraction})
+        self.recipe = replace(self.recipe, frequent_first=self.recipe.tokenizer == "words")
         self.encoding = known_encoding(encoding)
         self.train_file = train
         self.valid_file = valid

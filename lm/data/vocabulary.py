@@ -43,19 +43,28 @@ class Vocabulary:
 
     @classmethod
     def of_counts(
-        cls, counts: Mapping[str, int], tokenizer: Tokenizer, min_freq: int = 1, unknown: bool = True
+        cls,
+        counts: Mapping[str, int],
+        tokenizer: Tokenizer,
+        min_freq: int = 1,
+        unknown: bool = True,
+        frequent_first: bool = False,
     ) -> "Vocabulary":
         """The same from how often each token was seen; for byte pair encoding the tokenizer has the tokens.
 
         Args:
             unknown: begin with the `SPECIALS`; else with the `PADDING_CHARACTER` alone.
+            frequent_first: in the order of frequency, as `lm.models.heads.AdaptiveHead` needs it.
         """
         if tokenizer.name == "bpe":
             ids = tokenizer.bpe.get_vocab()
             return cls(sorted(ids, key=ids.__getitem__), tokenizer)
         specials = SPECIALS if unknown else (PADDING_CHARACTER,)
         frequent = {token for token, count in counts.items() if count >= min_freq}
-        return cls([*specials, *sorted(frequent.difference(specials))], tokenizer)
+        order = sorted(frequent.difference(specials))
+        if frequent_first:
+            order.sort(key=counts.__getitem__, reverse=True)  # stable: of equally frequent ones in alphabetical order
+        return cls([*specials, *order], tokenizer)
 
     def __len__(self) -> int:
         return len(self.entries)

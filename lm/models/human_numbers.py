@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lm.models import recurrent
+from lm.models.heads import HeadName, make_head
 from lm.models.layers import BatchNorm
 from unroll.checks import Size, checked
 from unroll.errors import UserError
@@ -18,12 +19,12 @@ class Unrolled(nn.Module):
     """Three words in, the fourth out, written out by hand (the lesson's Model0)."""
 
     @checked
-    def __init__(self, vocab_size: int, hidden_size: Size = 64) -> None:
+    def __init__(self, vocab_size: int, hidden_size: Size = 64, head: HeadName = "linear") -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, hidden_size)
         self.hidden = nn.Linear(hidden_size, hidden_size)
         self.norm = BatchNorm(hidden_size)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
         time = tokens.size(1)
@@ -43,12 +44,12 @@ class Loop(nn.Module):
     """The same as a loop, for any number of words: a recurrent network (Model1)."""
 
     @checked
-    def __init__(self, vocab_size: int, hidden_size: Size = 64) -> None:
+    def __init__(self, vocab_size: int, hidden_size: Size = 64, head: HeadName = "linear") -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, hidden_size)
         self.hidden = nn.Linear(hidden_size, hidden_size)
         self.norm = BatchNorm(hidden_size)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
         h = torch.zeros_like(self.embed(tokens[:, 0]))
@@ -62,12 +63,12 @@ class MultiOutput(nn.Module):
     """A prediction after every word instead of only after the last (Model2)."""
 
     @checked
-    def __init__(self, vocab_size: int, hidden_size: Size = 64) -> None:
+    def __init__(self, vocab_size: int, hidden_size: Size = 64, head: HeadName = "linear") -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, hidden_size)
         self.hidden = nn.Linear(hidden_size, hidden_size)
         self.norm = BatchNorm(hidden_size)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
         h = torch.zeros_like(self.embed(tokens[:, 0]))
@@ -83,12 +84,12 @@ class Stateful(nn.Module):
     """The same, but it starts from the state of the window before (Model3)."""
 
     @checked
-    def __init__(self, vocab_size: int, hidden_size: Size = 64) -> None:
+    def __init__(self, vocab_size: int, hidden_size: Size = 64, head: HeadName = "linear") -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, hidden_size)
         self.hidden = nn.Linear(hidden_size, hidden_size)
         self.norm = BatchNorm(hidden_size)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         h = torch.zeros_like(self.embed(tokens[:, 0])) if state is None else state[0]
@@ -104,12 +105,14 @@ class RNN(nn.Module):
     """PyTorch's nn.RNN instead of the loop (Model4); batch norm is over all steps of a window at once."""
 
     @checked
-    def __init__(self, vocab_size: int, embedding_size: Size = 64, hidden_size: Size = 64) -> None:
+    def __init__(
+        self, vocab_size: int, embedding_size: Size = 64, hidden_size: Size = 64, head: HeadName = "linear"
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.rnn = nn.RNN(embedding_size, hidden_size, batch_first=True)
         self.norm = BatchNorm(hidden_size)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         outputs, state = self.rnn(self.embed(tokens), state)
@@ -121,13 +124,18 @@ class GRU(nn.Module):
 
     @checked
     def __init__(
-        self, vocab_size: int, embedding_size: Size = 64, hidden_size: Size = 64, num_layers: Size = 2
+        self,
+        vocab_size: int,
+        embedding_size: Size = 64,
+        hidden_size: Size = 64,
+        num_layers: Size = 2,
+        head: HeadName = "linear",
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.rnn = recurrent.GRU(embedding_size, hidden_size, num_layers, batch_first=True)
         self.norm = BatchNorm(hidden_size)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         outputs, state = self.rnn(self.embed(tokens), state)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lm.models import cells, recurrent
+from lm.models.heads import HeadName, make_head
 from unroll.checks import Share, Size, checked
 from unroll.errors import UserError
 
@@ -22,12 +23,14 @@ class CharThree(nn.Module):
     only_window = 3
 
     @checked
-    def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
+    def __init__(
+        self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256, head: HeadName = "linear"
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.input = nn.Linear(embedding_size, hidden_size)
         self.hidden = nn.Linear(hidden_size, hidden_size)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
         if tokens.size(1) != self.only_window:
@@ -43,12 +46,14 @@ class CharLoop(nn.Module):
     """The same as a loop over any number of characters (CharLoopModel)."""
 
     @checked
-    def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
+    def __init__(
+        self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256, head: HeadName = "linear"
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.input = nn.Linear(embedding_size, hidden_size)
         self.hidden = nn.Linear(hidden_size, hidden_size)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
         inputs = F.relu(self.input(self.embed(tokens)))
@@ -62,12 +67,14 @@ class CharConcat(nn.Module):
     """Input and state are different things: concatenate them instead of adding (CharLoopConcatModel)."""
 
     @checked
-    def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
+    def __init__(
+        self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256, head: HeadName = "linear"
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.input = nn.Linear(hidden_size + embedding_size, hidden_size)
         self.hidden = nn.Linear(hidden_size, hidden_size)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
         inputs = self.embed(tokens)
@@ -82,11 +89,13 @@ class CharRNN(nn.Module):
     """PyTorch's nn.RNN; only its last output is used (CharRnn)."""
 
     @checked
-    def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
+    def __init__(
+        self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256, head: HeadName = "linear"
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.rnn = nn.RNN(embedding_size, hidden_size, batch_first=True)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
         outputs, _ = self.rnn(self.embed(tokens))
@@ -101,12 +110,17 @@ class CharSeq(nn.Module):
 
     @checked
     def __init__(
-        self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256, identity: bool = False
+        self,
+        vocab_size: int,
+        embedding_size: Size = 42,
+        hidden_size: Size = 256,
+        identity: bool = False,
+        head: HeadName = "linear",
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.rnn = nn.RNN(embedding_size, hidden_size, batch_first=True)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
         if identity:
             nn.init.eye_(self.rnn.get_parameter("weight_hh_l0"))
 
@@ -119,11 +133,13 @@ class CharStateful(nn.Module):
     """The state is carried from window to window (CharSeqStatefulRnn)."""
 
     @checked
-    def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
+    def __init__(
+        self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256, head: HeadName = "linear"
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.rnn = nn.RNN(embedding_size, hidden_size, batch_first=True)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         outputs, state = self.rnn(self.embed(tokens), state)
@@ -140,11 +156,12 @@ class CharStatefulCell(nn.Module):
         embedding_size: Size = 42,
         hidden_size: Size = 256,
         cell: Literal["torch", "written"] = "torch",
+        head: HeadName = "linear",
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.cell = (nn.RNNCell if cell == "torch" else cells.RNNCell)(embedding_size, hidden_size)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         inputs = self.embed(tokens)
@@ -160,11 +177,13 @@ class CharGRU(nn.Module):
     """nn.GRU: gates determine how much of the state is kept (CharSeqStatefulGRU)."""
 
     @checked
-    def __init__(self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256) -> None:
+    def __init__(
+        self, vocab_size: int, embedding_size: Size = 42, hidden_size: Size = 256, head: HeadName = "linear"
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.rnn = recurrent.GRU(embedding_size, hidden_size, batch_first=True)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         outputs, state = self.rnn(self.embed(tokens), state)
@@ -182,11 +201,12 @@ class CharLSTM(nn.Module):
         hidden_size: Size = 512,
         num_layers: Size = 2,
         dropout: Share = 0.5,
+        head: HeadName = "linear",
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, embedding_size)
         self.rnn = nn.LSTM(embedding_size, hidden_size, num_layers, dropout=dropout, batch_first=True)
-        self.head = nn.Linear(hidden_size, vocab_size)
+        self.head = make_head(head, hidden_size, vocab_size)
 
     def forward(
         self, tokens: Tensor, state: tuple[Tensor, Tensor] | None = None

@@ -66,28 +66,6 @@ class WeightDrop(nn.Module):
         return torch.func.functional_call(self.rnn, dropped, (inputs, state))
 
 
-class TiedHead(nn.Module):
-    """A head that shares the embedding's weights: a score is the product with the token's vector (Press & Wolf 2017,
-    arXiv 1608.05859).
-
-    If hidden units and vectors differ in size, a projection without bias comes first.
-
-    Args:
-        embed: the embedding.
-        hidden_size: of the activations.
-    """
-
-    def __init__(self, embed: nn.Embedding, hidden_size: int) -> None:
-        super().__init__()
-        same = hidden_size == embed.embedding_dim
-        self.projection = nn.Identity() if same else nn.Linear(hidden_size, embed.embedding_dim, bias=False)
-        self.weight = embed.weight
-        self.bias = nn.Parameter(torch.zeros(embed.num_embeddings))
-
-    def forward(self, activations: Tensor) -> Tensor:
-        return F.linear(self.projection(activations), self.weight, self.bias)
-
-
 def activation_penalty(outputs: Tensor) -> Tensor:
     """Activation regularisation (AR), before its factor: the mean square of `[batch, time, hidden]`."""
     return outputs.float().square().mean()

@@ -5,7 +5,7 @@ gates depend on the input alone, and the rest of the recurrence is done by `lm.m
 `lm.models`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lm.models import recurrent
+from lm.models.heads import HeadName, make_head
 from lm.models.layers import BatchNorm
 from lm.models.regularisation import (
     Embedding,
     LockedDropout,
-    TiedHead,
     WeightDrop,
     activation_penalty,
     change_penalty,
@@ -46,6 +46,7 @@ class Stack(nn.Module):
         output_dropout: locked dropout before the head.
         norm: batch norm before the head, as in the lesson's models.
         tie: the head shares the embedding's weights.
+        head, cutoffs: as for `lm.models.heads.make_head`.
         ar, tar: the factors of activation and temporal activation regularisation, the penalty of `penalised`.
     """
 
@@ -63,6 +64,8 @@ class Stack(nn.Module):
         output_dropout: Share = 0.0,
         norm: bool = False,
         tie: bool = False,
+        head: HeadName = "linear",
+        cutoffs: Sequence[int] | None = None,
         ar: NonNegative = 0.0,
         tar: NonNegative = 0.0,
     ) -> None:
@@ -74,7 +77,8 @@ class Stack(nn.Module):
         self.drop_hidden = LockedDropout(hidden_dropout)
         self.norm = BatchNorm(hidden_size) if norm else nn.Identity()
         self.drop_output = LockedDropout(output_dropout)
-        self.head: nn.Module = TiedHead(self.embed, hidden_size) if tie else nn.Linear(hidden_size, vocab_size)
+        shared = self.embed if tie else None
+        self.head: nn.Module = make_head(head, hidden_size, vocab_size, cutoffs, shared)
         self.ar, self.tar = ar, tar
         if tie:
             nn.init.uniform_(self.embed.weight, -0.1, 0.1)
