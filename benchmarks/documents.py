@@ -3,6 +3,7 @@
     pip install scikit-learn
     python -m benchmarks.documents [--folds 3] [--seeds 1] [--write FOLDER] [data.path=FILE] [more overrides]
     python -m benchmarks.documents --memory
+    python -m benchmarks.documents --fastai [data.path=FILE]
 
 Each of our runs is a whole `python train.py model=classifier data.fold=…` and an evaluation on the fold. They are kept
 under `outputs/benchmarks/documents/`, so a call that was stopped continues with what is missing; `--fresh` starts anew.
@@ -11,25 +12,33 @@ trains on eight and is chosen by the ninth.
 """
 
 import argparse
+import json
+import re
 import shutil
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
+from typing import Any
 
 import torch
 
-from benchmarks.process import ROOT, Table
+from benchmarks.peers.__main__ import fastai_python
+from benchmarks.process import ROOT, Table, watch
 from benchmarks.tagging import on_the_test_part
-from lm.data.documents import Document
+from lm.data.documents import Document, Documents
 from lm.models.classifier import Classifier
 from unroll.cli import build
 from unroll.cli.config import composed
 from unroll.cli.plan import MIB, with_peak_memory
 
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "documents"
+HERE = Path(__file__).parent
 LENGTHS = (1_000, 10_000, 100_000)
+SIZE = 200  # of vectors and units, beside fastai
 
 
 def linear(train: Sequence[Document], test: Sequence[Document]) -> tuple[float, float]:
@@ -68,6 +77,53 @@ def accuracies(folds: int, seeds: int, folder: Path | None, overrides: Sequence[
     table.keep()
 
 
+def numbered(data: Documents, documents: Sequence[Document]) -> tuple[list[torch.Tensor], list[int]]:
+    """The ids of each document, and the number of its class."""
+    return [data.encoded(one.text).int() for one in documents], [data.classes.index(one.label) for one in documents]
+
+
+def beside_fastai(repeats: int, python: str, folder: Path | None, overrides: Sequence[str]) -> None:
+    """Whole processes in turn, the same documents, sizes, batches and epochs; medians."""
+    shared = {"batch_size": 32, "bptt": 72, "max_tokens": 1440, "epochs": 2, "lr": 5e-3, "threads": 2}
+    typed = [
+        "model=classifier",
+        f"model.embedding_size={SIZE}",
+        f"model.hidden_size={SIZE}",
+        "model.weight_drop=0.2",
+        *(f"model.{name}={shared[name]}" for name in ("bptt", "max_tokens")),
+        f"data.batch_size={shared['batch_size']}",
+        f"trainer.max_epochs={shared['epochs']}",
+        f"optimizer.lr={shared['lr']}",
+        f"threads={shared['threads']}",
+        *overrides,
+    ]
+    data: Any = build.data(composed(typed))
+    speeds: dict[str, list[float]] = {"unroll": [], "fastai": []}
+    seconds: dict[str, list[float]] = {"unroll": [], "fastai": []}
+    memory: dict[str, list[float]] = {"unroll": [], "fastai": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        documents = Path(scratch) / "documents.pt"
+        torch.save([numbered(data, part) for part in (data.splits.train, data.splits.valid)], documents)
+        job = {**shared, "documents": str(documents), "vocab_size": len(data.vocabulary), "size": SIZE}
+        for number in range(repeats):
+            run = Path(scratch) / str(number)
+            finished = watch([sys.executable, "train.py", *typed, f"hydra.run.dir={run}"])
+            speeds["unroll"].append(json.loads((run / "result.json").read_text())["tokens_per_second"])
+            seconds["unroll"].append(finished.seconds)
+            memory["unroll"].append(finished.memory)
+            finished = watch([python, str(HERE / "peers" / "classifier.py"), json.dumps(job)])
+            tokens, fit = map(float, re.findall(r"^fit (\S+) (\S+)$", finished.output, re.MULTILINE)[-1])
+            speeds["fastai"].append(tokens / fit)
+            seconds["fastai"].append(finished.seconds)
+            memory["fastai"].append(finished.memory)
+    table = Table("documents_fastai", ("", "tokens/s", "unroll : this", "process, s", "peak MiB"), folder)
+    for name, of_peer in speeds.items():
+        ratio = median(speeds["unroll"]) / median(of_peer)
+        shown = ((median(seconds[name]), ".0f"), (median(memory[name]), ",.0f"))
+        table.add((name, ""), (median(of_peer), ",.0f"), (ratio, ".2f"), *shown)
+    table.keep()
+
+
 def memory(folder: Path | None) -> None:
     """The peak of a training step on one document, beyond that of the same step on a short one."""
     table = Table("documents_memory", ("words", "gradients reach through", "step, s", "peak MiB more"), folder)
@@ -94,11 +150,21 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=1, help="per fold (default: %(default)s)")
     parser.add_argument("--memory", action="store_true", help="measure the memory of long documents instead")
+    parser.add_argument(
+        "--fastai",
+        nargs="?",
+        const="",
+        metavar="PYTHON",
+        help="measure the speed beside fastai's text_classifier_learner instead (PYTHON: one that has fastai)",
+    )
     parser.add_argument("--fresh", action="store_true", help="train again what an earlier call has trained")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
     arguments, overrides = parser.parse_known_args()
     if arguments.memory:
         memory(arguments.write)
+        return
+    if arguments.fastai is not None:
+        beside_fastai(3, arguments.fastai or fastai_python(), arguments.write, overrides)
         return
     if arguments.fresh:
         shutil.rmtree(OUTPUTS, ignore_errors=True)

@@ -1,21 +1,49 @@
 """Several processes train one model: the same losses as one process, and the same answers to signals and mistakes."""
 
 import csv
+import json
 import signal
 
 import pytest
 import torch
+from test_documents import reviews
 from test_resume import EXACT, IMAGES, Run
+from test_tagging import sentences, written
 
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 
 
-@pytest.fixture(scope="module", params=["text", "images"])
+# Masks are each process's own; sums are in another order, which in double precision does not show.
+ALIKE = ["trainer.precision=64-true", "data.batch_size=16"]
+NO_DROPOUT = ["model.input_dropout=0", "model.hidden_dropout=0", "model.output_dropout=0"]
+CHOSEN = {
+    "text": [],
+    "images": [*IMAGES, "model.dropout=0", "trainer.precision=64-true"],
+    "documents": [
+        *["model=classifier", "data=documents", "data.train=reviews.jsonl", *ALIKE],
+        *["model.embed_dropout=0", "model.head_dropout=0", *NO_DROPOUT],
+    ],
+    "labels": [
+        "model=tagger",
+        "data=columns",
+        "data.train=words.txt",
+        "data.columns=[word,pos,tag]",
+        *ALIKE,
+        *NO_DROPOUT,
+    ],
+}
+
+
+@pytest.fixture(
+    scope="module",
+    params=["text", "images", *(pytest.param(name, marks=pytest.mark.slow) for name in ("documents", "labels"))],
+)
 def two(request, tmp_path_factory):
-    # Masks are each process's own; convolutions sum in another order, which in double precision does not show.
-    alike = ["model.dropout=0", "trainer.precision=64-true"]
-    chosen = [*IMAGES, *alike] if request.param == "images" else []
+    chosen = CHOSEN[request.param]
     run = Run(tmp_path_factory.mktemp("two"), "two", [*chosen, *TWO, "trainer.max_epochs=1", *EXACT])
+    documents = [{"text": text, "label": label} for text, label in reviews(160)]
+    (run.folder / "reviews.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    (run.folder / "words.txt").write_text(written(sentences(80)))
     run.chosen = chosen
     run.finish()
     return run
