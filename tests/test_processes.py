@@ -1,14 +1,11 @@
 """Several processes train one model: the same losses as one process, and the same answers to signals and mistakes."""
 
 import csv
-import json
 import signal
 
 import pytest
 import torch
-from test_documents import reviews
 from test_resume import EXACT, IMAGES, Run
-from test_tagging import sentences, written
 
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 
@@ -41,9 +38,6 @@ CHOSEN = {
 def two(request, tmp_path_factory):
     chosen = CHOSEN[request.param]
     run = Run(tmp_path_factory.mktemp("two"), "two", [*chosen, *TWO, "trainer.max_epochs=1", *EXACT])
-    documents = [{"text": text, "label": label} for text, label in reviews(160)]
-    (run.folder / "reviews.jsonl").write_text("\n".join(map(json.dumps, documents)))
-    (run.folder / "words.txt").write_text(written(sentences(80)))
     run.chosen = chosen
     run.finish()
     return run

@@ -17,6 +17,8 @@ import torch
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_documents import reviews
+from test_tagging import sentences, written
 from warm import TrainProcess
 
 import lm.checkpoint
@@ -46,7 +48,7 @@ RUNS = {
         *["model=char_lstm", "data=text", "data.train=text.txt", "trainer.max_epochs=4"],
         *["model.hidden_size=32", "data.bptt=30", "data.batch_size=16"],
     ],
-    "lstm, every dropout, forgetting, mean of the weights": [
+    "lstm, every dropout, forgetting, adaptive head, mean of the weights": [
         *[
             "model=awd_lstm",
             "data=human_numbers",
@@ -56,6 +58,7 @@ RUNS = {
             "trainer.max_epochs=3",
         ],
         *["trainer.limit_train_batches=20", "trainer.val_check_interval=0.5", "model.hidden_size=16"],
+        "model.head=adaptive",
     ],
     "qrnn, moving average of the weights": [
         *["model=qrnn", "average=moving", "data.jitter=true", "trainer.max_epochs=2", "trainer.limit_train_batches=30"],
@@ -71,6 +74,14 @@ RUNS = {
     "forecasts of several series, shuffled, warm-up": [
         *["model=forecaster", "data.train=numbers.csv", "data.series=name", "data.batch_size=4", "data.bptt=10"],
         *["data.warm_up=12", "model.dropout=0.2", "trainer.max_epochs=3"],
+    ],
+    "classes of documents": [
+        *["model=classifier", "data=documents", "data.train=reviews.jsonl", "data.batch_size=8"],
+        *["trainer.max_epochs=3", "average=moving", "schedule=unfreeze", "optimizer.discriminative=2.6"],
+    ],
+    "labels of words": [
+        *["model=tagger", "data=columns", "data.train=words.txt", "data.columns=[word,pos,tag]", "data.batch_size=8"],
+        *["model.crf=true", "trainer.max_epochs=2", "average=mean"],
     ],
 }
 
@@ -95,6 +106,9 @@ class Run:
         self.resume_command = [f"resume={name}"]
         (folder / "text.txt").write_text(some_text(16_000))
         (folder / "numbers.csv").write_text(some_numbers())
+        documents = [{"text": text, "label": label} for text, label in reviews(160)]
+        (folder / "reviews.jsonl").write_text("\n".join(map(json.dumps, documents)))
+        (folder / "words.txt").write_text(written(sentences(200)))
 
     def start(self, *arguments: str, **settings: Any) -> TrainProcess:
         if not arguments:
@@ -191,7 +205,12 @@ def kill_and_resume(folder: Path, overrides: list[str], kills: int, seed: int) -
     assert_same(run, undisturbed)
 
 
-RARER = ("qrnn, moving average of the weights", "windows, shuffled")  # others have their parts
+RARER = (  # others have their parts
+    "qrnn, moving average of the weights",
+    "windows, shuffled",
+    "classes of documents",
+    "labels of words",
+)
 
 
 @pytest.mark.parametrize(
