@@ -68,7 +68,7 @@ def load_encoder(path: str | Path, model: nn.Module, vocabulary: Sequence[str], 
     """Gives a model the weights of a trained language model: of the same kind, or a classifier with its layers as body.
 
     Weights that belong to a token are matched token by token; a token that the language model does not know gets the
-    mean of those it knows (Howard & Ruder 2018, arXiv 1801.06146). What else belongs to the head is taken over where the
+    mean of those it knows (Howard & Ruder 2018, arXiv 1801.06146). The rest of the head is taken over where the
     vocabularies are equal, and learnt anew where they are not.
 
     Args:

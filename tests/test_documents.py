@@ -2,10 +2,12 @@
 
 import json
 import random
+import re
 import zipfile
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lm.classification import Classes
 from lm.classify import classify, load_model
@@ -163,6 +165,11 @@ def test_a_run_its_test_part_and_classes_for_text(trained, train, program, tmp_p
     assert figures["valid/accuracy"] > 0.8
     assert (tmp_path / "run" / "confusion.png").stat().st_size > 1000
     assert (tmp_path / "run" / "mistakes.md").read_text().startswith("# The surest mistakes")
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    shown = [event.tensor_proto.string_val[0].decode() for event in events.Tensors("validation/text_summary")]
+    assert len(shown) == 6
+    assert re.search(r"\*\*(good|bad) [01]\.\d{3}\*\* \(\d+ tokens\)", shown[-1])
 
     tested = train("task=evaluate", "ckpt=run", "data.split=test")
     assert tested.returncode == 0, tested.stderr

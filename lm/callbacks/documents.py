@@ -1,21 +1,37 @@
-"""Where a document classifier is wrong: a confusion matrix, and the documents that it was surest about."""
+"""What a document classifier says: samples of predictions, a confusion matrix, and the mistakes it was surest of."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from lm.data.documents import Documents
-from unroll.callbacks.tensorboard import keep_plot
+from unroll.callbacks.tensorboard import keep_plot, writers
 
-MISTAKES, WORDS = 20, 80
+MISTAKES, SAMPLES, WORDS = 20, 6, 80
+
+
+class Said(NamedTuple):
+    """The class of a document that a model predicts, with its probability, and the true one; the tokens int64."""
+
+    probability: float
+    guess: int
+    truth: int
+    tokens: Tensor
+
+    def lines(self, data: Documents) -> list[str]:
+        """As Markdown, the beginning of the document after it."""
+        names, tokens = data.classes, self.tokens
+        truth = "" if self.guess == self.truth else f", not {names[self.truth]}"
+        words = data.vocabulary.textify(tokens[:WORDS]) + (" …" if len(tokens) > WORDS else "")
+        return [f"**{names[self.guess]} {self.probability:.3f}{truth}** ({len(tokens):,} tokens)", "", words, ""]
 
 
 class DocumentMistakes(pl.Callback):
     """`confusion.png`, and `mistakes.md` with the wrong predictions of the last validation that had the highest
-    probability (of several processes: those of the first).
+    probability; after each validation, samples of predictions in TensorBoard (of several processes: of the first).
 
     Args:
         folder: the run directory.
@@ -24,10 +40,11 @@ class DocumentMistakes(pl.Callback):
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
         self.counts: Tensor | None = None
-        self.mistakes: list[tuple[float, int, int, Tensor]] = []
+        self.mistakes: list[Said] = []
+        self.samples: list[Said] = []
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.counts, self.mistakes = None, []
+        self.counts, self.mistakes, self.samples = None, [], []
 
     def on_validation_batch_end(
         self,
@@ -43,10 +60,20 @@ class DocumentMistakes(pl.Callback):
         classes = scores.size(-1)
         counts = torch.bincount(labels * classes + predictions, minlength=classes**2).view(classes, classes)
         self.counts = counts if self.counts is None else self.counts + counts
-        for row in (predictions != labels).nonzero().flatten().tolist():
+        said = []
+        for row, (probability, guess, truth) in enumerate(zip(probabilities, predictions, labels, strict=True)):
             tokens = batch.inputs[row] if batch.mask is None else batch.inputs[row][batch.mask[row]]
-            self.mistakes.append((probabilities[row].item(), int(predictions[row]), int(labels[row]), tokens.cpu()))
-        self.mistakes = sorted(self.mistakes, key=lambda mistake: -mistake[0])[:MISTAKES]
+            said.append(Said(float(probability), int(guess), int(truth), tokens.cpu()))
+        if len(self.samples) < SAMPLES:
+            self.samples.append(said[0])
+        mistakes = [*self.mistakes, *(one for one in said if one.guess != one.truth)]
+        self.mistakes = sorted(mistakes, key=lambda one: -one.probability)[:MISTAKES]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        for writer in writers(trainer):
+            shown = [line for said in self.samples for line in said.lines(data)]
+            writer.add_text("validation", "\n".join(shown), trainer.global_step)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.counts is None or not trainer.is_global_zero:
@@ -55,15 +82,6 @@ class DocumentMistakes(pl.Callback):
 
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, Documents)
-        names = data.classes
-        keep_plot(trainer, self.folder, "confusion", confusion(self.counts.numpy(), names))
-        lines = ["# The surest mistakes", ""]
-        for probability, guess, truth, tokens in self.mistakes:
-            words = data.vocabulary.textify(tokens[:WORDS]) + (" …" if len(tokens) > WORDS else "")
-            lines += [
-                f"**{names[guess]} {probability:.3f}, not {names[truth]}** ({len(tokens):,} tokens)",
-                "",
-                words,
-                "",
-            ]
+        keep_plot(trainer, self.folder, "confusion", confusion(self.counts.numpy(), data.classes))
+        lines = ["# The surest mistakes", "", *(line for said in self.mistakes for line in said.lines(data))]
         (self.folder / "mistakes.md").write_text("\n".join(lines), encoding="utf-8")
