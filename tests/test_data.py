@@ -1,6 +1,7 @@
 """Text in, ids out: the corpora, the tokenizers, the vocabulary and the data modules."""
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -103,6 +104,14 @@ class TestTextFiles:
         data = TextFiles(train, **{"tokenizer": "characters", "bptt": 4, "batch_size": 2, **settings})
         assert len(data.train) + len(data.valid) >= 2  # both are read
         return data
+
+    def test_backwards_it_is_read_from_the_end(self, file):
+        path = str(file("a.txt", "one two three one two"))
+        settings = {"tokenizer": "words", "min_freq": 1, "bptt": 2, "batch_size": 1}
+        forwards, backwards = TextFiles(path, path, **settings), TextFiles(path, path, backwards=True, **settings)
+        assert torch.equal(backwards.encoded.train, forwards.encoded.train.flip(0))
+        assert torch.equal(backwards.encoded.valid, forwards.encoded.valid.flip(0))
+        assert (forwards.description()["backwards"], backwards.description()["backwards"]) == (False, True)
 
     def test_one_file_is_split_at_its_end(self, file):
         data = self.data(file("a.txt", "0123456789" * 10), valid_fraction=0.2)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class TextData(NextTokenData):
         tail, jitter, seed: as for `Stream`.
     """
 
-    meaning = ("vocabulary", "tokenizer")
+    meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer")
     lengths = WINDOWS
 
     @checked
@@ -245,8 +245,11 @@ class TextFiles(TextData):
         encoding: of the files, as Python names it.
         cache: where the ids of large files are kept, as for `lm.data.encoding.encode_files`, and the plain text of
             compressed ones, as for `lm.data.files.plain_text`.
+        backwards: read the text from its end to its start; the ids are then held in memory.
         text: as for `TextData`.
     """
+
+    meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer", "backwards")
 
     def __init__(
         self,
@@ -255,10 +258,12 @@ class TextFiles(TextData):
         valid_fraction: Fraction = 0.1,
         encoding: str = UTF_8,
         cache: str | None = None,
+        backwards: bool = False,
         **text: Any,
     ) -> None:
         super().__init__(**text)
-        check_arguments(TextFiles.__init__, {"valid_fraction": valid_fraction})
+        check_arguments(TextFiles.__init__, {"valid_fraction": valid_fraction, "backwards": backwards})
+        self.backwards = backwards
         self.recipe = replace(self.recipe, frequent_first=self.recipe.tokenizer == "words")
         self.encoding = known_encoding(encoding)
         self.train_file = train
@@ -272,7 +277,13 @@ class TextFiles(TextData):
             valid = whole(plain_text(self.valid_file, self.encoding, self.cache))
         else:
             train, valid = set_aside(train, self.valid_fraction, words=self.recipe.tokenizer != "characters")
-        return encode_files(train, valid, self.recipe, self.cache)
+        encoded = encode_files(train, valid, self.recipe, self.cache)
+        if not self.backwards:
+            return encoded
+        return replace(encoded, train=encoded.train.flip(0), valid=encoded.valid.flip(0))
+
+    def description(self) -> dict[str, Any]:
+        return {**super().description(), "backwards": self.backwards}
 
 
 class Nietzsche(TextData):
