@@ -285,12 +285,20 @@ class AdaptiveHead(Head):
         return torch.stack(parts).sum() / len(activations)
 
     def right(self, first: Tensor, activations: Tensor, targets: Tensor) -> Tensor:
-        """How many targets are the likeliest token. No token is likelier than its cluster, so all tokens are scored
-        only where a further cluster is likelier than every token of the first."""
-        likeliest = first.argmax(-1)
-        unclear = (likeliest >= self.clusters[0][1]).nonzero().squeeze(1)
-        for rows in unclear.split(max(1, AT_ONCE // len(self.bias))):
-            likeliest[rows] = self.scores(activations[rows]).argmax(-1)
+        """How many targets are the likeliest token. No token is likelier than its cluster, so a cluster's tokens are
+        scored only where it is likelier than the likeliest token so far."""
+        first = first.float().log_softmax(-1)
+        highest, likeliest = first[:, : self.clusters[0][1]].max(-1)
+        for number, other in enumerate(self.layers()[1:], start=1):
+            start, stop = self.clusters[number]
+            of_cluster = first[:, self.clusters[0][1] + number - 1]
+            for rows in (of_cluster > highest).nonzero().squeeze(1).split(max(1, AT_ONCE // (stop - start))):
+                scores = other(activations[rows]).float()
+                best, token = scores.max(-1)
+                best += of_cluster[rows] - scores.logsumexp(-1)
+                better = best > highest[rows]
+                highest[rows] = torch.where(better, best, highest[rows])
+                likeliest[rows] = torch.where(better, token + start, likeliest[rows])
         return (likeliest == targets).sum()
 
 
