@@ -1,14 +1,15 @@
 """Film reviews: our classifier on the test folds, beside a linear model; and the memory of long documents.
 
     pip install scikit-learn
-    python -m benchmarks.documents [--folds 3] [--seeds 1] [--write FOLDER] [data.path=FILE] [more overrides]
+    python -m benchmarks.documents [--folds 3] [--seeds 3] [--write FOLDER] [data.path=FILE] [more overrides]
     python -m benchmarks.documents --memory
     python -m benchmarks.documents --fastai [data.path=FILE]
 
-Each of our runs is a whole `python train.py model=classifier data.fold=…` and an evaluation on the fold. They are kept
-under `outputs/benchmarks/documents/`, so a call that was stopped continues with what is missing; `--fresh` starts anew.
-The other is a linear support vector machine on tf-idf of words and pairs of them, trained on all nine other folds; ours
-trains on eight and is chosen by the ninth.
+Each of our runs is a whole `python train.py` and an evaluation on the test fold: of `model=classifier`, and of
+`experiment=classify`, which begins with a language model of the fold's training reviews (`experiment=pretrain
+data=movie_reviews_text`). They are kept under `outputs/benchmarks/documents/`, so a call that was stopped continues
+with what is missing; `--fresh` starts anew. The linear model is a support vector machine on tf-idf of words and pairs
+of them, trained on all nine other folds; ours trains on eight and is chosen by the ninth.
 """
 
 import argparse
@@ -28,7 +29,7 @@ import torch
 
 from benchmarks.peers.__main__ import fastai_python
 from benchmarks.process import ROOT, Table, watch
-from benchmarks.tagging import on_the_test_part
+from benchmarks.tagging import finished, on_the_test_part
 from lm.data.documents import Document, Documents
 from lm.models.classifier import Classifier
 from unroll.cli import build
@@ -37,6 +38,10 @@ from unroll.cli.plan import MIB, with_peak_memory
 
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "documents"
 HERE = Path(__file__).parent
+CLASSIFIERS = {  # what is typed
+    "`classifier`, from scratch": "model=classifier",
+    "`classifier`, from a language model": "experiment=classify",
+}
 LENGTHS = (1_000, 10_000, 100_000)
 SIZE = 200  # of vectors and units, beside fastai
 
@@ -61,20 +66,29 @@ def accuracies(folds: int, seeds: int, folder: Path | None, overrides: Sequence[
         data = build.data(composed(["model=classifier", f"data.fold={fold}", "data.hold_out=false", *overrides]))
         found.append(linear(data.splits.train, data.splits.test))  # type: ignore[attr-defined]
     rows = {"linear, tf-idf": (1, [accuracy for accuracy, _ in found], mean(seconds for _, seconds in found))}
-    figures, spent = [], []
-    for fold in range(folds):
-        of_fold = []
-        for seed in range(seeds):
-            typed = ["model=classifier", f"data.fold={fold}", f"seed={seed}", *overrides]
-            of_run, seconds = on_the_test_part(OUTPUTS / f"fold_{fold}_seed_{seed}", typed)
-            of_fold.append(of_run["valid/accuracy"])
-            spent.append(seconds)
-        figures.append(mean(of_fold))
-    rows["`classifier`, from scratch"] = (folds * seeds, figures, mean(spent))
-    for name, (runs, values, seconds) in rows.items():
+    for name, experiment in CLASSIFIERS.items():
+        runs = [[one_run(experiment, fold, seed, overrides) for seed in range(seeds)] for fold in range(folds)]
+        spent = mean(seconds for of_fold in runs for _, seconds in of_fold)
+        rows[name] = (folds * seeds, [mean(accuracy for accuracy, _ in of_fold) for of_fold in runs], spent)
+    for name, (count, values, seconds) in rows.items():
         cells = [(value, ".3f") for value in (*values, mean(values))]
-        table.add((name, ""), (runs, ""), *cells, (seconds, ".0f"))
+        table.add((name, ""), (count, ""), *cells, (seconds, ".0f"))
     table.keep()
+
+
+def one_run(experiment: str, fold: int, seed: int, overrides: Sequence[str]) -> tuple[float, float]:
+    """The accuracy on the test fold, and the seconds of the classifier's training.
+
+    A classifier with pretrained weights begins with a language model of its fold, which is trained if it is not there.
+    """
+    typed = [experiment, f"data.fold={fold}", *overrides]
+    if "experiment" in experiment:
+        language_model = OUTPUTS / f"language_model_fold_{fold}"
+        finished(language_model, ["experiment=pretrain", "data=movie_reviews_text", f"data.fold={fold}", *overrides])
+        typed.append(f"init={language_model}")
+    name = experiment.partition("=")[2]
+    figures, seconds = on_the_test_part(OUTPUTS / f"{name}_fold_{fold}_seed_{seed}", [*typed, f"seed={seed}"])
+    return figures["valid/accuracy"], seconds
 
 
 def numbered(data: Documents, documents: Sequence[Document]) -> tuple[list[torch.Tensor], list[int]]:
@@ -107,15 +121,15 @@ def beside_fastai(repeats: int, python: str, folder: Path | None, overrides: Seq
         job = {**shared, "documents": str(documents), "vocab_size": len(data.vocabulary), "size": SIZE}
         for number in range(repeats):
             run = Path(scratch) / str(number)
-            finished = watch([sys.executable, "train.py", *typed, f"hydra.run.dir={run}"])
+            ended = watch([sys.executable, "train.py", *typed, f"hydra.run.dir={run}"])
             speeds["unroll"].append(json.loads((run / "result.json").read_text())["tokens_per_second"])
-            seconds["unroll"].append(finished.seconds)
-            memory["unroll"].append(finished.memory)
-            finished = watch([python, str(HERE / "peers" / "classifier.py"), json.dumps(job)])
-            tokens, fit = map(float, re.findall(r"^fit (\S+) (\S+)$", finished.output, re.MULTILINE)[-1])
+            seconds["unroll"].append(ended.seconds)
+            memory["unroll"].append(ended.memory)
+            ended = watch([python, str(HERE / "peers" / "classifier.py"), json.dumps(job)])
+            tokens, fit = map(float, re.findall(r"^fit (\S+) (\S+)$", ended.output, re.MULTILINE)[-1])
             speeds["fastai"].append(tokens / fit)
-            seconds["fastai"].append(finished.seconds)
-            memory["fastai"].append(finished.memory)
+            seconds["fastai"].append(ended.seconds)
+            memory["fastai"].append(ended.memory)
     table = Table("documents_fastai", ("", "tokens/s", "unroll : this", "process, s", "peak MiB"), folder)
     for name, of_peer in speeds.items():
         ratio = median(speeds["unroll"]) / median(of_peer)
@@ -148,7 +162,7 @@ def memory(folder: Path | None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=1, help="per fold (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="per fold (default: %(default)s)")
     parser.add_argument("--memory", action="store_true", help="measure the memory of long documents instead")
     parser.add_argument(
         "--fastai",

@@ -30,23 +30,28 @@ WORD, POS, TAG = range(3)
 AROUND = (-2, -1, 0, 1, 2)
 
 
-def on_the_test_part(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, float], float]:
-    """The figures of a whole run on the test part, and the seconds of its training; kept in the folder.
+def finished(folder: Path, overrides: Sequence[str]) -> float:
+    """A whole run, and the seconds of its training.
 
     Args:
-        folder: of the run; one that was begun is continued, one that is finished is only evaluated.
+        folder: of the run; one that was begun is continued, one that is finished is not trained again.
         overrides: what is typed.
     """
-    finished = folder / "result.json"
-    command = [sys.executable, "train.py"]
-    if not finished.exists() or json.loads(finished.read_text())["status"] != "finished":
+    result = folder / "result.json"
+    if not result.exists() or json.loads(result.read_text())["status"] != "finished":
         print(f"{folder.name} …", file=sys.stderr)
         typed = [*overrides, f"hydra.run.dir={folder}", "checkpoint.requeue=true"]
-        subprocess.run([*command, *typed], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    evaluate = [*command, "task=evaluate", f"ckpt={folder}", "data.split=test"]
+        subprocess.run([sys.executable, "train.py", *typed], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return json.loads(result.read_text())["seconds"]
+
+
+def on_the_test_part(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, float], float]:
+    """The figures of a run (see `finished`) on the test part, and the seconds of its training."""
+    seconds = finished(folder, overrides)
+    evaluate = [sys.executable, "train.py", "task=evaluate", f"ckpt={folder}", "data.split=test"]
     shown = subprocess.run(evaluate, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     figures = {name: float(value.replace(",", "")) for name, value in (line.split() for line in shown.splitlines())}
-    return figures, json.loads(finished.read_text())["seconds"]
+    return figures, seconds
 
 
 def features(sentence: Sentence) -> list[list[str]]:

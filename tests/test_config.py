@@ -55,6 +55,7 @@ def test_every_choice_composes_and_passes_its_own_checks(choice):
         "data=movie_reviews": ["model=classifier"],
         "model=forecaster": ["data.train=a.csv"],
         "experiment=ladder": ["model=resnet"],
+        "experiment=pretrain": ["data.train=a.txt"],
     }
     about_images = choice in ("data=cifar10", "data=shapes")
     check(composed(choice, *needed.get(choice, ["model=resnet"] if about_images else [])))
