@@ -76,7 +76,7 @@ RUNS = {
         *["data.warm_up=12", "model.dropout=0.2", "trainer.max_epochs=3"],
     ],
     "classes of documents": [
-        *["model=classifier", "data=documents", "data.train=reviews.jsonl", "data.batch_size=8"],
+        *["model=classifier", "data=documents", "data.train=reviews.jsonl", "data.batch_size=8", "data.crop=20"],
         *["trainer.max_epochs=3", "average=moving", "schedule=unfreeze", "optimizer.discriminative=2.6"],
     ],
     "labels of words": [

@@ -134,6 +134,31 @@ class TestWholeSequences:
         assert sorted(found) == [tuple(part.tolist()) for part in parts]
         assert len(list(batches)) == len(batches)
 
+    @given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 12), st.integers(0, 3))
+    def test_of_longer_ones_a_part_is_read(self, lengths, crop, epoch):
+        parts = torch.arange(sum(lengths)).split(lengths)
+        batches = WholeSequences(parts, parts, 1, shuffle=True, crop=crop)
+        batches.set_epoch(epoch)
+        read = [window.inputs[0] for window in batches]
+        assert sorted(map(len, read)) == sorted(min(length, crop) for length in lengths)
+        for row in read:
+            (part,) = [part for part in parts if row[0] in part]
+            assert set(row.tolist()) <= set(part.tolist())
+            assert torch.equal(row, torch.arange(int(row[0]), int(row[0]) + len(row)))
+        assert all(torch.equal(window.targets, window.inputs) for window in batches)
+
+    def test_the_part_is_another_one_in_each_epoch_and_any_place_can_be_drawn(self):
+        batches = WholeSequences([torch.arange(10)], torch.zeros(1), 1, shuffle=True, crop=7)
+        first = []
+        for epoch in range(60):
+            batches.set_epoch(epoch)
+            (window,) = batches
+            batches.set_epoch(epoch)
+            (again,) = batches
+            assert torch.equal(window.inputs, again.inputs)
+            first.append(int(window.inputs[0, 0]))
+        assert set(first) == {0, 1, 2, 3}
+
     def test_those_of_like_length_are_together(self):
         draw = torch.Generator().manual_seed(0)
         lengths = torch.randint(1, 60, (2000,), generator=draw).tolist()

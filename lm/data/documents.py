@@ -45,6 +45,7 @@ class Documents(TokenData, LabelledData):
         min_freq: tokens seen less often in training are unknown.
         backwards: read each document from its end to its start.
         batch_size: documents per batch, of like length.
+        crop: of a longer training document, an epoch reads only so many tokens, from a random place; None: all.
         split: what is evaluated: "valid" or "test".
         seed: of the order of documents.
     """
@@ -61,6 +62,7 @@ class Documents(TokenData, LabelledData):
         min_freq: Size = 2,
         backwards: bool = False,
         batch_size: Size = 32,
+        crop: Size | None = None,
         split: Literal["valid", "test"] = "valid",
         seed: Count = 0,
     ) -> None:
@@ -69,6 +71,7 @@ class Documents(TokenData, LabelledData):
         self.min_freq = min_freq
         self.backwards = backwards
         self.batch_size = batch_size
+        self.crop = crop
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -109,7 +112,9 @@ class Documents(TokenData, LabelledData):
         batch_size = self.batch_size if split == "train" else min(self.batch_size, len(ids))
         try:
             parts = whole.split([len(part) for part in ids])
-            return WholeSequences(parts, torch.tensor(labels), batch_size, shuffle=split == "train", seed=self.seed)
+            targets, training = torch.tensor(labels), split == "train"
+            crop = self.crop if training else None
+            return WholeSequences(parts, targets, batch_size, shuffle=training, seed=self.seed, crop=crop)
         except UserError as error:
             raise UserError(f"{split} split: {error}") from None
 
@@ -281,6 +286,8 @@ class AsText(NextTokenData, Documents):
     def __init__(self, *, bptt: Size = 70, **documents: Any) -> None:
         super().__init__(**documents)
         check_arguments(AsText.__init__, {"bptt": bptt})
+        if self.crop is not None:
+            raise UserError(f"data.crop={self.crop}: is for classes; a language model reads documents whole")
         self.bptt = bptt
 
     @cached_property

@@ -59,6 +59,7 @@ class Classifier(nn.Module):
         self.windows = -(-max_tokens // bptt)
         self.body = BODIES[body](vocab_size, embedding_size, hidden_size, num_layers, **settings)
         self.body.head = nn.Identity()
+        nn.init.uniform_(self.body.embed.weight, -0.1, 0.1)
         self.head = nn.Sequential(
             BatchNorm(3 * hidden_size),
             nn.Dropout(head_dropout),

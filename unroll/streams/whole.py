@@ -11,6 +11,7 @@ from unroll.streams.samples import IndependentSamples
 from unroll.streams.sequences import Sequences
 from unroll.streams.window import Window
 
+PLACES = 1  # what random numbers are for
 BUCKET = 50  # batches among which sequences are sorted by length
 
 
@@ -27,6 +28,7 @@ class WholeSequences(IndependentSamples):
         batch_size: sequences per batch; the last batch may be smaller.
         shuffle: draw another order in each epoch, reproducible from `seed`.
         seed: of the order.
+        crop: of a longer sequence only so many steps, from a place that is drawn anew in each epoch.
 
     Yields:
         `Window`s in which every row starts; with one target for each sequence, targets are `[rows, …]`.
@@ -45,7 +47,9 @@ class WholeSequences(IndependentSamples):
         batch_size: int,
         shuffle: bool = False,
         seed: int = 0,
+        crop: int | None = None,
     ) -> None:
+        self.crop = crop
         self.sequences = Sequences(sequences)
         self.targets = targets if isinstance(targets, Tensor) else Sequences(targets)
         self.lengths = self.sequences.lengths
@@ -56,8 +60,21 @@ class WholeSequences(IndependentSamples):
             raise UserError("each sequence needs as many targets as steps")
         super().__init__(len(self.sequences), batch_size, shuffle, seed)
 
+    def read_lengths(self) -> numpy.ndarray:
+        """The number of steps that are read of each sequence."""
+        return self.lengths if self.crop is None else self.lengths.clip(max=self.crop)
+
+    def places(self) -> numpy.ndarray:
+        """The step of each sequence from which it is read in the current epoch."""
+        spare = self.lengths - self.read_lengths()
+        if not spare.any():
+            return spare
+        return (
+            torch.rand(self.count, generator=self.random(PLACES), dtype=torch.float64).numpy() * (spare + 1)
+        ).astype(int)
+
     def order(self) -> Tensor:
-        lengths = torch.from_numpy(self.lengths)
+        lengths = torch.from_numpy(self.read_lengths())
         if not self.shuffle:
             return lengths.argsort(stable=True, descending=True)
         generator = self.random()
@@ -69,9 +86,10 @@ class WholeSequences(IndependentSamples):
         return torch.cat([*shuffled, *([] if smaller is None else [smaller])])
 
     def batches(self, first: int) -> Iterator[Window]:
+        all_lengths, all_starts = self.read_lengths(), self.places()
         for numbers in self.numbers(first):
             chosen = numbers.numpy()
-            lengths, starts = self.lengths[chosen], numpy.zeros_like(chosen)
+            lengths, starts = all_lengths[chosen], all_starts[chosen]
             inputs = self.widened(self.sequences.stack(chosen, starts, lengths))
             targets = self.widened(
                 self.targets[numbers.to(self.targets.device)]
