@@ -103,7 +103,7 @@ def beside_fastai(repeats: int, python: str, folder: Path | None, overrides: Seq
         "model=classifier",
         f"model.embedding_size={SIZE}",
         f"model.hidden_size={SIZE}",
-        "model.weight_drop=0.2",
+        *["+model.weight_drop=0.2", "data.crop=null", "trainer.precision=32-true", "trainer.check_val_every_n_epoch=1"],
         *(f"model.{name}={shared[name]}" for name in ("bptt", "max_tokens")),
         f"data.batch_size={shared['batch_size']}",
         f"trainer.max_epochs={shared['epochs']}",

@@ -10,8 +10,8 @@
 A model that adds a penalty to the loss in training has `penalised(tokens, state=None) -> (logits, state, penalty)` as
 well. The penalty is a scalar tensor or None; `forward` is the same without it.
 
-A model ends in `head`, one of `lm.models.heads` (the argument `head` says which, "linear" or "adaptive"). Training takes
-the loss from the head, without the scores; a model whose last layer is something else is trained on its scores.
+A model ends in `head`, one of `lm.models.heads` (the argument `head` says which: "linear" or "adaptive"). The loss is
+taken from the head, without the scores; a model that ends in something else is trained on its scores.
 
 A model that reads windows of one length only has it as `only_window`.
 """
