@@ -3,7 +3,7 @@
     pip install scikit-learn
     python -m benchmarks.documents [--folds 3] [--seeds 3] [--write FOLDER] [data.path=FILE] [more overrides]
     python -m benchmarks.documents --memory
-    python -m benchmarks.documents --fastai [data.path=FILE]
+    python -m benchmarks.documents [data.path=FILE] --fastai
 
 Each of our runs is a whole `python train.py` and an evaluation on the test fold: of `model=classifier`, and of
 `experiment=classify`, which begins with a language model of the fold's training reviews (`experiment=pretrain
