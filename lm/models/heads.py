@@ -101,8 +101,8 @@ class ExactHead(Head):
 class CrossEntropy(torch.autograd.Function):
     """The mean cross-entropy of linear scores, plain and smoothed; only the second has a gradient.
 
-    The gradients are computed chunk by chunk in the forward pass, while the chunk's scores are there. From torch 2.13
-    on `F.linear_cross_entropy` does the same.
+    The gradients are computed chunk by chunk in the forward pass, while the chunk's scores are there. In torch 2.13
+    `F.linear_cross_entropy` does the same, at half the speed on our CPUs.
 
     Args:
         x: float `[targets, size]`.
