@@ -43,6 +43,16 @@ def all_heads():
     }
 
 
+@pytest.mark.parametrize("name", all_heads())
+def test_what_training_minimises_is_smoothed_in_eval_mode_too(few_at_once, name):
+    x, targets = activations_and_targets()
+    head = all_heads()[name].double()
+    with torch.no_grad():
+        minimised = head.measured(x, targets, label_smoothing=0.1).minimised
+        expected = F.cross_entropy(head.scores(x), targets, label_smoothing=0.1)
+    torch.testing.assert_close(minimised, expected)
+
+
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("name", all_heads())
 def test_loss_and_gradients_are_those_of_the_scores(few_at_once, name, label_smoothing):

@@ -60,14 +60,15 @@ class DocumentMistakes(pl.Callback):
         classes = scores.size(-1)
         counts = torch.bincount(labels * classes + predictions, minlength=classes**2).view(classes, classes)
         self.counts = counts if self.counts is None else self.counts + counts
-        said = []
-        for row, (probability, guess, truth) in enumerate(zip(probabilities, predictions, labels, strict=True)):
+
+        def said(row: int) -> Said:
             tokens = batch.inputs[row] if batch.mask is None else batch.inputs[row][batch.mask[row]]
-            said.append(Said(float(probability), int(guess), int(truth), tokens.cpu()))
+            return Said(float(probabilities[row]), int(predictions[row]), int(labels[row]), tokens.cpu())
+
         if len(self.samples) < SAMPLES:
-            self.samples.append(said[0])
-        mistakes = [*self.mistakes, *(one for one in said if one.guess != one.truth)]
-        self.mistakes = sorted(mistakes, key=lambda one: -one.probability)[:MISTAKES]
+            self.samples.append(said(0))
+        wrong = (predictions != labels).nonzero().flatten().tolist()
+        self.mistakes = sorted([*self.mistakes, *map(said, wrong)], key=lambda one: -one.probability)[:MISTAKES]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]

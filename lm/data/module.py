@@ -52,6 +52,7 @@ class TextData(NextTokenData):
 
     meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer")
     lengths = WINDOWS
+    frequent_words_first: ClassVar[bool] = False  # in the vocabulary; the lessons have theirs in alphabetical order
 
     @checked
     def __init__(
@@ -77,7 +78,8 @@ class TextData(NextTokenData):
             raise UserError("data.tokenizer=bpe is for text of your own (data=text), and needs data.vocab_size")
         if min_freq is None:
             min_freq = 2 if tokenizer == "words" else 1
-        self.recipe = Recipe(tokenizer, lower, min_freq, vocab_size if tokenizer == "bpe" else None, unknown)
+        ordered = self.frequent_words_first and tokenizer == "words"
+        self.recipe = Recipe(tokenizer, lower, min_freq, vocab_size if tokenizer == "bpe" else None, unknown, ordered)
         self.bptt = bptt
         self.batch_size = batch_size
         self.layout = layout
@@ -250,6 +252,7 @@ class TextFiles(TextData):
     """
 
     meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer", "backwards")
+    frequent_words_first = True
 
     def __init__(
         self,
@@ -264,7 +267,6 @@ class TextFiles(TextData):
         super().__init__(**text)
         check_arguments(TextFiles.__init__, {"valid_fraction": valid_fraction, "backwards": backwards})
         self.backwards = backwards
-        self.recipe = replace(self.recipe, frequent_first=self.recipe.tokenizer == "words")
         self.encoding = known_encoding(encoding)
         self.train_file = train
         self.valid_file = valid

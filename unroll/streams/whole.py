@@ -11,7 +11,7 @@ from unroll.streams.samples import IndependentSamples
 from unroll.streams.sequences import Sequences
 from unroll.streams.window import Window
 
-PLACES = 1  # what random numbers are for
+PLACES = 1  # the random numbers of an epoch's places; those of its order are number 0
 BUCKET = 50  # batches among which sequences are sorted by length
 
 
@@ -67,11 +67,8 @@ class WholeSequences(IndependentSamples):
     def places(self) -> numpy.ndarray:
         """The step of each sequence from which it is read in the current epoch."""
         spare = self.lengths - self.read_lengths()
-        if not spare.any():
-            return spare
-        return (
-            torch.rand(self.count, generator=self.random(PLACES), dtype=torch.float64).numpy() * (spare + 1)
-        ).astype(int)
+        drawn = torch.rand(self.count, generator=self.random(PLACES), dtype=torch.float64).numpy()
+        return (drawn * (spare + 1)).astype(int)
 
     def order(self) -> Tensor:
         lengths = torch.from_numpy(self.read_lengths())
