@@ -3,7 +3,6 @@
     pip install scikit-learn
     python -m benchmarks.documents [--folds 3] [--seeds 3] [--write FOLDER] [data.path=FILE] [more overrides]
     python -m benchmarks.documents --memory
-    python -m benchmarks.documents [data.path=FILE] --fastai
 
 Each of our runs is a whole `python train.py` and an evaluation on the test fold: of `model=classifier`, and of
 `experiment=classify`, which begins with a language model of the fold's training reviews (`experiment=pretrain
@@ -13,37 +12,29 @@ of them, trained on all nine other folds; ours trains on eight and is chosen by 
 """
 
 import argparse
-import json
-import re
 import shutil
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from statistics import mean, median
-from typing import Any
+from statistics import mean
 
 import torch
 
-from benchmarks.peers.__main__ import fastai_python
-from benchmarks.process import ROOT, Table, watch
+from benchmarks.process import ROOT, Table
 from benchmarks.tagging import finished, on_the_test_part
-from lm.data.documents import Document, Documents
+from lm.data.documents import Document
 from lm.models.classifier import Classifier
 from unroll.cli import build
 from unroll.cli.config import composed
 from unroll.cli.plan import MIB, with_peak_memory
 
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "documents"
-HERE = Path(__file__).parent
 CLASSIFIERS = {  # what is typed
     "`classifier`, from scratch": "model=classifier",
     "`classifier`, from a language model": "experiment=classify",
 }
 LENGTHS = (1_000, 10_000, 100_000)
-SIZE = 200  # of vectors and units, beside fastai
 
 
 def linear(train: Sequence[Document], test: Sequence[Document]) -> tuple[float, float]:
@@ -91,53 +82,6 @@ def one_run(experiment: str, fold: int, seed: int, overrides: Sequence[str]) -> 
     return figures["valid/accuracy"], seconds
 
 
-def numbered(data: Documents, documents: Sequence[Document]) -> tuple[list[torch.Tensor], list[int]]:
-    """The ids of each document, and the number of its class."""
-    return [data.encoded(one.text).int() for one in documents], [data.classes.index(one.label) for one in documents]
-
-
-def beside_fastai(repeats: int, python: str, folder: Path | None, overrides: Sequence[str]) -> None:
-    """Whole processes in turn, the same documents, sizes, batches and epochs; medians."""
-    shared = {"batch_size": 32, "bptt": 72, "max_tokens": 1440, "epochs": 2, "lr": 5e-3, "threads": 2}
-    typed = [
-        "model=classifier",
-        f"model.embedding_size={SIZE}",
-        f"model.hidden_size={SIZE}",
-        *["+model.weight_drop=0.2", "data.crop=null", "trainer.precision=32-true", "trainer.check_val_every_n_epoch=1"],
-        *(f"model.{name}={shared[name]}" for name in ("bptt", "max_tokens")),
-        f"data.batch_size={shared['batch_size']}",
-        f"trainer.max_epochs={shared['epochs']}",
-        f"optimizer.lr={shared['lr']}",
-        f"threads={shared['threads']}",
-        *overrides,
-    ]
-    data: Any = build.data(composed(typed))
-    speeds: dict[str, list[float]] = {"unroll": [], "fastai": []}
-    seconds: dict[str, list[float]] = {"unroll": [], "fastai": []}
-    memory: dict[str, list[float]] = {"unroll": [], "fastai": []}
-    with tempfile.TemporaryDirectory() as scratch:
-        documents = Path(scratch) / "documents.pt"
-        torch.save([numbered(data, part) for part in (data.splits.train, data.splits.valid)], documents)
-        job = {**shared, "documents": str(documents), "vocab_size": len(data.vocabulary), "size": SIZE}
-        for number in range(repeats):
-            run = Path(scratch) / str(number)
-            ended = watch([sys.executable, "train.py", *typed, f"hydra.run.dir={run}"])
-            speeds["unroll"].append(json.loads((run / "result.json").read_text())["tokens_per_second"])
-            seconds["unroll"].append(ended.seconds)
-            memory["unroll"].append(ended.memory)
-            ended = watch([python, str(HERE / "peers" / "classifier.py"), json.dumps(job)])
-            tokens, fit = map(float, re.findall(r"^fit (\S+) (\S+)$", ended.output, re.MULTILINE)[-1])
-            speeds["fastai"].append(tokens / fit)
-            seconds["fastai"].append(ended.seconds)
-            memory["fastai"].append(ended.memory)
-    table = Table("documents_fastai", ("", "tokens/s", "unroll : this", "process, s", "peak MiB"), folder)
-    for name, of_peer in speeds.items():
-        ratio = median(speeds["unroll"]) / median(of_peer)
-        shown = ((median(seconds[name]), ".0f"), (median(memory[name]), ",.0f"))
-        table.add((name, ""), (median(of_peer), ",.0f"), (ratio, ".2f"), *shown)
-    table.keep()
-
-
 def memory(folder: Path | None) -> None:
     """The peak of a training step on one document, beyond that of the same step on a short one."""
     table = Table("documents_memory", ("words", "gradients reach through", "step, s", "peak MiB more"), folder)
@@ -164,21 +108,11 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="per fold (default: %(default)s)")
     parser.add_argument("--memory", action="store_true", help="measure the memory of long documents instead")
-    parser.add_argument(
-        "--fastai",
-        nargs="?",
-        const="",
-        metavar="PYTHON",
-        help="measure the speed beside fastai's text_classifier_learner instead (PYTHON: one that has fastai)",
-    )
     parser.add_argument("--fresh", action="store_true", help="train again what an earlier call has trained")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
     arguments, overrides = parser.parse_known_args()
     if arguments.memory:
         memory(arguments.write)
-        return
-    if arguments.fastai is not None:
-        beside_fastai(3, arguments.fastai or fastai_python(), arguments.write, overrides)
         return
     if arguments.fresh:
         shutil.rmtree(OUTPUTS, ignore_errors=True)

@@ -13,21 +13,15 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-import torch
-
-from benchmarks.process import ROOT, nietzsche_text, watch
+from benchmarks.peers.environment import HERE, fastai_python, fit_of
+from benchmarks.process import nietzsche_text, watch
 from lm.data.corpora import human_numbers, lines_between
-
-HERE = Path(__file__).parent
-ENVIRONMENT = ROOT / "outputs" / "benchmarks" / "fastai"
-FASTAI = "fastai==2.8.12"
 
 
 class Case(NamedTuple):
@@ -105,8 +99,7 @@ def run(peer: str, case: Case, texts: tuple[Path, Path], python: str, overrides:
             result = json.loads((Path(folder) / "run" / "result.json").read_text())
             fit, speed = result["seconds"], result["tokens_per_second"]
         else:
-            tokens, fit = map(float, re.findall(r"^fit (\S+) (\S+)$", finished.output, re.MULTILINE)[-1])
-            speed = tokens / fit
+            fit, speed = fit_of(finished.output)
         return Run(finished.seconds, fit, speed, finished.memory, goals[0] if goals else None)
 
 
@@ -141,17 +134,6 @@ def table(results: dict[str, dict[str, list[Run]]]) -> str:
                 f"| {f'{median(goals):.1f}' if goals else '–'} |"
             )
     return "\n".join(lines)
-
-
-def fastai_python() -> str:
-    """Of the environment with fastai, which is made if it is not there."""
-    python = ENVIRONMENT / "bin" / "python"
-    if not python.exists():
-        print(f"making {ENVIRONMENT} …", file=sys.stderr)
-        version = torch.__version__.partition("+")[0]
-        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", f"torch=={version}", FASTAI], check=True)
-    return str(python)
 
 
 def main() -> None:

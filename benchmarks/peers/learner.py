@@ -7,12 +7,7 @@ import time
 
 import text
 import torch
-
-try:
-    import torchvision  # noqa: F401
-except RuntimeError:  # its operators for the CPU are not found beside some builds of torch; fastai only needs the name
-    torch.library.Library("torchvision", "DEF").define("nms(Tensor dets, Tensor scores, float iou) -> Tensor")
-
+import torchvision_name  # noqa: F401
 from fastai.text.all import (
     Adam,
     CrossEntropyLossFlat,
