@@ -1,11 +1,13 @@
-"""Files that are found whole by whoever reads them, even after a process was killed while writing."""
+"""Files that are found whole by whoever reads them, even after a process was killed while writing; the cache."""
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import platformdirs
 
 
 @contextmanager
@@ -51,3 +53,21 @@ def write_json(path: Path, content: Any) -> None:
     """Writes the file whole."""
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def cache_folder(cache: str | Path | None) -> Path:
+    """The folder for what can be made again; by default the user's cache folder."""
+    return Path(cache).expanduser() if cache else Path(platformdirs.user_cache_dir("unroll"))
+
+
+@contextmanager
+def shown_progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda size: bar.advance(task, size)

@@ -11,7 +11,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -21,11 +21,11 @@ import numpy
 import torch
 from torch import Tensor
 
-from lm.data.files import cache_folder, sum_of
+from lm.data.files import sum_of
 from lm.data.pieces import PIECE, Piece, Readable, cut_up
 from lm.data.tokenizers import Tokenizer, learn_bpe
 from lm.data.vocabulary import Vocabulary
-from unroll.files import locked, read_json
+from unroll.files import cache_folder, locked, read_json, shown_progress
 
 Result = TypeVar("Result")
 
@@ -215,16 +215,3 @@ def set_job(function: Callable[[Any, Piece], Any], settings: Any) -> None:
 def work(piece: Piece) -> Any:
     function, settings = job
     return function(settings, piece)
-
-
-@contextmanager
-def shown_progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda size: bar.advance(task, size)

@@ -11,19 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-import platformdirs
-
 from lm.data.pieces import PIECE
 from unroll.errors import ArgumentError, UserError
-from unroll.files import locked, replacing
+from unroll.files import cache_folder, locked, replacing
 
 UTF_8 = "utf-8"
 COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-
-
-def cache_folder(cache: str | Path | None) -> Path:
-    """The folder for what can be made again; by default the user's cache folder."""
-    return Path(cache).expanduser() if cache else Path(platformdirs.user_cache_dir("unroll"))
 
 
 def sum_of(path: Path, folder: Path) -> str:
