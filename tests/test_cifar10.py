@@ -15,7 +15,8 @@ import torch
 from unroll.errors import UserError
 from vision.checkpoint import load_model
 from vision.data import draw_shapes, read_cifar10
-from vision.data.cifar10 import NAMES, TRAIN, VALID
+from vision.data.cifar10 import NAMES, TEST, TRAIN
+from vision.data.module import CIFAR10
 from vision.data.shapes import NAMES as SHAPES
 
 EACH = 24  # images in a file
@@ -24,7 +25,7 @@ EACH = 24  # images in a file
 def files_of_archive():
     """Ours hold shapes; names of classes stand one to a line, and a blank line ends them, as in the real one."""
     files = {NAMES: "\n".join([*SHAPES, "", ""]).encode()}
-    for number, name in enumerate((*TRAIN, *VALID)):
+    for number, name in enumerate((*TRAIN, *TEST)):
         pixels, labels = draw_shapes(EACH, seed=number)
         records = numpy.concatenate([labels.numpy().astype("uint8")[:, None], pixels.flatten(1).numpy()], axis=1)
         files[name] = records.tobytes()
@@ -96,7 +97,7 @@ class TestReading:
             read_cifar10(tmp_path)
 
 
-SHORT = ["model=conv_bn", "trainer.max_epochs=1", "data.batch_size=40", "hydra.run.dir=run"]
+SHORT = ["model=conv_bn", "trainer.max_epochs=1", "data.batch_size=40", "data.valid_images=20", "hydra.run.dir=run"]
 
 
 class TestDownload:
@@ -120,11 +121,11 @@ class TestDownload:
         overrides, requests = served
         finished = train(*SHORT, *overrides)
         assert finished.returncode == 0, finished.stderr
-        assert "120 training and 24 validation images of 10 classes" in finished.stderr
+        assert "100 training and 20 validation images of 10 classes" in finished.stderr
         result = json.loads((tmp_path / "run" / "result.json").read_text())
         assert (result["status"], result["steps"]) == ("finished", 3)
         assert set(result["metrics"]) == {"train/loss", "valid/loss", "valid/accuracy"}
-        assert result["images_per_second"] * result["seconds"] == pytest.approx(120, rel=0.01)
+        assert result["images_per_second"] * result["seconds"] == pytest.approx(100, rel=0.01)
         assert load_model(tmp_path / "run" / "checkpoints" / "last.ckpt").classes == SHAPES
         again = train(*SHORT[:-1], *overrides)
         assert again.returncode == 0, again.stderr
@@ -152,3 +153,25 @@ class TestDownload:
         (tmp_path / "cifar-10-binary.tar.gz").write_bytes((folder / "cifar-10-binary.tar.gz").read_bytes())
         finished = train(*SHORT, f"data.path={name}", "logger=none")
         assert finished.returncode == 0, finished.stderr
+
+
+class TestParts:
+    def data(self, folder, **settings):
+        source = {"url": "", "sha256": "", "path": str(folder / "cifar-10-binary.tar.gz"), "cache": None}
+        return CIFAR10(**source, batch_size=8, pad=0, flip=False, **settings)
+
+    def test_the_same_training_images_are_held_out_for_every_seed(self, folder):
+        whole = self.data(folder, valid_images=0).splits
+        one, other = (self.data(folder, valid_images=30, seed=seed).splits for seed in (0, 1))
+        assert torch.equal(one.valid.pixels, other.valid.pixels)
+        every = torch.cat([one.train.pixels, one.valid.pixels]).flatten(1).tolist()
+        assert sorted(every) == sorted(whole.train.pixels.flatten(1).tolist())
+        assert torch.equal(one.test.pixels, whole.test.pixels)
+
+    def test_the_test_images_are_evaluated_where_they_are_asked_for_or_nothing_is_held_out(self, folder):
+        for data in (self.data(folder, valid_images=30, split="test"), self.data(folder, valid_images=0)):
+            assert torch.equal(data.valid.pixels, data.splits.test.pixels)
+
+    def test_more_than_there_are_cannot_be_held_out(self, folder):
+        with pytest.raises(UserError, match=r"data.valid_images=120: must be less than 120, the training images"):
+            self.data(folder, valid_images=5 * EACH).summary()

@@ -20,11 +20,13 @@ class Loaded(NamedTuple):
     Attributes:
         model: in eval mode, on the CPU.
         classes: their names.
+        size: height and width of the images that it was trained on.
         mean, std: of each channel of the training images, for pixels from 0 to 1.
     """
 
     model: nn.Module
     classes: list[str]
+    size: int
     mean: list[float]
     std: list[float]
 
@@ -52,6 +54,6 @@ def load_model(path: str | Path, model: type[nn.Module] | None = None) -> Loaded
         outputs = metadata["model"]["arguments"]["classes"]
         if len(data["classes"]) != outputs:
             raise UserError(f"{path}: its {len(data['classes'])} classes do not fit its model's {outputs}")
-        return Loaded(loaded, data["classes"], data["mean"], data["std"])
+        return Loaded(loaded, data["classes"], data["size"], data["mean"], data["std"])
     except (KeyError, TypeError):
         raise UserError(f"{path}: not a checkpoint of an image classifier of this project") from None

@@ -3,38 +3,18 @@
 import argparse
 from pathlib import Path
 
-import numpy
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from unroll.checkpoint import checkpoint_file, model_class
 from unroll.command import ending_in_one_line
-from unroll.errors import UserError
 from vision.checkpoint import Loaded, load_model
-
-SIZE = 32
-
-
-def read_image(path: Path) -> Tensor:
-    """The middle of the image, scaled to the size of those that models are trained on: uint8 `[3, 32, 32]`.
-
-    Raises:
-        UserError: the file is missing, or not an image.
-    """
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.fit(file.convert("RGB"), (SIZE, SIZE), Image.Resampling.BOX)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except (OSError, ValueError) as error:  # Pillow raises several kinds
-        raise UserError(f"{path}: not an image that can be read ({type(error).__name__})") from None
-    return torch.from_numpy(numpy.array(image)).permute(2, 0, 1)
+from vision.data.files import read_image
 
 
 @torch.inference_mode()
 def classify(loaded: Loaded, pixels: Tensor) -> Tensor:
-    """The probability of each class, float `[images, classes]`, for uint8 `[images, 3, 32, 32]`."""
+    """The probability of each class, float `[images, classes]`, for uint8 `[images, 3, size, size]`."""
     return loaded.model(loaded.normalise(pixels)).softmax(-1)
 
 
@@ -49,7 +29,7 @@ def main() -> None:
         path = checkpoint_file(arguments.checkpoint)
         loaded = load_model(path, model_class(path, arguments.model))
         for path in arguments.images:
-            (probabilities,) = classify(loaded, read_image(path)[None])
+            (probabilities,) = classify(loaded, read_image(path, loaded.size)[None])
             top = probabilities.topk(max(1, min(arguments.top, len(probabilities))))
             named = (f"{loaded.classes[at]} {value:.3f}" for value, at in zip(*map(Tensor.tolist, top), strict=True))
             print(f"{path}: {', '.join(named)}", flush=True)

@@ -21,6 +21,10 @@ class Images(NamedTuple):
     pixels: Tensor
     labels: Tensor
 
+    def at(self, numbers: Tensor) -> "Images":
+        """Those with these numbers, int64."""
+        return Images(self.pixels[numbers], self.labels[numbers])
+
 
 class ImageBatches(IndependentSamples):
     """Images, batch by batch; the last batch may be smaller.

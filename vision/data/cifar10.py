@@ -12,13 +12,13 @@ from vision.data.batches import Images
 
 SHAPE = (3, 32, 32)
 TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
-VALID = ("test_batch.bin",)
+TEST = ("test_batch.bin",)
 NAMES = "batches.meta.txt"
 MEANT = "give cifar-10-binary.tar.gz, or the folder that was unpacked from it"
 
 
 def read_cifar10(path: Path) -> tuple[Images, Images, list[str]]:
-    """The images to train on, those to validate on (the authors call them test), and the names of the classes.
+    """The training and the test images, and the names of the classes.
 
     Args:
         path: the archive of the binary version, or the folder that it unpacks to.
@@ -27,12 +27,12 @@ def read_cifar10(path: Path) -> tuple[Images, Images, list[str]]:
         UserError: it is not that, or not whole.
     """
     files = unpacked(path) if path.is_dir() else in_archive(path)
-    for name in (*TRAIN, *VALID, NAMES):
+    for name in (*TRAIN, *TEST, NAMES):
         if name not in files:
             raise UserError(f"{path}: there is no {name} in it; {MEANT}")
     names = files[NAMES].decode("utf-8", "replace").split()
-    train, valid = (images(path, {name: files[name] for name in split}, len(names)) for split in (TRAIN, VALID))
-    return train, valid, names
+    train, test = (images(path, {name: files[name] for name in split}, len(names)) for split in (TRAIN, TEST))
+    return train, test, names
 
 
 def images(path: Path, files: Mapping[str, bytes], classes: int) -> Images:
@@ -50,7 +50,7 @@ def images(path: Path, files: Mapping[str, bytes], classes: int) -> Images:
 
 def unpacked(folder: Path) -> dict[str, bytes]:
     try:
-        return {file.name: file.read_bytes() for file in folder.iterdir() if file.name in (*TRAIN, *VALID, NAMES)}
+        return {file.name: file.read_bytes() for file in folder.iterdir() if file.name in (*TRAIN, *TEST, NAMES)}
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
 
@@ -62,7 +62,7 @@ def in_archive(path: Path) -> dict[str, bytes]:
         with tarfile.open(path) as archive:
             for member in archive:
                 name = Path(member.name).name
-                if name in (*TRAIN, *VALID, NAMES) and (file := archive.extractfile(member)):
+                if name in (*TRAIN, *TEST, NAMES) and (file := archive.extractfile(member)):
                     files[name] = file.read()
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None

@@ -3,28 +3,32 @@
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from unroll import checks
-from unroll.checks import Count, Size, check_arguments, checked
+from unroll.checks import Count, Fraction, Size, check_arguments, checked
 from unroll.data import Data
 from unroll.downloads import download
 from unroll.errors import UserError
 from vision.data.batches import ImageBatches, Images, move
 from vision.data.cifar10 import read_cifar10
+from vision.data.files import Found, find_images, labelled, set_aside
 from vision.data.shapes import NAMES, draw_shapes
 
 SHOWN = 32
+NAMED = 5  # files
+EVALUATED = {"valid": "validation", "test": "test"}
 
 
 class Splits(NamedTuple):
-    """The training and the validation images, and the names of their classes."""
+    """The training, validation and test images, and the names of their classes; not all data have a test part."""
 
     train: Images
     valid: Images
+    test: Images | None
     names: list[str]
 
 
@@ -32,14 +36,18 @@ class ImageData(Data):
     """Images of named classes; a subclass says where they come from.
 
     Args:
-        batch_size, pad, flip, seed: as for `ImageBatches`; validation images are not augmented.
+        batch_size, pad, flip, seed: as for `ImageBatches`; only training images are augmented.
+        split: what is validated on: "valid" or "test".
     """
 
-    meaning = ("classes",)
+    meaning = ("classes", "size")
 
     @checked
-    def __init__(self, *, batch_size: Size, pad: Count, flip: bool, seed: Count = 0) -> None:
+    def __init__(
+        self, *, batch_size: Size, pad: Count, flip: bool, split: Literal["valid", "test"] = "valid", seed: Count = 0
+    ) -> None:
         super().__init__()
+        self.split = split
         self.batch_size = batch_size
         self.pad = pad
         self.flip = flip
@@ -47,11 +55,11 @@ class ImageData(Data):
 
     @abstractmethod
     def read(self) -> Splits:
-        """The images of both splits."""
+        """The images of all splits."""
 
     @cached_property
     def splits(self) -> Splits:
-        """The images of both splits, read when they are first asked for."""
+        """The images of all splits, read when they are first asked for."""
         return self.read()
 
     @property
@@ -60,14 +68,17 @@ class ImageData(Data):
 
     @cached_property
     def train(self) -> ImageBatches:
+        images = self.splits.train
         try:
-            return ImageBatches(self.splits.train, self.batch_size, True, self.seed, self.pad, self.flip)
+            return ImageBatches(images, self.batch_size, True, self.seed, self.pad, self.flip)
         except UserError as error:
             raise UserError(f"training split: {error}") from None
 
     @cached_property
     def valid(self) -> ImageBatches:
-        images = self.splits.valid
+        images = self.splits.valid if self.split == "valid" else self.splits.test
+        if images is None:
+            raise UserError("data.split=test: these data have no test part; data.split=valid is there")
         return ImageBatches(images, min(self.batch_size, len(images.labels)), False)
 
     @cached_property
@@ -83,11 +94,11 @@ class ImageData(Data):
         return {"mean": mean, "std": std}
 
     def description(self) -> dict[str, Any]:
-        return {"classes": self.names, **self.learner_arguments()}
+        return {"classes": self.names, "size": self.splits.train.pixels.size(-1), **self.learner_arguments()}
 
     def summary(self) -> str:
         return (
-            f"{len(self.train.labels):,} training and {len(self.valid.labels):,} validation images "
+            f"{len(self.train.labels):,} training and {len(self.valid.labels):,} {EVALUATED[self.split]} images "
             f"of {len(self.names)} classes"
         )
 
@@ -131,21 +142,37 @@ def channel_statistics(pixels: Tensor) -> tuple[list[float], list[float]]:
 
 
 class CIFAR10(ImageData):
-    """The 60,000 images of CIFAR-10; its test split is for validation.
+    """The 60,000 images of CIFAR-10.
 
     Args:
         url, sha256, cache: as for `unroll.downloads.download`.
         path: a copy of the archive, or the folder that it unpacks to, instead.
+        valid_images: so many of the 50,000 training images are for validation, the same ones in every run; 0: all are
+            for training, and the test images are validated on.
         batches: as for `ImageData`.
+
+    Raises:
+        UserError: there are not that many.
     """
 
-    def __init__(self, *, url: str, sha256: str, path: str | None, cache: str | None, **batches: Any) -> None:
+    def __init__(
+        self, *, url: str, sha256: str, path: str | None, cache: str | None, valid_images: Count = 5000, **batches: Any
+    ) -> None:
         super().__init__(**batches)
+        check_arguments(CIFAR10.__init__, {"valid_images": valid_images})
         self.source = (url, sha256, cache)
         self.path = path
+        self.valid_images = valid_images
 
     def read(self) -> Splits:
-        return Splits(*read_cifar10(Path(self.path) if self.path else download(*self.source)))
+        given, test, names = read_cifar10(Path(self.path).expanduser() if self.path else download(*self.source))
+        if not self.valid_images:
+            return Splits(given, test, test, names)
+        if self.valid_images >= (count := len(given.labels)):
+            raise UserError(f"data.valid_images={self.valid_images}: must be less than {count}, the training images")
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+        valid, train = order[: self.valid_images], order[self.valid_images :]
+        return Splits(given.at(train), given.at(valid), test, names)
 
 
 class Shapes(ImageData):
@@ -163,4 +190,59 @@ class Shapes(ImageData):
 
     def read(self) -> Splits:
         train, valid = (draw_shapes(count, seed) for seed, count in enumerate(self.counts))
-        return Splits(train, valid, NAMES)
+        return Splits(train, valid, None, NAMES)
+
+
+class ImageFiles(ImageData):
+    """Image files of the user's own: a folder with a folder per class, or with such folders train, valid and test.
+
+    Args:
+        path: the folder.
+        size: height and width that images are scaled to; their middle is taken.
+        valid_fraction: the share of each class that is set aside, drawn by `seed`, if there is no folder valid.
+        cache: where the pixels are kept, as for `vision.data.files.decode`.
+        batches: as for `ImageData`.
+
+    Raises:
+        UserError: there are fewer than two classes, or files of a class that training does not have.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        size: Annotated[int, checks.whole(8)] = 32,
+        valid_fraction: Fraction = 0.1,
+        cache: str | None = None,
+        **batches: Any,
+    ) -> None:
+        super().__init__(**batches)
+        check_arguments(ImageFiles.__init__, {"size": size, "valid_fraction": valid_fraction})
+        self.folder = Path(path).expanduser()
+        self.size = size
+        self.valid_fraction = valid_fraction
+        self.cache = cache
+        self.damaged: list[Path] = []
+
+    def read(self) -> Splits:
+        parts = {name: self.folder / name for name in ("train", "valid", "test") if (self.folder / name).is_dir()}
+        found = {name: find_images(folder) for name, folder in parts.items()} if "train" in parts else {}
+        given = found.pop("train") if found else find_images(self.folder)
+        classes = sorted(set(given.labels))
+        train = self.images(given, classes)
+        others = {name: self.images(of_part, classes) for name, of_part in found.items()}
+        if "valid" not in others:
+            train, others["valid"] = set_aside(train, self.valid_fraction, self.seed)
+        return Splits(train, others["valid"], others.get("test"), classes)
+
+    def images(self, found: Found, classes: list[str]) -> Images:
+        images, damaged = labelled(found, classes, self.size, self.cache)
+        self.damaged += damaged
+        return images
+
+    def summary(self) -> str:
+        line = super().summary()
+        if not self.damaged:
+            return line
+        named = ", ".join(map(str, self.damaged[:NAMED])) + (", …" if len(self.damaged) > NAMED else "")
+        return f"{line}; files left out, as they can't be read: {len(self.damaged):,} ({named})"

@@ -1,0 +1,182 @@
+"""Image files of the user's own: found, decoded once, split, trained on and classified."""
+
+import json
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from unroll.errors import UserError
+from vision.data.files import decode, find_images, read_image, set_aside
+from vision.data.module import ImageFiles
+from vision.data.shapes import NAMES, draw_shapes
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def write_shapes(folder, count, seed=0, side=48):
+    """Drawn shapes as files, in a folder for each class."""
+    pixels, labels = draw_shapes(count, seed)
+    for number, (image, label) in enumerate(zip(pixels.permute(0, 2, 3, 1).numpy(), labels.tolist(), strict=True)):
+        of_class = folder / NAMES[label]
+        of_class.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).resize((side, side)).save(of_class / f"{number}.png")
+
+
+@pytest.fixture
+def data(tmp_path):
+    def make(path=tmp_path / "images", **settings):
+        given = {"batch_size": 2, "pad": 0, "flip": False, "size": 16, "cache": str(tmp_path / "cache"), **settings}
+        return ImageFiles(path=str(path), **given)
+
+    return make
+
+
+class TestReading:
+    def colours(self, path, size=8):
+        """The colours left and right of the middle."""
+        image = read_image(path, size)
+        assert (image.dtype, image.shape) == (torch.uint8, (3, size, size))
+        return tuple(image[:, 0, 0].tolist()), tuple(image[:, -1, -1].tolist())
+
+    @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "gif", "bmp"])
+    @pytest.mark.parametrize("shape", [(10, 40), (40, 10), (3, 3), (8, 8)])
+    def test_any_format_and_size_is_scaled(self, tmp_path, ending, shape):
+        Image.new("RGB", shape, RED).save(tmp_path / f"a.{ending}")
+        near = numpy.array(self.colours(tmp_path / f"a.{ending}")) - numpy.array(RED)
+        assert abs(near).max() <= 3  # JPEG and WebP are lossy
+
+    @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
+    def test_any_mode_becomes_three_colours(self, tmp_path, mode):
+        Image.new(mode, (9, 9), 1 if mode == "1" else None).save(tmp_path / ("a.tiff"))
+        self.colours(tmp_path / "a.tiff")
+
+    def test_what_is_transparent_becomes_white(self, tmp_path):
+        Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save(tmp_path / "a.png")
+        assert self.colours(tmp_path / "a.png") == ((255, 255, 255), (255, 255, 255))
+
+    def test_a_photograph_is_turned_as_the_camera_was_held(self, tmp_path):
+        image = Image.new("RGB", (16, 16), RED)
+        image.paste(BLUE, (0, 0, 16, 8))  # blue above red
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned to the right by a quarter
+        image.save(tmp_path / "a.png", exif=exif)
+        assert self.colours(tmp_path / "a.png") == (RED, BLUE)
+
+    def test_the_middle_is_taken(self, tmp_path):
+        image = Image.new("RGB", (32, 8), RED)
+        image.paste(BLUE, (12, 0, 20, 8))
+        image.save(tmp_path / "a.png")
+        assert self.colours(tmp_path / "a.png") == (BLUE, BLUE)
+
+
+class TestFinding:
+    def test_files_in_folders_within_a_class_belong_to_it(self, tmp_path):
+        for name in ("cat/a.png", "cat/old/b.PNG", "dog/c.jpg", "dog/notes.txt", ".git/d.png", "cat/.e.png", "f.png"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        found = find_images(tmp_path)
+        assert [str(file.relative_to(tmp_path)) for file in found.files] == ["cat/a.png", "cat/old/b.PNG", "dog/c.jpg"]
+        assert found.labels == ["cat", "cat", "dog"]
+
+    @pytest.mark.parametrize("names", [[], ["cat/a.png"], ["a.png", "b.png"], ["cat/a.png", "dog/notes.txt"]])
+    def test_fewer_than_two_classes_are_refused(self, tmp_path, names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        with pytest.raises(UserError, match="must have a folder for each class, two at least"):
+            find_images(tmp_path)
+
+    def test_no_folder(self, tmp_path):
+        with pytest.raises(UserError, match=r"none: cannot be read \(No such file or directory\)"):
+            find_images(tmp_path / "none")
+
+
+class TestDecoding:
+    def test_files_are_decoded_once_and_again_when_one_has_changed(self, tmp_path, capsys):
+        write_shapes(tmp_path / "images", 20)
+        files = find_images(tmp_path / "images").files
+        first, again = (decode(files, 16, tmp_path / "cache") for _ in range(2))
+        assert torch.equal(first.pixels, again.pixels)
+        assert torch.equal(first.pixels, torch.stack([read_image(file, 16) for file in files]))
+        assert capsys.readouterr().err.count("reading 20 images once") == 1
+        Image.new("RGB", (5, 5), BLUE).save(files[3])
+        changed = decode(files, 16, tmp_path / "cache")
+        assert changed.pixels[3, :, 0, 0].tolist() == list(BLUE)
+        assert capsys.readouterr().err.count("reading 20 images once") == 1
+
+    def test_what_was_not_finished_is_made_again(self, tmp_path):
+        write_shapes(tmp_path / "images", 20)
+        files = find_images(tmp_path / "images").files
+        whole = decode(files, 16, tmp_path / "cache").pixels.clone()
+        (pixels,) = (tmp_path / "cache" / "images").glob("*.bin")
+        pixels.write_bytes(b"half")
+        pixels.with_suffix(".json").unlink()  # it is written last
+        assert torch.equal(decode(files, 16, tmp_path / "cache").pixels, whole)
+
+
+class TestParts:
+    def test_a_damaged_file_is_named_and_left_out(self, tmp_path, data):
+        write_shapes(tmp_path / "images", 100)
+        damaged, *_ = (tmp_path / "images" / "disc").iterdir()
+        damaged.write_bytes(damaged.read_bytes()[:100])
+        made = data()
+        assert f"files left out, as they can't be read: 1 ({damaged})" in made.summary()
+        assert len(made.splits.train.labels) + len(made.splits.valid.labels) == 99
+        assert made.splits.train.pixels.flatten(1).any(1).all()  # the black one is not among them
+
+    def test_a_share_of_each_class_is_set_aside_by_the_seed(self, tmp_path, data):
+        write_shapes(tmp_path / "images", 100)
+        one, same, other = (data(valid_fraction=0.2, seed=seed).splits for seed in (0, 0, 1))
+        assert one.valid.labels.bincount().tolist() == [2] * 10
+        assert torch.equal(one.valid.pixels, same.valid.pixels)
+        assert not torch.equal(one.valid.pixels, other.valid.pixels)
+
+    def test_a_class_with_one_image_keeps_it_for_training(self, tmp_path, data):
+        write_shapes(tmp_path / "images", 40)
+        (tmp_path / "images" / "rare").mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / "images" / "rare" / "a.png")
+        splits = data(valid_fraction=0.5).splits
+        rare = splits.names.index("rare")
+        assert (int((splits.train.labels == rare).sum()), int((splits.valid.labels == rare).sum())) == (1, 0)
+
+    def test_folders_for_the_parts(self, tmp_path, data):
+        for seed, (part, count) in enumerate({"train": 40, "valid": 20, "test": 10}.items()):
+            write_shapes(tmp_path / "images" / part, count, seed)
+        assert [len(part.labels) for part in data().splits[:3]] == [40, 20, 10]
+        assert "40 training and 10 test images of 10 classes" in data(split="test").summary()
+        (tmp_path / "images" / "valid" / "disc").rename(tmp_path / "images" / "valid" / "disk")
+        with pytest.raises(UserError, match=r"disk/\d+.png: its class is not among those of training"):
+            data().summary()
+
+    def test_too_few_to_set_some_aside(self, tmp_path, data):
+        write_shapes(tmp_path / "images", 10)
+        with pytest.raises(UserError, match="10 images are too few to set some aside"):
+            data().summary()
+
+    def test_no_test_part(self, tmp_path, data):
+        write_shapes(tmp_path / "images", 100)
+        with pytest.raises(UserError, match=r"data\.split=test: these data have no test part"):
+            data(split="test").summary()
+
+
+def test_every_share_leaves_an_image_of_each_class_in_training():
+    from vision.data.batches import Images
+
+    images = Images(torch.zeros(6, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 0, 0, 0, 1, 1]))
+    train, valid = set_aside(images, 0.99, seed=0)
+    assert (train.labels.tolist(), sorted(valid.labels.tolist())) == ([0, 1], [0, 0, 0, 1])
+
+
+def test_training_evaluation_and_classification_of_files(train, tmp_path):
+    write_shapes(tmp_path / "images", 120)
+    chosen = ["data=images", "data.path=images", "data.cache=cache", "data.size=20"]
+    finished = train("model=simple_net", *chosen, "trainer.max_epochs=1", "hydra.run.dir=run", "logger=none")
+    assert finished.returncode == 0, finished.stderr
+    assert "110 training and 10 validation images of 10 classes" in finished.stderr
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "finished"
+    plain, averaged = (train("task=evaluate", "ckpt=run", *more) for more in ([], ["tta=true"]))
+    assert (plain.returncode, averaged.returncode) == (0, 0), averaged.stderr
+    assert plain.stdout != averaged.stdout
+    assert "valid/images      10" in averaged.stdout
