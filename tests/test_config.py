@@ -50,6 +50,7 @@ def test_every_choice_composes_and_passes_its_own_checks(choice):
         "data=series": ["model=forecaster", "data.train=a.csv"],
         "data=columns": ["model=tagger", "data.train=a.txt"],
         "data=conll2000": ["model=tagger"],
+        "data=images": ["model=resnet", "data.path=folder"],
         "data=documents": ["model=classifier", "data.train=a.csv"],
         "data=documents_text": ["data.train=a.csv"],
         "data=movie_reviews": ["model=classifier"],
@@ -127,14 +128,14 @@ def test_the_lstm_brings_warm_restarts_and_a_checkpoint_for_each_cycle():
         ("conv_bn", {"widths": [10, 20, 40, 80, 160]}),
         ("conv_bn_deep", {"widths": [10, 20, 40, 80, 160]}),
         ("resnet", {"widths": [10, 20, 40, 80, 160], "added": 2}),
-        ("resnet_preact", {"widths": [64, 128, 256, 512], "blocks": 1, "dropout": 0.2}),
+        ("resnet_preact", {"widths": [32, 64, 128, 256], "blocks": 1, "dropout": 0.2}),
     ],
 )
 def test_a_model_of_images_brings_cifar10(model, settings):
     config = composed(f"model={model}")
     check(config)
     assert config.data._target_ == "vision.data.module.CIFAR10"
-    assert (config.data.batch_size, config.trainer.max_epochs) == (128, 30)
+    assert (config.data.batch_size, config.trainer.max_epochs) == (128, 12)
     assert config.schedule._target_ == "unroll.schedules.one_cycle"
     assert config.learner._target_ == "vision.module.ImageClassifier"
     assert "samples" not in config.callbacks

@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unroll.errors import UserError
+from vision.checkpoint import load_model
 from vision.data import ImageBatches, Images, draw_shapes
 from vision.data.batches import move
 from vision.data.module import Shapes, channel_statistics
 from vision.data.shapes import NAMES
-from vision.module import ImageClassifier
+from vision.models import WhitenedNet
+from vision.module import ImageClassifier, copies
 
 
 def some(count, size=8):
@@ -145,3 +147,47 @@ def test_what_the_model_reads_is_normalised_by_the_training_images():
     (images,) = module.inputs(next(iter(data.train)))
     torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(images.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
+
+
+class Corner(torch.nn.Module):
+    """Scores that depend on a corner of the image alone."""
+
+    def forward(self, images):
+        return images[:, :2, 0, 0]
+
+
+class TestTestTimeAugmentation:
+    def predicted(self, split, tta):
+        data = Shapes(train_images=20, valid_images=20, batch_size=20, pad=0, flip=False)
+        module = ImageClassifier(Corner(), **data.learner_arguments(), tta=tta)
+        return module, next(data.valid.batches(0)), module.predict(split, next(data.valid.batches(0))).outputs
+
+    def test_the_probabilities_of_mirrored_and_shifted_copies_are_averaged(self):
+        module, batch, outputs = self.predicted("valid", tta=True)
+        (images,) = module.inputs(batch)
+        corners = [images[:, :2, y, x] for y, x in ((0, 0), (1, 1), (0, 31), (1, 30), (1, 1), (1, 30))]
+        expected = torch.stack([corner.softmax(1) for corner in corners]).mean(0)
+        torch.testing.assert_close(outputs.exp(), expected)
+
+    def test_copies_are_six_and_the_first_is_the_image_itself(self):
+        images = torch.randn(2, 3, 8, 8)
+        first, mirrored, *others = copies(images)
+        assert torch.equal(first, images)
+        assert torch.equal(mirrored, images.flip(3))
+        assert torch.equal(others[0][:, :, :-1, :-1], images[:, :, 1:, 1:])
+        assert torch.equal(others[2][:, :, 1:, 1:], images[:, :, :-1, :-1])
+        assert len(others) == 4
+
+    def test_training_does_not_average(self):
+        module, batch, outputs = self.predicted("train", tta=True)
+        torch.testing.assert_close(outputs, module.inputs(batch)[0][:, :2, 0, 0])
+
+
+def test_a_model_prepares_itself_from_the_training_images(train, tmp_path):
+    short = ["model=whitened_net", "data=shapes", "model.widths=[4,4,4]", "logger=none", "trainer.precision=32-true"]
+    assert train(*short, "trainer.max_epochs=1", "hydra.run.dir=run").returncode == 0
+    trained = load_model(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    data = Shapes(train_images=1000, valid_images=20, batch_size=20, pad=0, flip=False)
+    again = WhitenedNet(10, (4, 4, 4))
+    again.prepare(trained.normalise(data.splits.train.pixels))
+    torch.testing.assert_close(trained.model.whitening.filters, again.whitening.filters)

@@ -7,6 +7,7 @@ from torch import nn
 import vision.models
 from vision.models.ladder import ConvLayer, PreActBlock, ResLayer
 from vision.models.layers import BatchNorm
+from vision.models.whitened import Whitening
 
 MODELS = vision.models.__all__
 
@@ -20,7 +21,7 @@ class TestEveryModel:
     @pytest.fixture
     def model(self, name):
         torch.manual_seed(0)
-        narrow = {"widths": (8, 16, 32)} if name == "PreActResNet" else {}
+        narrow = {"widths": (8, 16, 32)} if name in ("PreActResNet", "WhitenedNet") else {}
         return getattr(vision.models, name)(classes=7, **narrow)
 
     def test_it_gives_a_score_for_each_class(self, model):
@@ -158,3 +159,17 @@ class TestBatchNorm:
         before = mine.means.clone()
         mine.eval()(torch.randn(4, 5, 6, 7))
         assert torch.equal(mine.means, before)
+
+
+class TestWhitening:
+    def test_patches_of_the_training_images_come_out_uncorrelated_with_variance_1(self):
+        torch.manual_seed(0)
+        smooth = nn.functional.interpolate(torch.randn(64, 3, 8, 8), scale_factor=4, mode="bilinear") + 3
+        layer = Whitening()
+        layer.fit(smooth, eps=0.0)
+        given, mirrored = layer(smooth).transpose(0, 1).flatten(1).double().chunk(2)
+        torch.testing.assert_close(given.cov(), torch.eye(12, dtype=torch.float64), atol=1e-3, rtol=0)
+        torch.testing.assert_close(given, -mirrored)
+
+    def test_only_its_bias_is_learnt(self):
+        assert [name for name, _ in Whitening().named_parameters()] == ["bias"]

@@ -1,9 +1,10 @@
 """The LightningModule of image classifiers."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unroll.module import Learner, Prediction
@@ -11,6 +12,16 @@ from unroll.objectives import CrossEntropy, Objective
 from vision.data.batches import move, normalise
 
 Batch = tuple[Tensor, ...]
+FEW = 5000  # images, for a model to prepare itself
+SHIFTS = ((0, 0), (-1, -1), (1, 1))  # pixels down and to the right
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A model that computes some of its weights from training images."""
+
+    def prepare(self, images: Tensor) -> None:
+        """Called before training, with normalised images, float `[images, 3, height, width]`."""
 
 
 class ImageClassifier(Learner):
@@ -21,6 +32,8 @@ class ImageClassifier(Learner):
         model: `forward(images) -> logits` as described in `vision.models`.
         mean, std: of each channel, for pixels from 0 to 1: what images are normalised by.
         objective: the loss and the figures, `CrossEntropy()` by default.
+        tta: test-time augmentation: in validation, the mean of the probabilities that the model gives to copies of an
+            image (see `copies`).
         settings: optimizer, groups, schedule, metadata and compile, as for `Learner`.
     """
 
@@ -36,11 +49,20 @@ class ImageClassifier(Learner):
         std: Sequence[float],
         *settings: Any,
         objective: Objective | None = None,
+        tta: bool = False,
         **more: Any,
     ) -> None:
         super().__init__(model, objective or CrossEntropy(), *settings, **more)
+        self.tta = tta
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    def setup(self, stage: str) -> None:
+        """Lightning restores a checkpoint after this, so that a run that is resumed keeps its weights."""
+        if stage == "fit" and isinstance(self.model, Prepared):
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            with torch.no_grad():
+                self.model.prepare(normalise(data.train.pixels[:FEW], self.mean.cpu(), self.std.cpu()))
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         pixels, _, *moves = batch
@@ -48,8 +70,27 @@ class ImageClassifier(Learner):
         return (normalise(pixels, self.mean, self.std).to(self.mean.dtype),)
 
     def predict(self, split: str, batch: Batch) -> Prediction:
-        (logits,) = self.fast_model(*self.inputs(batch))
+        (images,) = self.inputs(batch)
+        if self.tta and split != "train":
+            probabilities = [self.model(copy).float().softmax(-1) for copy in copies(images)]
+            return Prediction(torch.stack(probabilities).mean(0).log(), batch[1])
+        (logits,) = self.fast_model(images)
         return Prediction(logits, batch[1])
 
     def size(self, batch: Batch) -> int:
         return len(batch[1])
+
+
+def copies(images: Tensor) -> Iterator[Tensor]:
+    """The images, and the same shifted by a pixel along the diagonal either way; each also mirrored: six in all (as in
+    Jordan 2024, arXiv 2404.00498).
+
+    Args:
+        images: `[images, 3, height, width]`.
+    """
+    height, width = images.shape[2:]
+    padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
+    for down, right in SHIFTS:
+        shifted = padded[:, :, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
+        yield shifted
+        yield shifted.flip(3)

@@ -5,5 +5,6 @@
 """
 
 from vision.models.ladder import ConvBN, ConvBNDeep, ConvLayers, ConvNet, PreActResNet, ResNet, SimpleNet
+from vision.models.whitened import WhitenedNet
 
-__all__ = ["ConvBN", "ConvBNDeep", "ConvLayers", "ConvNet", "PreActResNet", "ResNet", "SimpleNet"]
+__all__ = ["ConvBN", "ConvBNDeep", "ConvLayers", "ConvNet", "PreActResNet", "ResNet", "SimpleNet", "WhitenedNet"]
