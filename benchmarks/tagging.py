@@ -45,13 +45,17 @@ def finished(folder: Path, overrides: Sequence[str]) -> float:
     return json.loads(result.read_text())["seconds"]
 
 
+def evaluated(checkpoint: Path, *overrides: str) -> dict[str, float]:
+    """The figures of a checkpoint, or of the best one of a run directory, on the test part."""
+    evaluate = [sys.executable, "train.py", "task=evaluate", f"ckpt={checkpoint}", "data.split=test", *overrides]
+    shown = subprocess.run(evaluate, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return {name: float(value.replace(",", "")) for name, value in (line.split() for line in shown.splitlines())}
+
+
 def on_the_test_part(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, float], float]:
     """The figures of a run (see `finished`) on the test part, and the seconds of its training."""
     seconds = finished(folder, overrides)
-    evaluate = [sys.executable, "train.py", "task=evaluate", f"ckpt={folder}", "data.split=test"]
-    shown = subprocess.run(evaluate, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    figures = {name: float(value.replace(",", "")) for name, value in (line.split() for line in shown.splitlines())}
-    return figures, seconds
+    return evaluated(folder), seconds
 
 
 def features(sentence: Sentence) -> list[list[str]]:

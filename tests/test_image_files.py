@@ -179,4 +179,6 @@ def test_training_evaluation_and_classification_of_files(train, tmp_path):
     plain, averaged = (train("task=evaluate", "ckpt=run", *more) for more in ([], ["tta=true"]))
     assert (plain.returncode, averaged.returncode) == (0, 0), averaged.stderr
     assert plain.stdout != averaged.stdout
+    refused = train("model=gru", "tta=true")
+    assert (refused.returncode, refused.stderr) == (1, "error: tta=true: is for image classifiers\n")
     assert "valid/images      10" in averaged.stdout

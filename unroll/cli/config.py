@@ -36,6 +36,7 @@ batches_or_none = Rule(lambda value: value == 0 or batches.holds(value), f"{batc
 RULES = {
     "task": one_of(*TASKS),
     "seed": whole(0),
+    "tta": one_of(True, False),
     "threads": or_null(whole(1)),
     "float32_matmul": one_of("highest", "high", "medium"),
     "model.compile": one_of(True, False, "graph"),
@@ -70,6 +71,8 @@ def check(config: DictConfig) -> None:
         value = OmegaConf.select(config, key, default=rule)
         if value is not rule and not rule.holds(value):
             raise UserError(f"{key}={value}: must be {rule.words}")
+    if config.tta and "tta" not in config.learner:
+        raise UserError("tta=true: is for image classifiers")
     scales_losses = str(config.trainer.precision).startswith("16")
     if scales_losses and config.trainer.gradient_clip_val and config.optimizer.get("fused"):
         raise UserError("trainer.precision=16-mixed with trainer.gradient_clip_val needs optimizer.fused=false")

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from unroll.cli import help, run_directory
-from unroll.cli.config import check
+from unroll.cli.config import CONFIG_DIR, check
 from unroll.cli.messages import explain, one_line, readable
 from unroll.cli.processes import import_torch, prepare, rank, say
 from unroll.errors import Interrupted, UserError
@@ -101,7 +101,7 @@ def evaluate_as_trained(arguments: list[str]) -> bool:
     """
     path, overrides = run_directory.named(arguments, "ckpt")
     run_dir = run_directory.of_checkpoint(Path(path or ""))
-    chosen = [override for override in overrides if "." not in override.split("=")[0] and override != "task=evaluate"]
+    chosen = [override for override in overrides if (CONFIG_DIR / override.split("=")[0]).is_dir()]
     if path is None or "task=evaluate" not in overrides or chosen or not run_directory.is_one(run_dir):
         return False
     config, typed = run_directory.load(run_dir, [f"ckpt={path}", *overrides])
