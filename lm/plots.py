@@ -1,4 +1,4 @@
-"""Plots of what hidden units do while a model reads a text, and of what a classifier takes for what."""
+"""Plots of what hidden units do while a model reads a text."""
 
 import math
 from collections.abc import Sequence
@@ -66,33 +66,3 @@ def activations(states: Tensor, tokens: Sequence[str], kind: str) -> numpy.ndarr
             shown = "↵" if token == "\n" else "·" if kind == "characters" and len(token) > 1 else token  # · is xxunk
             draw.text((x + width // 2, y + LINE // 2), shown, "black", font, anchor="mm")
     return numpy.asarray(picture)
-
-
-def confusion(counts: numpy.ndarray, names: Sequence[str]) -> numpy.ndarray:
-    """How often documents of each class were given each class.
-
-    Args:
-        counts: int `[classes, classes]`, the true class on the first axis.
-        names: of the classes.
-
-    Returns:
-        uint8 `[height, width, 3]`.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    side = 2.5 + 0.5 * len(names)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in numpy.ndenumerate(counts):
-        color = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, f"{count:,}", ha="center", va="center", color=color)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return numpy.asarray(canvas.buffer_rgba())[:, :, :3]

@@ -28,7 +28,7 @@ DATA = {
         "context": 20,
         "prompt": "one two",
     },
-    "images": {"classes": ["cat", "dog"], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
+    "images": {"classes": ["cat", "dog"], "size": 32, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
 }
 NAMED = {"text": "vocabulary", "images": "classes"}
 LOAD = {"text": lm.checkpoint.load_model, "images": vision.checkpoint.load_model}

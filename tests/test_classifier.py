@@ -13,8 +13,9 @@ from warm import train
 from unroll.errors import UserError
 from vision.callbacks import Mistakes
 from vision.checkpoint import load_model
-from vision.classify import classify, read_image
+from vision.classify import classify
 from vision.data import draw_shapes
+from vision.data.files import read_image
 from vision.data.shapes import NAMES
 
 SMALL = ["data=shapes", "data.train_images=160", "data.valid_images=60", "data.batch_size=32", "threads=1"]
@@ -69,7 +70,7 @@ class TestRun:
     def test_tensorboard_has_images_and_speed(self, run):
         events = EventAccumulator(str(run[0] / "run"), size_guidance={"images": 0})
         events.Reload()
-        assert set(events.Tags()["images"]) == {"first batch", "curves", "mistakes"}
+        assert set(events.Tags()["images"]) == {"first batch", "curves", "confusion", "mistakes"}
         assert {"images_per_second", "train/batch_loss", "valid/accuracy", "lr", "grad_norm"} <= set(
             events.Tags()["scalars"]
         )
@@ -155,7 +156,7 @@ class TestClassify:
     def test_what_is_no_image_is_refused_in_one_line(self, tmp_path, name, words):
         (tmp_path / "text.png").write_text("an image")
         with pytest.raises(UserError, match=words):
-            read_image(tmp_path / name)
+            read_image(tmp_path / name, 32)
 
 
 def test_a_sweep_over_models_ends_with_one_table(tmp_path):

@@ -272,7 +272,7 @@ class TestBadInput:
             ("model=unrolled data.bptt=20", "data.bptt=3"),
             ("hydra.run.dir=one.txt/run", "one.txt"),
             ("data=shapes", "models that take images: conv_bn, conv_bn_deep, conv_layers, conv_net, resnet"),
-            ("model=resnet data=nietzsche", "data that give images: cifar10, shapes"),
+            ("model=resnet data=nietzsche", "data that give images: cifar10, images, shapes"),
             ("model=resnet data=shapes data.bptt=3", "there is no data.bptt"),
             ("model=resnet data=shapes data.batch_size=1001", "larger than the data: there are 1000 images"),
             ("model=resnet data=shapes data.pad=40", "data.pad=40"),

@@ -128,7 +128,7 @@ def test_the_lstm_brings_warm_restarts_and_a_checkpoint_for_each_cycle():
         ("conv_bn", {"widths": [10, 20, 40, 80, 160]}),
         ("conv_bn_deep", {"widths": [10, 20, 40, 80, 160]}),
         ("resnet", {"widths": [10, 20, 40, 80, 160], "added": 2}),
-        ("resnet_preact", {"widths": [32, 64, 128, 256], "blocks": 1, "dropout": 0.2}),
+        ("resnet_preact", {"widths": [16, 32, 64, 128], "blocks": 1, "dropout": 0.2}),
     ],
 )
 def test_a_model_of_images_brings_cifar10(model, settings):

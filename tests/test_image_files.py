@@ -138,7 +138,7 @@ class TestParts:
         (tmp_path / "images" / "rare").mkdir()
         Image.new("RGB", (9, 9)).save(tmp_path / "images" / "rare" / "a.png")
         splits = data(valid_fraction=0.5).splits
-        rare = splits.names.index("rare")
+        rare = splits.classes.index("rare")
         assert (int((splits.train.labels == rare).sum()), int((splits.valid.labels == rare).sum())) == (1, 0)
 
     def test_folders_for_the_parts(self, tmp_path, data):
@@ -176,6 +176,7 @@ def test_training_evaluation_and_classification_of_files(train, tmp_path):
     assert finished.returncode == 0, finished.stderr
     assert "110 training and 10 validation images of 10 classes" in finished.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "finished"
+    assert (tmp_path / "run" / "confusion.png").stat().st_size > 1000
     plain, averaged = (train("task=evaluate", "ckpt=run", *more) for more in ([], ["tta=true"]))
     assert (plain.returncode, averaged.returncode) == (0, 0), averaged.stderr
     assert plain.stdout != averaged.stdout

@@ -47,3 +47,31 @@ def curves(rows: Sequence[Mapping[str, Any]], figure_name: str | None) -> numpy.
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return numpy.asarray(canvas.buffer_rgba())[:, :, :3]
+
+
+def confusion(counts: numpy.ndarray, names: Sequence[str]) -> numpy.ndarray:
+    """How often each class was taken for each.
+
+    Args:
+        counts: int `[classes, classes]`, the true class on the first axis.
+        names: of the classes.
+
+    Returns:
+        uint8 `[height, width, 3]`.
+    """
+
+    side = 2.5 + 0.5 * len(names)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in numpy.ndenumerate(counts):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, f"{count:,}", ha="center", va="center", color=color)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return numpy.asarray(canvas.buffer_rgba())[:, :, :3]

@@ -71,7 +71,7 @@ class Mistakes(pl.Callback):
 
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ImageData)
-        names = data.names
+        names = data.classes
         captions = [
             f"{names[prediction]} {probability:.2f}\nnot {names[label]}"
             for probability, prediction, label, _ in self.mistakes

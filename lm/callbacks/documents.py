@@ -1,14 +1,13 @@
-"""What a document classifier says: samples of predictions, a confusion matrix, and the mistakes it was surest of."""
+"""What a document classifier says: samples of predictions, and the mistakes it was surest of."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 
 from lm.data.documents import Documents
-from unroll.callbacks.tensorboard import keep_plot, writers
+from unroll.callbacks.tensorboard import writers
 
 MISTAKES, SAMPLES, WORDS = 20, 6, 80
 
@@ -30,7 +29,7 @@ class Said(NamedTuple):
 
 
 class DocumentMistakes(pl.Callback):
-    """`confusion.png`, and `mistakes.md` with the wrong predictions of the last validation that had the highest
+    """`mistakes.md` with the wrong predictions of the last validation that had the highest
     probability; after each validation, samples of predictions in TensorBoard (of several processes: of the first).
 
     Args:
@@ -39,12 +38,11 @@ class DocumentMistakes(pl.Callback):
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
-        self.counts: Tensor | None = None
         self.mistakes: list[Said] = []
         self.samples: list[Said] = []
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.counts, self.mistakes, self.samples = None, [], []
+        self.mistakes, self.samples = [], []
 
     def on_validation_batch_end(
         self,
@@ -57,9 +55,6 @@ class DocumentMistakes(pl.Callback):
     ) -> None:
         scores, labels = outputs["outputs"].float().cpu(), outputs["targets"].cpu()
         probabilities, predictions = scores.softmax(-1).max(-1)
-        classes = scores.size(-1)
-        counts = torch.bincount(labels * classes + predictions, minlength=classes**2).view(classes, classes)
-        self.counts = counts if self.counts is None else self.counts + counts
 
         def said(row: int) -> Said:
             tokens = batch.inputs[row] if batch.mask is None else batch.inputs[row][batch.mask[row]]
@@ -77,12 +72,9 @@ class DocumentMistakes(pl.Callback):
             writer.add_text("validation", "\n".join(shown), trainer.global_step)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.counts is None or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
-        from lm.plots import confusion
-
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, Documents)
-        keep_plot(trainer, self.folder, "confusion", confusion(self.counts.numpy(), data.classes))
         lines = ["# The surest mistakes", "", *(line for said in self.mistakes for line in said.lines(data))]
         (self.folder / "mistakes.md").write_text("\n".join(lines), encoding="utf-8")

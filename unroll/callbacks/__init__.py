@@ -7,6 +7,7 @@ from unroll.lazy import lazily
 if TYPE_CHECKING:
     from unroll.callbacks.average import Average
     from unroll.callbacks.best import BestCheckpoint
+    from unroll.callbacks.confusion import ConfusionMatrix
     from unroll.callbacks.cycles import CycleCheckpoints
     from unroll.callbacks.divergence import StopWhenDiverged
     from unroll.callbacks.last import LastCheckpoint
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 HOMES = {
     "Average": "average",
     "BestCheckpoint": "best",
+    "ConfusionMatrix": "confusion",
     "Curves": "tensorboard",
     "CycleCheckpoints": "cycles",
     "HyperParameters": "tensorboard",
@@ -30,6 +32,7 @@ HOMES = {
 __all__ = [
     "Average",
     "BestCheckpoint",
+    "ConfusionMatrix",
     "Curves",
     "CycleCheckpoints",
     "HyperParameters",

@@ -29,7 +29,7 @@ class Splits(NamedTuple):
     train: Images
     valid: Images
     test: Images | None
-    names: list[str]
+    classes: list[str]
 
 
 class ImageData(Data):
@@ -63,8 +63,8 @@ class ImageData(Data):
         return self.read()
 
     @property
-    def names(self) -> list[str]:
-        return self.splits.names
+    def classes(self) -> list[str]:
+        return self.splits.classes
 
     @cached_property
     def train(self) -> ImageBatches:
@@ -87,19 +87,19 @@ class ImageData(Data):
         return channel_statistics(self.splits.train.pixels)
 
     def model_arguments(self) -> dict[str, Any]:
-        return {"classes": len(self.names)}
+        return {"classes": len(self.classes)}
 
     def learner_arguments(self) -> dict[str, Any]:
         mean, std = self.statistics
         return {"mean": mean, "std": std}
 
     def description(self) -> dict[str, Any]:
-        return {"classes": self.names, "size": self.splits.train.pixels.size(-1), **self.learner_arguments()}
+        return {"classes": self.classes, "size": self.splits.train.pixels.size(-1), **self.learner_arguments()}
 
     def summary(self) -> str:
         return (
             f"{len(self.train.labels):,} training and {len(self.valid.labels):,} {EVALUATED[self.split]} images "
-            f"of {len(self.names)} classes"
+            f"of {len(self.classes)} classes"
         )
 
     def show(self, folder: Path) -> str:
@@ -118,11 +118,11 @@ class ImageData(Data):
     def first_images(self) -> tuple[Tensor, list[str]]:
         """Some images of the first training batch, augmented as the model sees them, and their labels."""
         pixels, labels, *moves = (part[:SHOWN] for part in next(self.train.batches(0)))
-        return move(pixels, *moves) if moves else pixels, [self.names[label] for label in labels.tolist()]
+        return move(pixels, *moves) if moves else pixels, [self.classes[label] for label in labels.tolist()]
 
     def random_batch(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
         pixels = torch.randint(256, (rows, *self.train.pixels.shape[1:]), dtype=torch.uint8)
-        return pixels, torch.randint(len(self.names), (rows,))
+        return pixels, torch.randint(len(self.classes), (rows,))
 
 
 def channel_statistics(pixels: Tensor) -> tuple[list[float], list[float]]:
