@@ -10,10 +10,9 @@ import json
 import sys
 import time
 
+import fastai.callback.schedule  # noqa: F401  it gives a Learner fit_one_cycle
 import torch
-import torchvision_name  # noqa: F401
 from fastai.basics import Adam, CrossEntropyLossFlat, DataLoader, DataLoaders, Learner, partial, set_seed
-from fastai.callback.schedule import Learner as _  # noqa: F401  adds fit_one_cycle
 
 import vision.models
 from vision.data.batches import move, normalise
