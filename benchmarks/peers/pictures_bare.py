@@ -3,7 +3,8 @@
     python pictures_bare.py JOB
 
 JOB is JSON: `images`, a file of torch with pixels, labels, mean and std; `model`, a class of `vision.models`, and its
-`arguments`; `batch_size`, `batches`, `pad`, `lr`, `weight_decay` and `threads`.
+`arguments`; `few`, the number of images from which it computes its first layer, if it does so; `batch_size`, `batches`,
+`pad`, `lr`, `weight_decay` and `threads`.
 """
 
 import json
@@ -29,6 +30,8 @@ def main():
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, job["lr"], total_steps=job["batches"])
     order = torch.randperm(len(labels)).split(job["batch_size"])[: job["batches"]]
     images, started = 0, time.perf_counter()
+    if hasattr(model, "prepare"):
+        model.prepare(normalise(pixels[: job["few"]], mean, std))
     for numbers in order:
         shifts = torch.randint(-job["pad"], job["pad"] + 1, (len(numbers), 2))
         moves = torch.cat([shifts, torch.randint(2, (len(numbers), 1))], 1)

@@ -34,13 +34,16 @@ def main():
     items = list(zip(pixels[:count], labels[:count], strict=True))
     train = DataLoader(items, bs=job["batch_size"], shuffle=True, num_workers=0, after_batch=augmented)
     none = DataLoader(items[:1], bs=1, num_workers=0, after_batch=augmented)
+    model = getattr(vision.models, job["model"])(**job["arguments"])
     learner = Learner(
         DataLoaders(train, none),
-        getattr(vision.models, job["model"])(**job["arguments"]),
+        model,
         loss_func=CrossEntropyLossFlat(),
         opt_func=partial(Adam, mom=0.9, sqr_mom=0.99, wd=job["weight_decay"]),
     )
     started = time.perf_counter()
+    if hasattr(model, "prepare"):
+        model.prepare(normalise(pixels[: job["few"]], mean, std))
     with learner.no_bar(), learner.no_logging():
         learner.fit_one_cycle(1, job["lr"])
     print("fit", count, time.perf_counter() - started)

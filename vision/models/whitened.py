@@ -39,8 +39,8 @@ class Whitening(nn.Module):
             images: float `[images, 3, height, width]`, as the model reads them.
             eps: added to each variance, so that noise in directions of little variance is not amplified.
         """
-        patches = F.unfold(images, PATCH).transpose(1, 2).flatten(0, 1).double()
-        variances, directions = torch.linalg.eigh(patches.T.cov())
+        patches = F.unfold(images, PATCH).transpose(0, 1).flatten(1)
+        variances, directions = torch.linalg.eigh(patches.cov())
         filters = (directions / (variances + eps).sqrt()).T.reshape(DIRECTIONS, COLOURS, PATCH, PATCH)
         self.filters.copy_(torch.cat([filters, -filters]))
 
