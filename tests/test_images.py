@@ -75,6 +75,17 @@ class TestBatches:
         assert moves[:, 2].float().mean().item() == pytest.approx(0.5, abs=0.05)
         assert not torch.cat([moves for *_, moves in self.batches(200, flip=False)])[:, 2].any()
 
+    def test_an_image_that_was_mirrored_is_not_in_the_next_epoch(self):
+        batches = self.batches(200, flip="alternate")
+        epochs = []
+        for epoch in range(4):
+            batches.set_epoch(epoch)
+            epochs.append(batches.moves()[:, 2])
+        assert epochs[0].float().mean().item() == pytest.approx(0.5, abs=0.1)
+        assert torch.equal(epochs[1], 1 - epochs[0])
+        assert torch.equal(epochs[2], epochs[0])
+        assert torch.equal(epochs[3], epochs[1])
+
     def test_a_pass_goes_on_where_it_was_left(self):
         whole = [labels.tolist() for _, labels, _ in self.batches()]
         stopped = self.batches()
@@ -190,4 +201,4 @@ def test_a_model_prepares_itself_from_the_training_images(train, tmp_path):
     data = Shapes(train_images=1000, valid_images=20, batch_size=20, pad=0, flip=False)
     again = WhitenedNet(10, (4, 4, 4))
     again.prepare(trained.normalise(data.splits.train.pixels))
-    torch.testing.assert_close(trained.model.whitening.filters, again.whitening.filters)
+    torch.testing.assert_close(trained.model.first.filters, again.first.filters)

@@ -173,3 +173,17 @@ class TestWhitening:
 
     def test_only_its_bias_is_learnt(self):
         assert [name for name, _ in Whitening().named_parameters()] == ["bias"]
+
+    def test_filters_that_are_learnt_are_parameters(self):
+        model = vision.models.WhitenedNet(10, (8, 16, 16), whiten=False)
+        model.prepare(torch.randn(4, 3, 32, 32))
+        assert model.first.weight.shape == vision.models.WhitenedNet(10, (8, 16, 16)).first.filters.shape
+        assert model.first.weight.requires_grad
+
+    def test_convolutions_begin_as_copies_of_their_inputs(self):
+        stages = vision.models.WhitenedNet(10, (32, 32, 16)).stages
+        images = torch.randn(2, 24, 8, 8)
+        torch.testing.assert_close(stages[0].first(images)[:, :24], images)
+        torch.testing.assert_close(stages[0].second(stages[0].first(images))[:, :24], images)
+        fewer = stages[2].first(torch.eye(32)[:, :, None, None].expand(-1, -1, 3, 3))  # 32 channels become 16
+        assert torch.equal(fewer[:, :, 1, 1], torch.eye(32)[:, :16])

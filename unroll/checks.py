@@ -43,7 +43,8 @@ def between(low: float, high: float) -> Rule:
 
 
 def one_of(*choices: Any) -> Rule:
-    return Rule(lambda value: value in choices, f"one of: {', '.join(map(str, choices))}")
+    names = (str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices)
+    return Rule(lambda value: value in choices, f"one of: {', '.join(names)}")
 
 
 def or_null(rule: Rule) -> Rule:

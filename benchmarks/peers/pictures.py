@@ -27,7 +27,7 @@ from unroll.cli import build
 from unroll.cli.config import composed
 from vision.module import FEW
 
-BATCHES = {  # from four seconds to two minutes on two cores
+BATCHES = {  # from two seconds to half a minute on two cores
     "simple_net": 351,
     "conv_net": 351,
     "conv_layers": 351,
@@ -35,7 +35,7 @@ BATCHES = {  # from four seconds to two minutes on two cores
     "conv_bn_deep": 200,
     "resnet": 120,
     "resnet_preact": 100,
-    "whitened_net": 44,
+    "whitened_net": 16,
 }
 
 

@@ -1,13 +1,15 @@
 """Images, batch by batch, and what is done to a batch on the device that trains."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from unroll.errors import UserError
 from unroll.streams import IndependentSamples
+
+Flip = Literal[True, False, "alternate"]
 
 
 class Images(NamedTuple):
@@ -38,7 +40,8 @@ class ImageBatches(IndependentSamples):
         shuffle: draw another order in each epoch, reproducible from `seed`.
         seed: with the epoch, determines order and augmentation.
         pad: images are shifted by up to so many pixels in each direction.
-        flip: half of them are mirrored.
+        flip: True: half of them are mirrored, drawn anew in each epoch; "alternate": drawn once, and then in each
+            epoch those that were not in the epoch before (Jordan 2024, arXiv 2404.00498).
 
     Yields:
         `(pixels, labels, moves)`: uint8 `[rows, 3, height, width]`, int64 `[rows]`, and int64 `[rows, 3]` for `move`;
@@ -52,7 +55,7 @@ class ImageBatches(IndependentSamples):
     samples = "images"
 
     def __init__(
-        self, images: Images, batch_size: int, shuffle: bool, seed: int = 0, pad: int = 0, flip: bool = False
+        self, images: Images, batch_size: int, shuffle: bool, seed: int = 0, pad: int = 0, flip: Flip = False
     ) -> None:
         super().__init__(len(images.labels), batch_size, shuffle, seed)
         size = min(images.pixels.shape[2:])
@@ -74,7 +77,11 @@ class ImageBatches(IndependentSamples):
         """How far each image is shifted down and to the right, and whether it is mirrored: int64 `[images, 3]`."""
         generator = self.random(1)
         shifts = torch.randint(-self.pad, self.pad + 1, (self.count, 2), generator=generator)
-        mirrored = torch.randint(2, (self.count, 1), generator=generator) * self.flip
+        if self.flip == "alternate":
+            drawn_once = torch.randint(2, (self.count, 1), generator=torch.Generator().manual_seed(self.seed))
+            mirrored = (drawn_once + self.epoch) % 2
+        else:
+            mirrored = torch.randint(2, (self.count, 1), generator=generator) * self.flip
         return torch.cat([shifts, mirrored], dim=1)
 
 

@@ -1,7 +1,7 @@
 """CIFAR-10 as its authors hand it out (Krizhevsky 2009): records of one byte for the class and 3,072 for the pixels."""
 
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
@@ -31,17 +31,22 @@ def read_cifar10(path: Path) -> tuple[Images, Images, list[str]]:
         if name not in files:
             raise UserError(f"{path}: there is no {name} in it; {MEANT}")
     names = files[NAMES].decode("utf-8", "replace").split()
-    train, test = (images(path, {name: files[name] for name in split}, len(names)) for split in (TRAIN, TEST))
+    train, test = (images(path, files, split, len(names)) for split in (TRAIN, TEST))
     return train, test, names
 
 
-def images(path: Path, files: Mapping[str, bytes], classes: int) -> Images:
-    record = 1 + numpy.prod(SHAPE)
-    for name, content in files.items():
-        if not content or len(content) % record:
-            raise UserError(f"{path}: {name} has {len(content):,} bytes, not a whole number of records of {record:,}")
-    records = numpy.concatenate([numpy.frombuffer(content, numpy.uint8) for content in files.values()])
-    records = records.reshape(-1, record)
+def images(path: Path, files: dict[str, bytes], split: Sequence[str], classes: int) -> Images:
+    """The images of a split; each of its files leaves `files` when it has been copied, so that memory has them once."""
+    record = 1 + int(numpy.prod(SHAPE))
+    for name in split:
+        if not (size := len(files[name])) or size % record:
+            raise UserError(f"{path}: {name} has {size:,} bytes, not a whole number of records of {record:,}")
+    records = numpy.empty((sum(len(files[name]) for name in split) // record, record), numpy.uint8)
+    rest = records
+    for name in split:
+        content = numpy.frombuffer(files.pop(name), numpy.uint8).reshape(-1, record)
+        rest[: len(content)] = content
+        rest = rest[len(content) :]
     labels = torch.from_numpy(records[:, 0].astype(numpy.int64))
     if labels.max() >= classes:
         raise UserError(f"{path}: there is an image of class {labels.max()}, but names for {classes} classes only")

@@ -13,7 +13,7 @@ from unroll.checks import Count, Fraction, Size, check_arguments, checked
 from unroll.data import Data
 from unroll.downloads import download
 from unroll.errors import UserError
-from vision.data.batches import ImageBatches, Images, move
+from vision.data.batches import Flip, ImageBatches, Images, move
 from vision.data.cifar10 import read_cifar10
 from vision.data.files import Found, find_images, labelled, set_aside
 from vision.data.shapes import NAMES, draw_shapes
@@ -44,7 +44,7 @@ class ImageData(Data):
 
     @checked
     def __init__(
-        self, *, batch_size: Size, pad: Count, flip: bool, split: Literal["valid", "test"] = "valid", seed: Count = 0
+        self, *, batch_size: Size, pad: Count, flip: Flip, split: Literal["valid", "test"] = "valid", seed: Count = 0
     ) -> None:
         super().__init__()
         self.split = split
@@ -147,8 +147,8 @@ class CIFAR10(ImageData):
     Args:
         url, sha256, cache: as for `unroll.downloads.download`.
         path: a copy of the archive, or the folder that it unpacks to, instead.
-        valid_images: so many of the 50,000 training images are for validation, the same ones in every run; 0: all are
-            for training, and the test images are validated on.
+        valid_images: so many of the 50,000 training images, the last ones, are for validation; 0: all are for training,
+            and the test images are validated on.
         batches: as for `ImageData`.
 
     Raises:
@@ -170,9 +170,9 @@ class CIFAR10(ImageData):
             return Splits(given, test, test, names)
         if self.valid_images >= (count := len(given.labels)):
             raise UserError(f"data.valid_images={self.valid_images}: must be less than {count}, the training images")
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-        valid, train = order[: self.valid_images], order[self.valid_images :]
-        return Splits(given.at(train), given.at(valid), test, names)
+        first = count - self.valid_images  # their order is random
+        train, valid = (Images(given.pixels[part], given.labels[part]) for part in (slice(first), slice(first, None)))
+        return Splits(train, valid, test, names)
 
 
 class Shapes(ImageData):

@@ -49,13 +49,20 @@ class Whitening(nn.Module):
 
 
 class Stage(nn.Module):
-    """Two convolutions; maximum pooling after the first halves height and width."""
+    """Two convolutions; maximum pooling after the first halves height and width.
 
-    def __init__(self, before: int, after: int) -> None:
+    Args:
+        before, after: channels.
+        identity: the first output channels of each convolution begin as copies of its input channels.
+    """
+
+    def __init__(self, before: int, after: int, identity: bool) -> None:
         super().__init__()
         self.first = nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False)
         self.second = nn.Conv2d(after, after, kernel_size=3, padding=1, bias=False)
         self.norms = nn.ModuleList(BatchNorm(after, fused=True) for _ in range(2))
+        for conv in (self.first, self.second) if identity else ():
+            nn.init.dirac_(conv.weight.data[: conv.in_channels])
 
     def forward(self, images: Tensor) -> Tensor:
         images = F.gelu(self.norms[0](F.max_pool2d(self.first(images), 2)))
@@ -68,21 +75,27 @@ class WhitenedNet(nn.Module):
     Args:
         classes: the number of classes.
         widths: channels of each stage.
+        whiten: compute the filters of the first layer; if not, they are learnt.
+        identity: as for `Stage`.
     """
 
     @checked
-    def __init__(self, classes: int, widths: ThreeWidths = (64, 256, 256)) -> None:
+    def __init__(
+        self, classes: int, widths: ThreeWidths = (64, 256, 256), whiten: bool = True, identity: bool = True
+    ) -> None:
         super().__init__()
-        self.whitening = Whitening()
-        self.stages = nn.ModuleList(Stage(before, after) for before, after in pairwise([2 * DIRECTIONS, *widths]))
+        self.first = Whitening() if whiten else nn.Conv2d(COLOURS, 2 * DIRECTIONS, PATCH)
+        stages = pairwise([2 * DIRECTIONS, *widths])
+        self.stages = nn.ModuleList(Stage(before, after, identity) for before, after in stages)
         self.head = nn.Linear(widths[-1], classes, bias=False)
 
     def prepare(self, images: Tensor) -> None:
         """Called before training with normalised training images."""
-        self.whitening.fit(images)
+        if isinstance(self.first, Whitening):
+            self.first.fit(images)
 
     def forward(self, images: Tensor) -> Tensor:
-        images = F.gelu(self.whitening(images))
+        images = F.gelu(self.first(images))
         for stage in self.stages:
             images = stage(images)
         return self.head(F.adaptive_max_pool2d(images, 1).flatten(1)) * SCALE
