@@ -181,7 +181,7 @@ def test_less_precision(tmp_path, model, precision):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_ladder_leads_upwards(tmp_path):
-    ladder = ["-m", "experiment=ladder", "trainer.max_epochs=30", "hydra.sweep.dir=sweep"]
+    ladder = ["-m", "experiment=ladder", "hydra.sweep.dir=sweep"]
     finished = train(*ladder, folder=tmp_path, timeout=1100)
     assert finished.returncode == 0, finished.stderr
     accuracy = {}
