@@ -77,13 +77,15 @@ def generate(
         probabilities = scores.softmax(0)  # what follows is torch.multinomial without its checks
         return (probabilities / torch.empty_like(probabilities).exponential_(generator=generator)).argmax(0, True)
 
+    if context is not None and window.size(1) > context:
+        latest = window[:, -context:]
+        if step(model, latest, None, lambda scores: scores)[1] is None:  # else it reads all of the prompt
+            window = latest
     while True:
-        if state is None and context is not None:
-            window = window[:, -context:]
         token, state = step(model, window, state, choose)
         yield int(token)
         latest = token.to(device)[None]
-        window = latest if state is not None else torch.cat([window, latest], dim=1)
+        window = latest if state is not None else torch.cat([window, latest], dim=1)[:, -(context or 0) :]
 
 
 @torch.inference_mode()  # around each step, not the loop above: between two tokens, the caller's code runs

@@ -45,6 +45,11 @@ def test_each_token_costs_one_step(model_class):
     assert read == [3] + [1] * 9
 
 
+def test_a_carried_state_has_seen_all_of_a_prompt_that_is_longer_than_a_window():
+    model, prompt = model_of(lm.models.GRU), torch.arange(12)
+    assert take(20, model, prompt, greedy=True, context=3) == take(20, model, prompt, greedy=True)
+
+
 @pytest.mark.parametrize("model_class", [lm.models.Loop, lm.models.CharRNN, lm.models.CharSeq])
 def test_a_model_without_a_state_reads_its_window_again(model_class):
     model = model_of(model_class)
