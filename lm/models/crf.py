@@ -45,7 +45,7 @@ class CRF(nn.Module):
             scores, mask: as for `nll`.
         """
         scores = scores.float()
-        rows = torch.arange(len(scores), device=scores.device)
+        rows = torch.arange(scores.size(0), device=scores.device)
         best, came_from = self.first + scores[:, 0], []
         for now, counts in zip(scores.unbind(1)[1:], mask.unbind(1)[1:], strict=True):
             following, before = (best.unsqueeze(2) + self.transitions).max(1)

@@ -1,0 +1,67 @@
+"""Checkpoints of small models that were not trained, with weights and running statistics unlike those of new ones."""
+
+import torch
+from torch import nn
+
+from lm.data.tokenizers import Tokenizer
+from lm.data.vocabulary import Vocabulary
+from lm.data.word_encoder import Ids, WordEncoder
+from lm.models.classifier import Classifier
+from lm.models.tagger import Tagger
+from unroll.checkpoint import KEY, describe
+
+TEXT = "the cat sat on the mat and the dog ran to the red house\n"
+CHARACTERS = Vocabulary.build(Tokenizer("characters").split(TEXT), Tokenizer("characters"))
+WORDS = Vocabulary.build(Tokenizer("words").split(TEXT), Tokenizer("words"))
+
+
+def save(path, model, arguments, data):
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if "running" in name:
+                tensor.uniform_(0.5, 1.5)
+            elif tensor.is_floating_point():
+                tensor.mul_(2)
+    weights = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
+    torch.save({"state_dict": weights, KEY: describe(model, arguments, data)}, path)
+    return path
+
+
+def of_text(vocabulary):
+    return {"vocabulary": vocabulary.entries, "tokenizer": vocabulary.tokenizer.settings()}
+
+
+def save_language_model(path, model_class, vocabulary=CHARACTERS, **settings):
+    torch.manual_seed(0)
+    arguments = {"vocab_size": len(vocabulary), "hidden_size": 16, **settings}
+    prompt = vocabulary.tokenizer.join(vocabulary.tokenizer.split(TEXT)[:9])
+    data = {**of_text(vocabulary), "context": getattr(model_class, "only_window", 3), "prompt": prompt}
+    return save(path, model_class(**arguments), arguments, data)
+
+
+def save_tagger(path, extras=False, **settings):
+    torch.manual_seed(0)
+    encoder = WordEncoder(
+        words=Ids.of(["the", "cat", "000"]),
+        characters=Ids.of("thecad0-"),
+        extras={"pos": Ids.of(["DT", "NN"])} if extras else {},
+        labels=["O", "B-NP", "I-NP"],
+        lower=True,
+        zero_digits=True,
+    )
+    sizes = {"embedding_size": 8, "hidden_size": 8, "filters": 8}
+    columns = {"characters": len(encoder.characters), "extras": [len(ids) for ids in encoder.extras.values()]}
+    arguments = {"vocab_size": len(encoder.words), "labels": 3, **columns, **sizes, **settings}
+    model = Tagger(**arguments)
+    if model.crf is not None:
+        nn.init.normal_(model.crf.transitions)
+    layout = "sentences" if model.whole else "stream"
+    return save(path, model, arguments, {**encoder.description(), "layout": layout})
+
+
+def save_classifier(path, backwards=False, **settings):
+    torch.manual_seed(0)
+    sizes = {"embedding_size": 8, "hidden_size": 8, "head_size": 8, "bptt": 5}
+    arguments = {"vocab_size": len(WORDS), "classes": 3, **sizes, **settings}
+    data = {**of_text(WORDS), "classes": ["a", "b", "c"], "backwards": backwards}
+    return save(path, Classifier(**arguments), arguments, data)

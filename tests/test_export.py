@@ -1,0 +1,257 @@
+"""Checkpoints as ONNX and PT2 files: they agree with the model, and `run.py` does what our own commands do."""
+
+import json
+import shutil
+import subprocess
+import sys
+from functools import partial
+
+import numpy
+import pytest
+import torch
+from small_models import CHARACTERS, TEXT, WORDS, of_text, save, save_classifier, save_language_model, save_tagger
+from torch import nn
+
+import lm.models
+from lm.export import __main__ as command
+from lm.export.steps import load_step
+from lm.models.classifier import BODIES
+from lm.models.tagger import LAYERS
+from unroll.checkpoint import KEY
+from unroll.errors import UserError
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def language_model(tmp_path):
+    return partial(save_language_model, tmp_path / "lm.ckpt")
+
+
+@pytest.fixture
+def tagger(tmp_path):
+    return partial(save_tagger, tmp_path / "tagger.ckpt")
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    return partial(save_classifier, tmp_path / "classifier.ckpt")
+
+
+def exported(path, folder, form="onnx", window=None, **more):
+    return command.export(load_step(path, None, window), folder, form, **more)
+
+
+def ran(folder, *arguments, input=""):
+    """`python run.py …`, where nothing of this project can be imported."""
+    command = [sys.executable, "-P", "run.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, input=input, capture_output=True, text=True, timeout=60, env={})
+
+
+QUICK = [lm.models.GRU, lm.models.CharLSTM, lm.models.Loop]
+REST = [getattr(lm.models, name) for name in lm.models.__all__ if getattr(lm.models, name) not in QUICK]
+
+
+class TestAgreement:
+    """`export` raises unless the file and the model agree over 500 carried steps, of one row and of three."""
+
+    @pytest.mark.parametrize("model", [*QUICK, *(pytest.param(model, marks=pytest.mark.slow) for model in REST)])
+    def test_every_language_model(self, language_model, tmp_path, model):
+        said = exported(language_model(model), tmp_path / "out")
+        assert said[0].startswith("agrees with PyTorch over 500 carried steps: scores differ by")
+        assert said[1] == "run.py writes the same 200 tokens as lm.generate --greedy"
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        "settings", [{"head": "adaptive"}, {"tie": True}, {"norm": True}, {"tie": True, "head": "adaptive"}]
+    )
+    def test_every_head(self, language_model, tmp_path, settings):
+        exported(language_model(lm.models.AWDLSTM, WORDS, **settings), tmp_path / "out")
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"bidirectional": False},
+            {"crf": True},
+            pytest.param({"crf": True, "bidirectional": False, "extras": True}, marks=pytest.mark.slow),
+            *(pytest.param({"body": body}, marks=pytest.mark.slow) for body in LAYERS),
+            *(pytest.param({"body": body, "bidirectional": False}, marks=pytest.mark.slow) for body in LAYERS),
+        ],
+    )
+    def test_taggers_of_streams_and_of_sentences(self, tagger, tmp_path, settings):
+        window = None if settings == {"bidirectional": False} else 1 if not settings.get("bidirectional", True) else 12
+        exported(tagger(**settings), tmp_path / "out", window=window if "crf" not in settings else 12)
+
+    @pytest.mark.parametrize(
+        "body", [body if body == "awd_lstm" else pytest.param(body, marks=pytest.mark.slow) for body in BODIES]
+    )
+    def test_classifiers(self, classifier, tmp_path, body):
+        exported(classifier(body=body), tmp_path / "out")
+
+    @pytest.mark.parametrize("model", [lm.models.GRU, pytest.param(lm.models.QRNN, marks=pytest.mark.slow)])
+    def test_windows_of_several_tokens(self, language_model, tmp_path, model):
+        said = exported(language_model(model), tmp_path / "out", window=7)
+        assert "run.py is left out" in said[1]
+        assert json.loads((tmp_path / "out" / "model.json").read_text())["window"] == 7
+
+    def test_pt2(self, language_model, tmp_path):
+        (said,) = exported(language_model(lm.models.GRU), tmp_path / "out", "pt2")
+        assert said.startswith("agrees")
+        assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["model.json", "model.pt2"]
+
+    def test_a_file_that_is_wrong_is_not_written(self, language_model, tmp_path, monkeypatch):
+        """As the GRU is in onnxscript's issue 2852: the same but for one gate."""
+        step = load_step(language_model(lm.models.GRU), None, None)
+        write = command.write_onnx
+
+        def wrong(step, program, path):
+            with torch.no_grad():
+                step.model.rnn.bias_hh_l1.add_(0.01)  # the file has it, the model it is compared with does not
+            write(step, command.exported(step), path)
+            with torch.no_grad():
+                step.model.rnn.bias_hh_l1.sub_(0.01)
+
+        monkeypatch.setattr(command, "write_onnx", wrong)
+        with pytest.raises(UserError, match=r"the file and the model differ: scores by up to .*; nothing was written"):
+            command.export(step, tmp_path / "out", "onnx")
+        assert not (tmp_path / "out").exists()
+
+
+class TestRunner:
+    def test_it_is_short(self):
+        assert len(command.RUNNER.read_text(encoding="utf-8").splitlines()) <= 80
+
+    def test_it_writes_what_generate_writes(self, language_model, tmp_path, program):
+        path = language_model(lm.models.AWDLSTM, WORDS)
+        exported(path, tmp_path / "out")
+        typed = ["--prompt", "the cat", "--length", 30, "--greedy"]
+        alone, ours = ran(tmp_path / "out", *typed), program("lm.generate", path, *typed)
+        assert (alone.returncode, alone.stderr) == (0, "")
+        assert alone.stdout == ours.stdout
+        first, second = (ran(tmp_path / "out", "--length", 50, "--seed", 3).stdout for _ in range(2))
+        assert first == second != ran(tmp_path / "out", "--length", 50, "--seed", 4).stdout
+        unknown = ran(tmp_path / "out", "--prompt", "the zebra")
+        assert unknown.returncode == 2
+        assert "none that the model does not know: ['zebra']" in unknown.stderr
+
+    def test_a_state_is_saved_and_gone_on_from(self, language_model, tmp_path):
+        exported(language_model(lm.models.GRU), tmp_path / "out")
+        whole = ran(tmp_path / "out", "--prompt", "the cat", "--length", 40, "--greedy").stdout
+        begun = ran(tmp_path / "out", "--prompt", "the c", "--length", 0, "--save", "at_c.npz")
+        assert begun.stdout == "the c\n"
+        rest = ran(tmp_path / "out", "--load", "at_c.npz", "--prompt", "at", "--length", 40, "--greedy")
+        assert "the c" + rest.stdout == whole
+
+    @pytest.mark.parametrize("settings", [{"bidirectional": False}, {"crf": True, "bidirectional": False}])
+    def test_it_labels_what_tag_labels(self, tagger, tmp_path, program, settings):
+        path = tagger(**settings)
+        exported(path, tmp_path / "out", window=16 if "crf" in settings else None)
+        text = "The cat had 333 cats-and-dogs-and-more-of-them .\n\nthe zebra\n"
+        expected = program("lm.tag", path, input=text)
+        assert expected.returncode == 0, expected.stderr
+        assert len(expected.stdout.splitlines()) > 10
+        found = ran(tmp_path / "out", input=text)
+        assert (found.stderr, found.stdout) == ("", expected.stdout)
+
+    def test_further_columns_stand_behind_a_slash(self, tagger, tmp_path, program):
+        path = tagger(extras=True)
+        exported(path, tmp_path / "out", window=8)
+        columns = "The DT\ncat NN\n1/2 CD\n\n"
+        expected = program("lm.tag", path, "--columns", "word,pos", input=columns)
+        assert expected.returncode == 0, expected.stderr
+        found = ran(tmp_path / "out", input="The/DT cat/NN 1/2/CD\n").stdout
+        assert [line.split()[::2] for line in expected.stdout.splitlines()] == [
+            line.split() for line in found.splitlines()
+        ]
+
+    @pytest.mark.parametrize("backwards", [False, True])
+    def test_it_classifies_what_classify_does(self, classifier, tmp_path, program, backwards):
+        path = classifier(backwards)
+        exported(path, tmp_path / "out")
+        (tmp_path / "review.txt").write_text("the dog sat and ran to the zebra " * 4)
+        expected = program("lm.classify", path, "review.txt").stdout
+        assert f"review.txt: {ran(tmp_path / 'out', input=(tmp_path / 'review.txt').read_text()).stdout}" == expected
+
+
+class Nested(nn.Module):
+    """A language model of one's own, whose state is a nest."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, 8)
+        self.cells = nn.ModuleList(nn.GRUCell(8, 8) for _ in range(2))
+        self.head = nn.Linear(8, vocab_size)
+
+    def forward(self, tokens, state=None):
+        hs = [tokens.new_zeros(len(tokens), 8).float()] * 2 if state is None else [state["low"][0], state["more"][0][0]]
+        outputs = []
+        for x in self.embed(tokens).unbind(1):
+            hs[0] = self.cells[0](x, hs[0])
+            hs[1] = self.cells[1](hs[0], hs[1])
+            outputs.append(self.head(hs[1]))
+        return torch.stack(outputs, 1), {"low": hs[0].unsqueeze(0), "more": (hs[1].unsqueeze(0),)}
+
+
+def test_a_model_of_ones_own_whatever_the_nest_of_its_state(tmp_path):
+    data = {**of_text(CHARACTERS), "context": 3, "prompt": "the"}
+    arguments = {"vocab_size": len(CHARACTERS)}
+    path = save(tmp_path / "own.ckpt", Nested(**arguments), arguments, data)
+    said = command.export(load_step(path, Nested, None), tmp_path / "out", "onnx")
+    assert said[0].startswith("agrees")
+
+
+def test_weights_of_8_bits_and_what_they_cost(language_model, tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT)
+    *_, said = exported(
+        language_model(lm.models.GRU, hidden_size=64), tmp_path / "out", int8=True, text=tmp_path / "text.txt"
+    )
+    assert "loss over the first tokens of text.txt" in said
+    files = {file.name: file.stat().st_size for file in (tmp_path / "out").glob("*.onnx")}
+    assert files["model_int8.onnx"] < 0.6 * files["model.onnx"]
+    assert ran(tmp_path / "out", "--model", "model_int8.onnx", "--length", 5).returncode == 0
+
+
+class TestCommand:
+    def test_from_the_command_line(self, language_model, tmp_path, program):
+        finished = program("lm.export", language_model(lm.models.GRU), "out")
+        assert finished.returncode == 0, finished.stderr
+        lines = finished.stdout.splitlines()
+        assert lines[0].startswith("agrees with PyTorch over 500 carried steps")
+        assert lines[-1] == "everything is in out"
+        about = json.loads((tmp_path / "out" / "model.json").read_text())
+        assert about["states"] == {"state_0": [[2, None, 16], 0.0]}
+
+    @pytest.mark.parametrize(
+        ("typed", "words"),
+        [
+            (["none.ckpt", "out"], "none.ckpt: there is no such file"),
+            (["lm.ckpt", "out", "--window", "0"], "--window 0: must be 1 or more"),
+            (
+                ["lm.ckpt", "out", "--window", "4"],
+                "--window: this model carries no state; it reads windows of 3 tokens",
+            ),
+            (["lm.ckpt", "out", "--format", "pt2", "--int8"], "--int8 is for --format onnx"),
+            (
+                ["other.ckpt", "out"],
+                "other.ckpt: not a checkpoint of a language model, a tagger or a document classifier",
+            ),
+        ],
+    )
+    def test_mistakes_end_in_one_line(self, language_model, tmp_path, program, typed, words):
+        shutil.copy(language_model(lm.models.Loop), tmp_path / "kept.ckpt")
+        torch.save({KEY: {"data": {}}}, tmp_path / "other.ckpt")
+        finished = program("lm.export", *typed)
+        assert finished.returncode == 1
+        assert finished.stderr == f"error: {words}\n"
+        assert not (tmp_path / "out").exists()
+
+
+def test_states_are_named_inputs_of_any_number_of_rows(language_model, tmp_path):
+    import onnxruntime
+
+    exported(language_model(lm.models.CharLSTM, num_layers=1), tmp_path / "out")
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    assert [part.name for part in session.get_inputs()] == ["inputs", "state_0", "state_1"]
+    states = {f"state_{number}": numpy.zeros((1, 5, 16), numpy.float32) for number in range(2)}
+    scores, *after = session.run(None, {"inputs": numpy.zeros((5, 1), numpy.int64), **states})
+    assert (scores.shape, after[0].shape, after[1].shape) == ((5, 1, len(CHARACTERS)), (1, 5, 16), (1, 5, 16))
