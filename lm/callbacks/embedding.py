@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from lm.data.vocabulary import Vocabulary
-from unroll.callbacks.tensorboard import writers
+from unroll.callbacks.tensorboard import boards
 from unroll.module import Learner
 
 
@@ -17,7 +17,7 @@ class Embedding(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, Learner)
-        for writer in writers(trainer):
+        for writer in boards(trainer):
             write_projector(Path(writer.log_dir), pl_module.model, data.vocabulary)
 
 

@@ -1,4 +1,4 @@
-"""What TensorBoard shows beside the logged figures: throughput, the run's settings, and plots.
+"""What TensorBoard and other trackers show beside the logged figures: throughput, the run's settings, and plots.
 
 Nothing here is in `metrics.csv`, which is the same for the same run.
 """
@@ -20,14 +20,20 @@ from unroll.module import Learner
 TICKED = ("data", "data.bptt", "model", "optimizer.lr", "seed")
 
 
-def writers(trainer: pl.Trainer) -> list[Any]:
+def boards(trainer: pl.Trainer) -> list[Any]:
     """TensorBoard's `SummaryWriter`s; only process 0 has some."""
-    boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-    return [board.experiment for board in boards if trainer.is_global_zero]
+    found = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    return [board.experiment for board in found if trainer.is_global_zero]
+
+
+def writers(trainer: pl.Trainer) -> list[Any]:
+    """Those, and what other trackers have in their place (`unroll.trackers.TrackedWriter`)."""
+    others = [logger.writer for logger in trainer.loggers if hasattr(logger, "writer") and trainer.is_global_zero]
+    return boards(trainer) + others
 
 
 def keep_plot(trainer: pl.Trainer, folder: Path, name: str, pixels: numpy.ndarray) -> None:
-    """Saves a plot as `NAME.png` in the folder, and shows it in TensorBoard.
+    """Saves a plot as `NAME.png` in the folder, and shows it in TensorBoard and other trackers.
 
     Args:
         pixels: uint8 `[height, width, 3]`.
@@ -68,21 +74,26 @@ class Throughput(pl.Callback):
 
 
 class HyperParameters(pl.Callback):
-    """The run's settings and final figures in TensorBoard's HParams tab.
+    """The run's settings and final figures in TensorBoard's HParams tab, and its settings in other trackers.
 
     Args:
         settings: the parts of the configuration to show.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        shown = flat(settings)
-        self.settings = {name if name in TICKED else f"settings/{name}": value for name, value in shown.items()}
+        self.flat = flat(settings)
+        self.settings = {name if name in TICKED else f"settings/{name}": value for name, value in self.flat.items()}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_settings") and trainer.is_global_zero:
+                logger.log_settings(self.flat)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         from torch.utils.tensorboard.summary import hparams
 
         assert isinstance(pl_module, Learner)
-        for writer in writers(trainer):
+        for writer in boards(trainer):
             for summary in hparams(self.settings, latest_figures(trainer, pl_module)):
                 writer.file_writer.add_summary(summary)
 

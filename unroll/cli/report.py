@@ -296,6 +296,19 @@ def report(directories: Sequence[Path], folder: Path, metric: str = DEFAULT_METR
     return runs
 
 
+def keep_report(config: DictConfig, folder: Path) -> None:
+    """Hands a sweep's report to the trackers that its runs have used."""
+    chosen = [settings._target_ for settings in config.logger.values() if settings]
+    if all(target.startswith("unroll.loggers.") for target in chosen):
+        return
+    from unroll.cli import build
+
+    config.run_dir = str(folder)
+    for logger in build.loggers(config):
+        if hasattr(logger, "log_report"):
+            logger.log_report(folder)
+
+
 class ReportSweep(Callback):
     """Hydra's callback that reports a sweep after its last job; the exit status is not 0 if a job failed."""
 
@@ -303,6 +316,7 @@ class ReportSweep(Callback):
         folder = Path(config.hydra.sweep.dir)
         try:
             runs = report([folder], folder, config.get("objective", DEFAULT_METRIC))
+            keep_report(config, folder)
         except UserError as error:
             sys.exit(f"error: {error}")
         if failed := [run for run in runs if run.status == "failed"]:
