@@ -1,4 +1,4 @@
-"""The parts of a training step's time for image classifiers, and what memory format, precision and torch.compile change.
+"""The parts of a training step of image classifiers, and what memory format, precision and torch.compile change.
 
     python -m benchmarks.image_steps [--steps 20] [--write FOLDER] [data.path=FOLDER]
 
