@@ -144,11 +144,16 @@ class TestReading:
             hidden.append(state[0].flatten())
         expected = torch.stack(hidden, 1)
         values = numpy.frombuffer(base64.b64decode(units["values"]), numpy.int8).reshape(expected.shape)
-        largest = expected.abs().amax(1, keepdim=True)
-        numpy.testing.assert_allclose(values / 127, (expected / largest).detach(), atol=0.005)
+        low, high = expected.amin(1, keepdim=True), expected.amax(1, keepdim=True)
+        numpy.testing.assert_allclose((values / 127 + 1) / 2, ((expected - low) / (high - low)).detach(), atol=0.005)
         closeness = follow(expected.detach(), features([*text]))
         assert units["features"] == [*features([*text])]
         numpy.testing.assert_allclose(units["closeness"], closeness, atol=0.001)
+
+    def test_words_stand_apart(self, model):
+        writer = model(save_language_model, lm.models.GRU, WORDS)
+        (tokens, _) = (event for event in writer.read("the red\ncat") if event)
+        assert [token["text"] for token in tokens["tokens"]] == ["the", " red", " cat"]
 
     def test_a_model_without_a_state_has_no_units(self, model):
         assert len([event for event in model(save_language_model, lm.models.Loop).read("the cat") if event]) == 1

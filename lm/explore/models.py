@@ -150,7 +150,8 @@ class Writer(Shown):
             if number % SLICE == 0:
                 yield {}
         words = [self.vocabulary.textify([token]) for token in tokens]
-        yield {"tokens": [{**event, "text": word} for event, word in zip(shown, words, strict=True)]}
+        between = ["", *[self.about["between"]] * (len(words) - 1)]
+        yield {"tokens": [{**event, "text": b + word} for event, b, word in zip(shown, between, words, strict=True)]}
         if units:
             yield followed(torch.stack(units, 1).float(), words)
 
@@ -173,11 +174,12 @@ def followed(units: Tensor, words: Sequence[str]) -> Event:
 
     Returns:
         `features`: their names; `closeness`: correlations, `[units, features]`; `values`: a byte per unit and token,
-        `[units, tokens]` in base64, -127 to 127 for minus to plus the unit's largest value.
+        `[units, tokens]` in base64, from -127 for the lowest value of the unit to 127 for its highest.
     """
     found = features(words)
     closeness = [[round(value, 3) for value in of_unit] for of_unit in follow(units, found).tolist()]
-    scaled = units / units.abs().amax(1, keepdim=True).clamp(min=1e-9) * 127
+    low, high = units.amin(1, keepdim=True), units.amax(1, keepdim=True)
+    scaled = ((units - low) / (high - low).clamp(min=1e-9) * 2 - 1) * 127
     values = base64.b64encode(scaled.round().to(torch.int8).numpy().tobytes()).decode()
     return {"features": [*found], "closeness": closeness, "values": values}
 

@@ -119,6 +119,9 @@ class Section {
   }
 }
 
+// A token without the blank that stands before words
+const alone = ({ text }) => (text.startsWith(about.between) ? text.slice(about.between.length) : text);
+
 function bold(text) {
   const b = document.createElement("b");
   b.textContent = text.replaceAll("\n", "↵").replaceAll(" ", "␣");
@@ -170,9 +173,9 @@ class Write extends Section {
 
   describe(token) {
     if (token.p === undefined) return ["prompt"];
-    const parts = [bold(token.text), ` ${percent(token.p)}`];
+    const parts = [bold(alone(token)), ` ${percent(token.p)}`];
     for (const [text, share] of token.others) {
-      if (text !== token.text.slice(about.between.length)) parts.push("   ", bold(text), ` ${percent(share)}`);
+      if (text !== alone(token)) parts.push(" · ", bold(text), ` ${percent(share)}`);
     }
     return parts;
   }
@@ -244,14 +247,14 @@ class Read extends Section {
   describe(token) {
     if (token.label !== undefined) return [bold(token.text), ` ${token.label}`];
     if (token.shares) {
-      return [bold(token.text), ...about.classes.map((name, at) => `   ${name} ${percent(token.shares[at])}`)];
+      return [bold(token.text), ...about.classes.map((name, at) => ` · ${name} ${percent(token.shares[at])}`)];
     }
-    const parts = [bold(token.text)];
+    const parts = [bold(alone(token))];
     if (this.units) {
       const value = this.units.values[this.unit * this.tokens.length + this.at];
-      parts.push(` unit ${this.unit}: ${(value / 127).toFixed(2)} of its largest value`);
+      parts.push(` · unit ${this.unit} at ${percent((value + 127) / 254)} of its range`);
     }
-    if (token.p) parts.push(`   probability ${percent(token.p)}`);
+    if (token.p) parts.push(` · probability ${percent(token.p)}`);
     return parts;
   }
 
