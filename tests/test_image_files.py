@@ -5,6 +5,7 @@ import json
 import numpy
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 
 from unroll.errors import UserError
@@ -159,6 +160,42 @@ class TestParts:
         write_shapes(tmp_path / "images", 100)
         with pytest.raises(UserError, match=r"data\.split=test: these data have no test part"):
             data(split="test").summary()
+
+
+SHEETS = ROOT.parent / "shared" / "data" / "cifar10"  # of 1,000 images each, 40 to a row
+
+
+@pytest.mark.skipif(not SHEETS.is_dir(), reason="CIFAR-10 is not there")
+def test_images_of_cifar10_written_out_as_files_are_read_as_they_are(tmp_path, data):
+    expected = {}
+    for name in ("cat", "ship"):
+        sheet = Image.open(SHEETS / f"test_{name}_0.webp").convert("RGB")
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(60):
+            left, top = 32 * (number % 40), 32 * (number // 40)
+            image = sheet.crop((left, top, left + 32, top + 32))
+            image.save(tmp_path / "images" / name / f"{number}.png")
+            expected[numpy.array(image).transpose(2, 0, 1).tobytes()] = name
+    splits = data(size=32).splits
+    found = [*zip(splits.train.pixels, splits.train.labels, strict=True)]
+    found += [*zip(splits.valid.pixels, splits.valid.labels, strict=True)]
+    assert len(found) == 120
+    assert {pixels.numpy().tobytes(): splits.classes[label] for pixels, label in found} == expected
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_files(tmp_path, data):
+    write_shapes(tmp_path / "drawn", 1000)
+    drawn = find_images(tmp_path / "drawn")
+    for copy in range(100):
+        for file, label in zip(drawn.files, drawn.labels, strict=True):
+            link = tmp_path / "images" / label / str(copy) / file.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.hardlink_to(file)
+    made = data(valid_fraction=0.01)
+    assert "99,000 training and 1,000 validation images of 10 classes" in made.summary()
+    whole = torch.cat([made.splits.train.pixels, made.splits.valid.pixels])
+    assert len(whole.flatten(1).unique(dim=0)) == len({read_image(file, 16).numpy().tobytes() for file in drawn.files})
 
 
 def test_every_share_leaves_an_image_of_each_class_in_training():
