@@ -7,17 +7,15 @@ augmentation are those of `conf/recipe/cifar10/`. Run it on an idle machine.
 """
 
 import argparse
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.ladder import MODELS
-from benchmarks.process import Table
+from benchmarks.process import Laps, Table
 from unroll.cli import build
 from unroll.cli.config import composed
 from unroll.optimizers import parameter_groups
@@ -50,26 +48,23 @@ def parts(name: str, overrides: Sequence[str], steps: int) -> tuple[int, dict[st
     ordered: Callable[[Tensor], Tensor] = Tensor.contiguous if CHANNELS_FIRST in name else lambda images: images
     mixed = config.trainer.precision == "bf16-mixed"
     module.train()
-    times: dict[str, list[float]] = {part: [] for part in PARTS}
-    batches = data.train.batches(0)
+    laps, batches = Laps(), data.train.batches(0)
     for _ in range(WARM_UP + steps):
-        clock = [time.perf_counter()]
+        laps.start()
         batch = next(batches)
         (images,) = module.inputs(batch)
         images = ordered(images)
-        clock.append(time.perf_counter())
+        laps.lap("augmentation")
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             (logits,) = module.fast_model(images)
             loss: Any = module.objective.loss(logits, batch[1])
-        clock.append(time.perf_counter())
+        laps.lap("forward")
         optimizer.zero_grad()
         loss.backward()
-        clock.append(time.perf_counter())
+        laps.lap("backward")
         optimizer.step()
-        clock.append(time.perf_counter())
-        for part, started, ended in zip(PARTS, clock, clock[1:], strict=False):
-            times[part].append(1000 * (ended - started))
-    return data.batch_size, {part: median(values[WARM_UP:]) for part, values in times.items()}
+        laps.lap("optimizer")
+    return data.batch_size, laps.medians(skip=WARM_UP)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
@@ -98,6 +99,27 @@ def watch(command: Sequence[str], line: Callable[[str, float], None] = lambda li
     if process.returncode != 0:
         sys.exit(f"{' '.join(command)} failed: {errors[-1].strip() if errors else process.returncode}")
     return Finished(seconds, peak / MIB, output)
+
+
+class Laps:
+    """Milliseconds of the parts of a step, over many steps."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, list[float]] = {}
+        self.last = 0.0
+
+    def start(self) -> None:
+        self.last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """The time since the last lap, or the start, is this part's."""
+        now = time.perf_counter()
+        self.times.setdefault(part, []).append(1000 * (now - self.last))
+        self.last = now
+
+    def medians(self, skip: int = 0) -> dict[str, float]:
+        """Of each part, without the first steps."""
+        return {part: median(times[skip:]) for part, times in self.times.items()}
 
 
 def nietzsche_text(path: str | None) -> str:

@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 from torch._inductor import config as inductor
 
-from benchmarks.process import Table
+from benchmarks.process import Laps, Table
 from unroll import Stream
 from unroll.cli import build
 from unroll.cli.config import composed
@@ -52,22 +52,19 @@ def parts(stream: Stream, module: WindowLearner, steps: int = STEPS) -> dict[str
     assert module.optimizer is not None
     optimizer = module.optimizer(parameter_groups(module.model, {}))
     module.train().start("train")
-    times: dict[str, list[float]] = {part: [] for part in PARTS}
-    batches = iter(stream)
+    laps, batches = Laps(), iter(stream)
     for _ in range(min(steps, len(stream))):
-        clock = [time.perf_counter()]
+        laps.start()
         batch = next(batches)
-        clock.append(time.perf_counter())
+        laps.lap("window")
         loss = module.step("train", batch).minimised
-        clock.append(time.perf_counter())
+        laps.lap("forward")
         optimizer.zero_grad()
         loss.backward()
-        clock.append(time.perf_counter())
+        laps.lap("backward")
         optimizer.step()
-        clock.append(time.perf_counter())
-        for part, started, ended in zip(PARTS, clock, clock[1:], strict=False):
-            times[part].append(1000 * (ended - started))
-    return {part: median(values) for part, values in times.items()}
+        laps.lap("optimizer")
+    return laps.medians()
 
 
 class Clock(pl.Callback):
