@@ -3,8 +3,8 @@
     python -m benchmarks.peers.pictures [MODEL …] [--repeats 3] [--write FOLDER] [data.path=FOLDER]
 
 Whole processes, one of each in turn; medians. All three train the same module in float32 on the same images of
-CIFAR-10 for as many batches, without validation, augmented and normalised by the same functions. Ours counts the whole
-fit, with what is saved and drawn at its end; the number of batches is such that this is a small part of it.
+CIFAR-10 for as many batches and epochs, without validation, augmented and normalised by the same functions. Ours counts
+the whole fit, with what is saved and drawn at its end; the number of batches is such that this is a small part of it.
 `benchmarks.peers` says where fastai runs.
 """
 
@@ -27,24 +27,25 @@ from unroll.cli import build
 from unroll.cli.config import composed
 from vision.module import FEW
 
-BATCHES = {  # from two seconds to half a minute on two cores
-    "simple_net": 351,
-    "conv_net": 351,
-    "conv_layers": 351,
-    "conv_bn": 351,
-    "conv_bn_deep": 200,
-    "resnet": 120,
-    "resnet_preact": 100,
-    "whitened_net": 16,
+LENGTHS = {  # batches and epochs: from four seconds to half a minute on two cores
+    "simple_net": (351, 6),
+    "conv_net": (351, 3),
+    "conv_layers": (351, 3),
+    "conv_bn": (351, 1),
+    "conv_bn_deep": (200, 1),
+    "resnet": (120, 1),
+    "resnet_preact": (100, 1),
+    "whitened_net": (16, 1),
 }
 
 
 def measured(model: str, repeats: int, python: str, overrides: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Images per second and peak MiB of each peer."""
+    batches, epochs = LENGTHS[model]
     typed = [
         f"model={model}",
         "data=cifar10",
-        *["trainer.max_epochs=1", f"trainer.limit_train_batches={BATCHES[model]}", "trainer.limit_val_batches=0"],
+        *[f"trainer.max_epochs={epochs}", f"trainer.limit_train_batches={batches}", "trainer.limit_val_batches=0"],
         *["trainer.precision=32-true", "objective=train/loss", "threads=2", "label_smoothing=0"],
         *overrides,
     ]
@@ -64,7 +65,8 @@ def measured(model: str, repeats: int, python: str, overrides: Sequence[str]) ->
                 "arguments": {**arguments, **data.model_arguments()},
                 "few": FEW,
                 "batch_size": data.batch_size,
-                "batches": BATCHES[model],
+                "batches": batches,
+                "epochs": epochs,
                 "pad": data.pad,
                 "lr": config.optimizer.lr,
                 "weight_decay": config.optimizer.weight_decay,
@@ -87,15 +89,15 @@ def measured(model: str, repeats: int, python: str, overrides: Sequence[str]) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(BATCHES)} (default: all)")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(LENGTHS)} (default: all)")
     parser.add_argument("--fastai", metavar="PYTHON", help="of an environment that has fastai")
     parser.add_argument("--repeats", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
     arguments, others = parser.parse_known_args()
-    models = [name for name in arguments.models if "=" not in name] or list(BATCHES)
+    models = [name for name in arguments.models if "=" not in name] or list(LENGTHS)
     overrides = [name for name in arguments.models if "=" in name] + others
-    if unknown := set(models).difference(BATCHES):
-        parser.error(f"no such model: {', '.join(unknown)}; choose from: {', '.join(BATCHES)}")
+    if unknown := set(models).difference(LENGTHS):
+        parser.error(f"no such model: {', '.join(unknown)}; choose from: {', '.join(LENGTHS)}")
     os.environ["PYTHONPATH"] = str(ROOT)  # the scripts import vision.models
     python = arguments.fastai or fastai_python()
     columns = ("model", "images/s", "bare loop", "unroll : bare", "fastai", "unroll : fastai", "peak MiB of each")

@@ -4,12 +4,13 @@
 
 JOB is JSON: `images`, a file of torch with pixels, labels, mean and std; `model`, a class of `vision.models`, and its
 `arguments`; `few`, the number of images from which it computes its first layer, if it does so; `batch_size`, `batches`,
-`pad`, `lr`, `weight_decay` and `threads`.
+`epochs`, `pad`, `lr`, `weight_decay` and `threads`.
 """
 
 import json
 import sys
 import time
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +28,12 @@ def main():
     optimizer = torch.optim.AdamW(
         model.parameters(), job["lr"], betas=(0.9, 0.99), weight_decay=job["weight_decay"], fused=True
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, job["lr"], total_steps=job["batches"])
-    order = torch.randperm(len(labels)).split(job["batch_size"])[: job["batches"]]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, job["lr"], total_steps=job["epochs"] * job["batches"])
+    orders = [torch.randperm(len(labels)).split(job["batch_size"])[: job["batches"]] for _ in range(job["epochs"])]
     images, started = 0, time.perf_counter()
     if hasattr(model, "prepare"):
         model.prepare(normalise(pixels[: job["few"]], mean, std))
-    for numbers in order:
+    for numbers in chain(*orders):
         shifts = torch.randint(-job["pad"], job["pad"] + 1, (len(numbers), 2))
         moves = torch.cat([shifts, torch.randint(2, (len(numbers), 1))], 1)
         loss = F.cross_entropy(model(normalise(move(pixels[numbers], moves), mean, std)), labels[numbers])

@@ -45,8 +45,8 @@ def main():
     if hasattr(model, "prepare"):
         model.prepare(normalise(pixels[: job["few"]], mean, std))
     with learner.no_bar(), learner.no_logging():
-        learner.fit_one_cycle(1, job["lr"])
-    print("fit", count, time.perf_counter() - started)
+        learner.fit_one_cycle(job["epochs"], job["lr"])
+    print("fit", job["epochs"] * count, time.perf_counter() - started)
 
 
 main()
