@@ -99,6 +99,17 @@ class TestWandb:
         assert any(name.startswith("curves") for name in media)
         assert not list((tmp_path / "run").glob("events.out.tfevents.*"))
 
+    def test_each_run_of_a_sweep_is_one_of_its_own_and_so_is_the_report(self, tmp_path, train):
+        pytest.importorskip("wandb")
+        typed = ["logger=wandb", "logger.wandb.offline=true", "model.hidden_size=4,8", "hydra.sweep.dir=sweep", *SHORT]
+        finished = train("-m", *typed, "trainer.max_epochs=1")
+        assert finished.returncode == 0, finished.stderr
+        folders = [tmp_path / "sweep" / name for name in ("", "0", "1")]
+        ids = [json.loads((folder / "wandb.json").read_text())["id"] for folder in folders]
+        assert len(set(ids)) == 3
+        for folder, name in zip(folders, ids, strict=True):
+            assert len(list(folder.glob(f"wandb/offline-run-*-{name}/*.wandb"))) == 1
+
 
 def test_nothing_of_them_is_imported_unless_it_is_chosen(command):
     code = "import sys, unroll.loggers, unroll.callbacks, lm.callbacks; print({'mlflow', 'wandb'} & {*sys.modules})"

@@ -169,6 +169,14 @@ class Wandb(WandbLogger):
             super().log_metrics(news, step)
             self.told.keep(self.experiment.id, news, step)
 
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Ends the run: the next one in this process, of a sweep, would otherwise go on in it."""
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=int(status == "failed"))
+            self._experiment = None
+
     @property
     def writer(self) -> TrackedWriter:
         def tell(name: str, value: Any, step: int) -> None:
@@ -200,4 +208,4 @@ class Wandb(WandbLogger):
             report.add_file(str(folder / name))
         self.experiment.log_artifact(report)
         self.told.keep(self.experiment.id, {}, 0)
-        self.experiment.finish()
+        self.finalize("success")
