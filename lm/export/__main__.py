@@ -7,7 +7,8 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,8 @@ from unroll.errors import UserError
 from unroll.state import State
 
 RUNNER = Path(__file__).with_name("runner.py")
-STEPS = 500  # that both must agree on
+STEPS = 500  # with a carried state, that both must agree on
+WINDOWS = 100  # of a model that carries none
 TOLERANCE = 1e-4  # of scores
 TOKENS = 200  # of greedy text
 SCORED = 2000  # tokens that the cost of 8 bits is measured on
@@ -48,8 +50,10 @@ def export(step: Step, folder: Path, form: str, int8: bool = False, text: Path |
         What to tell the user, in lines.
 
     Raises:
-        UserError: the file and the model don't agree, or a library is missing.
+        UserError: the model can't be exported, the file and the model don't agree, or a library is missing.
     """
+    if form == "onnx":
+        missing("onnxscript", "onnxruntime")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         unfinished = Path(name)
@@ -70,8 +74,10 @@ def export(step: Step, folder: Path, form: str, int8: bool = False, text: Path |
         if int8:
             said.append(quantised(step, unfinished, text))
         folder.mkdir(exist_ok=True)
-        for file in unfinished.iterdir():
-            shutil.move(file, folder / file.name)
+        for file in (MODEL, INT8, PT2, ABOUT, RUN):  # of an earlier export too
+            (folder / file).unlink(missing_ok=True)
+        for path in unfinished.iterdir():
+            shutil.move(path, folder / path.name)
     return said
 
 
@@ -92,13 +98,26 @@ def described(step: Step) -> dict[str, Any]:
     return {**step.about, "states": states}
 
 
+@contextmanager
+def failing_in_one_line(what: str) -> Iterator[None]:
+    """torch's exporters raise many kinds of errors, of many lines."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{what}: {(str(error).strip() or repr(error)).splitlines()[0]}") from error
+
+
 @torch.no_grad()
 def exported(step: Step) -> Any:
-    """The model as a graph of operations, for any number of rows."""
+    """The model as a graph of operations, for any number of rows.
+
+    Raises:
+        UserError: torch can't make one of it.
+    """
     rows = torch.export.Dim.DYNAMIC
     of_states = [tuple({1: rows} for _ in step.start)] if step.start else []
     inputs = step.example(2, torch.Generator().manual_seed(0))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), failing_in_one_line(f"{step.about['model']} can't be exported by torch"):
         warnings.filterwarnings("ignore", ".*assigned during export")  # nn.RNNBase keeps lists of its weights
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # torch's own
         program = torch.export.export(step, (inputs, *step.starting(2)), dynamic_shapes=({0: rows}, *of_states))
@@ -108,9 +127,8 @@ def exported(step: Step) -> Any:
 
 
 def write_onnx(step: Step, program: Any, path: Path) -> None:
-    missing("onnxscript", "onnxruntime")
     states = names(step)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), failing_in_one_line(f"{step.about['model']} can't be written as ONNX"):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:
@@ -175,10 +193,12 @@ def agreement(step: Step, read: Reader) -> str:
     Raises:
         UserError: too far.
     """
-    worst = max(compare(step, read, rows).difference for rows in ROWS)
+    steps = STEPS if step.start else WINDOWS
+    worst = max(compare(step, read, rows, steps).difference for rows in ROWS)
     if not worst <= TOLERANCE:  # nan too
         raise UserError(f"the file and the model differ: scores by up to {worst:.1e}; nothing was written")
-    return f"agrees with PyTorch over {STEPS} carried steps: scores differ by {worst:.1e} at most"
+    counted = f"{steps} carried steps" if step.start else f"{steps} windows of {step.window}"
+    return f"agrees with PyTorch over {counted}: scores differ by {worst:.1e} at most"
 
 
 def program_of(folder: Path) -> Any:
@@ -220,7 +240,8 @@ def quantised(step: Step, folder: Path, text: Path | None) -> str:
     said = f"{INT8}: {sizes[1]} MB in the place of {sizes[0]} MB; "
     readers = [onnx_reader(folder / name, step) for name in (MODEL, INT8)]
     if not isinstance(step, LanguageModelStep):
-        return said + f"{compare(step, readers[1], 1).same:.1%} of its labels are the same over {STEPS} random steps"
+        same = compare(step, readers[1], 1, WINDOWS).same
+        return said + f"{same:.1%} of its labels are the same over {WINDOWS} random windows"
     tokens, source = text_to_score(step, text)
     losses = [loss(step, read, tokens) for read in readers]
     return said + f"loss over {source} {losses[1]:.4f} in the place of {losses[0]:.4f} nats per token"
@@ -229,7 +250,10 @@ def quantised(step: Step, folder: Path, text: Path | None) -> str:
 def text_to_score(step: LanguageModelStep, text: Path | None) -> tuple[Tensor, str]:
     """The tokens of a file, or some that the model writes by itself, int64 `[tokens]`, and where they are from."""
     if text is not None:
-        return step.vocabulary.encode(whole(text).read())[: SCORED + 1], f"the first tokens of {text.name}"
+        try:
+            return step.vocabulary.encode(whole(text).read())[: SCORED + 1], f"the first tokens of {text.name}"
+        except KeyError as error:
+            raise UserError(f"{text}: has {error}, which the model does not know") from None
     prompt = encode_prompt(step.vocabulary, step.about["prompt"])
     tokens = generate(step.model, prompt, seed=0, context=step.context, never=unspoken(step.vocabulary))
     return torch.cat([prompt, torch.tensor([*islice(tokens, SCORED)])]), "a text of its own"
@@ -277,8 +301,11 @@ def main() -> None:
             raise UserError("--int8 is for --format onnx")
         path = checkpoint_file(arguments.checkpoint)
         step = load_step(path, model_class(path, arguments.model), arguments.window)
-        for line in export(step, arguments.folder, arguments.format, arguments.int8, arguments.text):
-            print(line)
+        try:
+            said = export(step, arguments.folder, arguments.format, arguments.int8, arguments.text)
+        except OSError as error:
+            raise UserError(f"{arguments.folder}: can't be written to ({error.strerror})") from None
+        print(*said, sep="\n")
         print(f"everything is in {arguments.folder}")
 
 
