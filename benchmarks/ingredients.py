@@ -18,7 +18,7 @@ from benchmarks.tagging import finished
 
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "ingredients"
 PARTS = {  # what is typed, and what it changes
-    "recipe": ([], ""),
+    "recipe": ([], "nothing: the recipe"),
     "whiten": (["model.whiten=false"], "filters of the first layer are learnt"),
     "identity": (["model.identity=false"], "convolutions begin random"),
     "smoothing": (["label_smoothing=0"], "no label smoothing"),
