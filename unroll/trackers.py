@@ -4,6 +4,7 @@ What a run has told its tracker is kept in the run directory. A run that is resu
 the same figures; they are not told twice.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -91,7 +92,24 @@ def needed(library: str, logger: str) -> None:
         raise UserError(f"logger={logger} needs the {library} library: pip install -c constraints.txt -e '.[{logger}]'")
 
 
-class MLflow(MLFlowLogger):
+class Tracker(ABC):
+    """What callbacks ask of these loggers."""
+
+    @property
+    @abstractmethod
+    def writer(self) -> TrackedWriter:
+        """In the place of TensorBoard's."""
+
+    @abstractmethod
+    def log_settings(self, settings: Mapping[str, Any]) -> None:
+        """Tells the settings of the run, by name."""
+
+    @abstractmethod
+    def log_report(self, folder: Path) -> None:
+        """Tells the report of a sweep, in a run of its own."""
+
+
+class MLflow(Tracker, MLFlowLogger):
     """An MLflow run for a run directory.
 
     Args:
@@ -137,14 +155,13 @@ class MLflow(MLFlowLogger):
         self.log_hyperparams({name: value for name, value in settings.items() if name not in known})
 
     def log_report(self, folder: Path) -> None:
-        """A run that has the report of a sweep."""
         for name in REPORT:
             self.experiment.log_artifact(self.run_id, str(folder / name))
         self.told.keep(str(self.run_id), {}, 0)  # a sweep that is continued reports in the same run
         self.finalize("success")
 
 
-class Wandb(WandbLogger):
+class Wandb(Tracker, WandbLogger):
     """A Weights & Biases run for a run directory.
 
     Args:
@@ -200,7 +217,6 @@ class Wandb(WandbLogger):
         self.experiment.config.update(dict(settings), allow_val_change=True)
 
     def log_report(self, folder: Path) -> None:
-        """A run that has the report of a sweep."""
         import wandb
 
         report = wandb.Artifact("report", "report")

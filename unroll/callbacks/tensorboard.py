@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from unroll.callbacks.result import latest_figures
 from unroll.loggers import MetricsFile
 from unroll.module import Learner
+from unroll.trackers import Tracker
 
 # The HParams tab sorts columns by name and ticks the first five; the others are named "settings/…" to come after.
 TICKED = ("data", "data.bptt", "model", "optimizer.lr", "seed")
@@ -28,8 +29,12 @@ def boards(trainer: pl.Trainer) -> list[Any]:
 
 def writers(trainer: pl.Trainer) -> list[Any]:
     """Those, and what other trackers have in their place (`unroll.trackers.TrackedWriter`)."""
-    others = [logger.writer for logger in trainer.loggers if hasattr(logger, "writer") and trainer.is_global_zero]
-    return boards(trainer) + others
+    return boards(trainer) + [tracker.writer for tracker in trackers(trainer)]
+
+
+def trackers(trainer: pl.Trainer) -> list[Tracker]:
+    """Those of process 0."""
+    return [logger for logger in trainer.loggers if isinstance(logger, Tracker) and trainer.is_global_zero]
 
 
 def keep_plot(trainer: pl.Trainer, folder: Path, name: str, pixels: numpy.ndarray) -> None:
@@ -85,9 +90,8 @@ class HyperParameters(pl.Callback):
         self.settings = {name if name in TICKED else f"settings/{name}": value for name, value in self.flat.items()}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_settings") and trainer.is_global_zero:
-                logger.log_settings(self.flat)
+        for tracker in trackers(trainer):
+            tracker.log_settings(self.flat)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         from torch.utils.tensorboard.summary import hparams

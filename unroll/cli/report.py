@@ -302,10 +302,11 @@ def keep_report(config: DictConfig, folder: Path) -> None:
     if all(target.startswith("unroll.loggers.") for target in chosen):
         return
     from unroll.cli import build
+    from unroll.trackers import Tracker
 
     config.run_dir = str(folder)
     for logger in build.loggers(config):
-        if hasattr(logger, "log_report"):
+        if isinstance(logger, Tracker):
             logger.log_report(folder)
 
 
