@@ -213,7 +213,7 @@ class QRNNLayer(nn.Module):
 
     def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
         gates = self.now(x)
-        c0 = x.new_zeros(len(x), self.hidden_size) if state is None else state[0][0]
+        c0 = x.new_zeros(x.size(0), self.hidden_size) if state is None else state[0][0]
         rest: Parts = ()
         if self.earlier is not None:
             given = self.earlier(x)
