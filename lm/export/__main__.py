@@ -121,9 +121,9 @@ def exported(step: Step) -> Any:
         warnings.filterwarnings("ignore", ".*assigned during export")  # nn.RNNBase keeps lists of its weights
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # torch's own
         program = torch.export.export(step, (inputs, *step.starting(2)), dynamic_shapes=({0: rows}, *of_states))
-    # Of a single step, products of matrices in the place of ONNX's GRU, which onnxscript has written wrongly (its issue
-    # 2852) and onnxruntime does not quantise
-    return program.run_decompositions() if step.window == 1 else program
+        # Of a single step, products of matrices in the place of ONNX's GRU, which onnxscript has written wrongly (its
+        # issue 2852) and onnxruntime does not quantise
+        return program.run_decompositions() if step.window == 1 else program
 
 
 def write_onnx(step: Step, program: Any, path: Path) -> None:
