@@ -167,6 +167,10 @@ class TestReading:
         expected = reader.label(["The", "cat", ",", "333", "times", "."]) + reader.label(["the", "mat"])
         assert [part["label"] for part in parts if "label" in part] == expected
 
+    def test_a_tagger_that_reads_more_than_words_is_refused(self, model):
+        with pytest.raises(UserError, match=r"the model reads pos too, which is not in a text; .*data\.extra=\[\]"):
+            model(save_tagger, extras=True)
+
     @pytest.mark.parametrize("backwards", [False, True])
     def test_a_verdict_ends_where_classify_ends(self, model, tmp_path, backwards):
         judge = model(save_classifier, backwards)

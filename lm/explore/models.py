@@ -193,7 +193,7 @@ class Labeller(Shown):
         if encoder.extras:
             columns = ", ".join(encoder.extras)
             raise UserError(
-                f"{path}: the model reads {columns} too, which is not in a text; train one with data.extras=[]"
+                f"{path}: the model reads {columns} too, which is not in a text; train one with data.extra=[]"
             )
         name = f"{type(self.loaded.model).__name__}: {len(encoder.labels)} labels"
         self.about = {"kind": "tagger", "name": name, "labels": encoder.labels, "text": ""}
