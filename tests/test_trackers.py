@@ -118,10 +118,10 @@ def test_nothing_of_them_is_imported_unless_it_is_chosen(command):
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
 def test_without_the_library_one_line_says_how_to_install_it(name, monkeypatch, tmp_path):
-    from unroll import trackers
+    from unroll import errors, trackers
     from unroll.errors import UserError
 
-    monkeypatch.setattr(trackers, "find_spec", lambda library: None)
+    monkeypatch.setattr(errors, "find_spec", lambda library: None)
     make = {
         "mlflow": lambda: trackers.MLflow("run", "a", "sqlite:///a.db"),
         "wandb": lambda: trackers.Wandb("run", "a"),

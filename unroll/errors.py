@@ -1,5 +1,6 @@
 """Errors whose message is written for the person who typed the command."""
 
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -23,3 +24,19 @@ class Interrupted(SystemExit):
 
     It is a `SystemExit`, so that a sweep stops with the run.
     """
+
+
+def require(who: str, extra: str, *libraries: str) -> None:
+    """Checks that the libraries of an extra are installed, without importing them.
+
+    Args:
+        who: what needs them, as the message begins.
+        extra: the name of the extra that brings them.
+        libraries: their modules.
+
+    Raises:
+        UserError: one of them is not installed.
+    """
+    for library in libraries:
+        if find_spec(library) is None:
+            raise UserError(f"{who} needs the {library} library: pip install -c constraints.txt -e '.[{extra}]'")

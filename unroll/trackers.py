@@ -6,7 +6,6 @@ the same figures; they are not told twice.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy
 from pytorch_lightning.loggers import MLFlowLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from unroll.errors import UserError
+from unroll.errors import require
 from unroll.files import read_json, write_json
 
 REPORT = ("report.md", "report.csv", "report.png")
@@ -87,11 +86,6 @@ def shown_name(folder: str) -> str:
     return "/".join(Path(folder).absolute().parts[-2:])
 
 
-def needed(library: str, logger: str) -> None:
-    if find_spec(library) is None:
-        raise UserError(f"logger={logger} needs the {library} library: pip install -c constraints.txt -e '.[{logger}]'")
-
-
 class Tracker(ABC):
     """What callbacks ask of these loggers."""
 
@@ -123,7 +117,7 @@ class MLflow(Tracker, MLFlowLogger):
     """
 
     def __init__(self, folder: str, experiment: str, uri: str, artifacts: str | None = None) -> None:
-        needed("mlflow", "mlflow")
+        require("logger=mlflow", "mlflow", "mlflow")
         self.told = Told(Path(folder) / "mlflow.json")
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +168,7 @@ class Wandb(Tracker, WandbLogger):
     """
 
     def __init__(self, folder: str, project: str, offline: bool = False) -> None:
-        needed("wandb", "wandb")
+        require("logger=wandb", "wandb", "wandb")
         self.told = Told(Path(folder) / "wandb.json")
         Path(folder).mkdir(parents=True, exist_ok=True)
         super().__init__(shown_name(folder), folder, id=self.told.id, project=project, offline=offline, resume="allow")

@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from unroll.checkpoint import checkpoint_file, model_class
 from unroll.command import ending_in_one_line
-from unroll.errors import UserError
+from unroll.errors import UserError, require
 
 
 def main() -> None:
@@ -17,9 +16,7 @@ def main() -> None:
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own (default: as in its run)")
     arguments = parser.parse_args()
     with ending_in_one_line():
-        for library in ("starlette", "uvicorn"):
-            if find_spec(library) is None:
-                raise UserError(f"this needs the {library} library: pip install -c constraints.txt -e '.[explore]'")
+        require("this", "explore", "starlette", "uvicorn")
         serve(checkpoint_file(arguments.checkpoint), arguments.port, arguments.model)
 
 

@@ -21,7 +21,7 @@ from lm.export.steps import LanguageModelStep, Step, load_step
 from lm.generate import encode_prompt, generate, texts, unspoken
 from unroll.checkpoint import checkpoint_file, model_class
 from unroll.command import ending_in_one_line
-from unroll.errors import UserError
+from unroll.errors import UserError, require
 from unroll.state import State
 
 RUNNER = Path(__file__).with_name("runner.py")
@@ -53,7 +53,7 @@ def export(step: Step, folder: Path, form: str, int8: bool = False, text: Path |
         UserError: the model can't be exported, the file and the model don't agree, or a library is missing.
     """
     if form == "onnx":
-        missing("onnxscript", "onnxruntime")
+        require("this", "export", "onnxscript", "onnxruntime")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         unfinished = Path(name)
@@ -270,16 +270,6 @@ def loss(step: Step, read: Reader, tokens: Tensor) -> float:
         total -= scores[0, -1].log_softmax(-1)[tokens[start + step.window]].item()
         count += 1
     return total / count
-
-
-def missing(*libraries: str) -> None:
-    """
-    Raises:
-        UserError: one of them is not installed.
-    """
-    for library in libraries:
-        if importlib.util.find_spec(library) is None:
-            raise UserError(f"this needs the {library} library: pip install -c constraints.txt -e '.[export]'")
 
 
 def main() -> None:
