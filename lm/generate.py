@@ -70,12 +70,7 @@ def generate(
         if penalty is None:
             penalty = torch.zeros_like(scores).index_fill_(0, torch.tensor(never, dtype=torch.int64), -torch.inf)
         scores = torch.add(penalty, scores, alpha=1 / temperature)
-        if greedy:
-            return scores.argmax(0, keepdim=True)
-        if top_k is not None and top_k < len(scores):
-            scores[scores < scores.topk(top_k).values[-1]] = -torch.inf
-        probabilities = scores.softmax(0)  # what follows is torch.multinomial without its checks
-        return (probabilities / torch.empty_like(probabilities).exponential_(generator=generator)).argmax(0, True)
+        return scores.argmax(0, keepdim=True) if greedy else draw(scores, top_k, generator)
 
     if context is not None and window.size(1) > context:
         latest = window[:, -context:]
@@ -86,6 +81,20 @@ def generate(
         yield int(token)
         latest = token.to(device)[None]
         window = latest if state is not None else torch.cat([window, latest], dim=1)[:, -(context or 0) :]
+
+
+def draw(scores: Tensor, top_k: int | None, generator: torch.Generator | None = None) -> Tensor:
+    """An id drawn by the softmax of its score, int64 `[1]`.
+
+    Args:
+        scores: float `[vocab]`; those that are not among the k highest are overwritten.
+        top_k: draw from the k most likely ids only.
+        generator: of the draws; by default torch's own.
+    """
+    if top_k is not None and top_k < len(scores):
+        scores[scores < scores.topk(top_k).values[-1]] = -torch.inf
+    probabilities = scores.softmax(0)  # what follows is torch.multinomial without its checks
+    return (probabilities / torch.empty_like(probabilities).exponential_(generator=generator)).argmax(0, True)
 
 
 @torch.inference_mode()  # around each step, not the loop above: between two tokens, the caller's code runs

@@ -18,7 +18,7 @@ from lm import tag
 from lm.data.tokenizers import WORD
 from lm.explore.units import features, follow
 from lm.export.steps import ClassifierStep, LanguageModelStep, Step, TaggerStep
-from lm.generate import encode_prompt, texts, unspoken
+from lm.generate import draw, encode_prompt, texts, unspoken
 from unroll.errors import UserError
 from unroll.state import State, tensors
 
@@ -26,7 +26,6 @@ SLICE = 8  # tokens read or written before others have their turn
 RUNNERS_UP = 5
 LONGEST_PROMPT = 2000  # tokens
 LONGEST_READ = 3000  # tokens whose units are kept
-MOST = 100_000  # tokens that are written at one request
 
 Event = dict[str, Any]
 
@@ -116,9 +115,9 @@ class Writer(Shown):
                 yield {}
         assert place is not None
         chosen: list[int] = []
-        for _ in range(min(length, MOST)):
+        for _ in range(length):
             scores = place.scores.index_fill(0, torch.tensor(self.never, dtype=torch.int64), -torch.inf)
-            token = draw(scores, temperature, top_k)
+            token = int(draw(scores / temperature, top_k) if temperature else scores.argmax())
             event = self.event(token, scores.softmax(0))
             chosen.append(token)
             place = self.step([token], place)
@@ -156,15 +155,6 @@ class Writer(Shown):
             yield followed(torch.stack(units, 1).float(), words)
 
 
-def draw(scores: Tensor, temperature: float, top_k: int | None) -> int:
-    """A token by its scores, float `[vocab]`."""
-    if temperature == 0:
-        return int(scores.argmax())
-    if top_k is not None and top_k < len(scores):
-        scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -torch.inf)
-    return int(torch.multinomial((scores / temperature).softmax(0), 1))
-
-
 def followed(units: Tensor, words: Sequence[str]) -> Event:
     """What units do over a text, and how closely they follow what has a name.
 
@@ -200,7 +190,7 @@ class Labeller(Shown):
 
     def read(self, text: str) -> Iterator[Event]:
         reader = tag.Reader(self.loaded)
-        place = count = 0
+        count = 0
         for line in text.splitlines(keepends=True):
             words = [*WORD.finditer(line)]
             count += len(words)

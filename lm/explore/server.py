@@ -16,12 +16,13 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lm.explore.models import MOST, Place, Shown, Writer
+from lm.explore.models import Place, Shown, Writer
 from unroll.errors import UserError
 
 FILES = Path(__file__).parent / "page"
 LARGEST = 2**20  # bytes of a request
 AT_ONCE = 64  # requests that a model works on
+MOST = 100_000  # tokens that are written at one request
 PLACES = 64  # that are kept, the latest ones
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -54,11 +55,9 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        foreign = (
-            headers.get("host") not in self.hosts or headers.get("origin", next(iter(self.origins))) not in self.origins
-        )
-        foreign = foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-        if foreign:
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        own_origin = origin is None or origin in self.origins
+        if headers.get("host") not in self.hosts or not own_origin or site not in (None, "none", "same-origin"):
             await refusal("this server answers pages of its own alone", 403)(scope, receive, send)
             return
 
@@ -135,24 +134,19 @@ class Server:
         if self.working >= AT_ONCE:
             return refusal(f"{self.working} others are being served; try again in a moment", 503)
         self.working += 1  # until the stream ends
+        stream = None
         try:
-            asked = json.loads(await body(request))
-            if not isinstance(asked, dict):
-                raise UserError("a request is a JSON object")
-            events = begin(asked)
+            events = begin(parsed(await body(request)))
             first = await self.next_of(events)
+            stream = Served(self, self.lines(events, first), media_type="application/x-ndjson")
+            return stream
         except ClientDisconnect:
-            self.working -= 1
             return Response(status_code=499)
-        except (UserError, ValueError) as error:
-            self.working -= 1
-            status = 413 if isinstance(error, TooLarge) else 400
-            known = isinstance(error, (UserError, TooLarge))
-            return refusal(str(error) if known else "the request is not JSON in UTF-8", status)
-        except BaseException:
-            self.working -= 1
-            raise
-        return Served(self, self.lines(events, first), media_type="application/x-ndjson")
+        except UserError as error:
+            return refusal(str(error), 413 if isinstance(error, TooLarge) else 400)
+        finally:
+            if stream is None:
+                self.working -= 1
 
     async def next_of(self, events: Iterator[Any]) -> Any:
         """The next event, made by the worker when it is this reader's turn; None at the end."""
@@ -191,7 +185,7 @@ class Served(StreamingResponse):
             self.server.working -= 1
 
 
-class TooLarge(ValueError):
+class TooLarge(UserError):
     """A request of more bytes than are taken."""
 
 
@@ -207,6 +201,16 @@ async def body(request: Request) -> bytes:
         if len(content) > LARGEST:
             raise TooLarge(f"that is too long: more than {LARGEST:,} bytes")
     return content
+
+
+def parsed(content: bytes) -> dict[str, Any]:
+    try:
+        asked = json.loads(content)
+    except ValueError:
+        raise UserError("the request is not JSON in UTF-8") from None
+    if not isinstance(asked, dict):
+        raise UserError("a request is a JSON object")
+    return asked
 
 
 def string(asked: dict[str, Any], key: str) -> str:

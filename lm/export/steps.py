@@ -5,7 +5,7 @@
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -178,23 +178,21 @@ class ClassifierStep(Step):
             "direction": -1 if loaded.backwards else 1,
         }
         super().__init__(loaded.model, window or 1, about)
-        self.body: Any = loaded.model.body
-        self.head = loaded.model.head
         with torch.no_grad():
-            outputs, _, self.template = self.body.read(self.example(1, torch.Generator()), None)
+            outputs, _, self.template = loaded.model.body.read(self.example(1, torch.Generator()), None)
         pooled = torch.zeros_like(outputs[:, :1])
         states = [torch.zeros_like(part) for part in tensors(self.template)]
         self.start = [torch.full_like(pooled, LOWEST), pooled, torch.zeros(1, 1, 1), *states]
 
     def forward(self, inputs: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         highest, total, count, *parts = states
-        given = iter(parts)
-        _, outputs, state = self.body.read(inputs, change(self.template, lambda _: next(given)))
+        given, model = iter(parts), cast(Classifier, self.model)
+        _, outputs, state = model.body.read(inputs, change(self.template, lambda _: next(given)))
         highest = torch.maximum(highest, outputs.amax(1).unsqueeze(0))
         total = total + outputs.sum(1).unsqueeze(0)
         count = count + inputs.size(1)
         pooled = torch.cat([outputs[:, -1], highest[0], (total / count)[0]], 1)
-        return self.head(pooled), highest, total, count, *tensors(state)
+        return model.head(pooled), highest, total, count, *tensors(state)
 
     def example(self, rows: int, generator: torch.Generator) -> Tensor:
         return torch.randint(len(self.vocabulary), (rows, self.window), generator=generator)
