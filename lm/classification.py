@@ -19,7 +19,7 @@ class Classes(CrossEntropy):
         label_smoothing: as for `CrossEntropy`.
     """
 
-    figures: ClassVar[Mapping[str, Direction]] = {**CrossEntropy.figures, "macro_f1": "max"}
+    figures: Mapping[str, Direction] = {**CrossEntropy.figures, "macro_f1": "max"}
     columns: ClassVar[tuple[str, ...]] = ("loss", "accuracy", "macro_f1")
 
     def sums(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lm.checkpoint import load_model
-from lm.data.vocabulary import PADDING_CHARACTER, SPECIALS, Vocabulary
+from lm.data.vocabulary import MARKED_UNKNOWN, PADDING_CHARACTER, SPECIALS, Vocabulary
 from unroll.checkpoint import checkpoint_file, model_class
 from unroll.command import ending_in_one_line
 from unroll.errors import UserError
@@ -111,7 +111,8 @@ def step(model: nn.Module, window: Tensor, state: State, choose: Callable[[Tenso
 
 def unspoken(vocabulary: Vocabulary) -> tuple[int, ...]:
     """The ids that are no text: unknown and padding."""
-    return tuple(vocabulary.ids[entry] for entry in (*SPECIALS, PADDING_CHARACTER) if entry in vocabulary.ids)
+    entries = (*SPECIALS, MARKED_UNKNOWN, PADDING_CHARACTER)
+    return tuple(vocabulary.ids[entry] for entry in entries if entry in vocabulary.ids)
 
 
 def encode_prompt(vocabulary: Vocabulary, text: str) -> Tensor:

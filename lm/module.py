@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,11 @@ class Unscored:
 class NextToken(CrossEntropy):
     """The next token by its scores, or `Unscored`: loss in nats per token, accuracy and perplexity."""
 
-    figures: ClassVar[Mapping[str, Direction]] = {**CrossEntropy.figures, "perplexity": "min"}
+    figures: Mapping[str, Direction] = {**CrossEntropy.figures, "perplexity": "min"}
+
+    def of_characters(self) -> None:
+        """Gives the loss in bits per character too."""
+        self.figures = {**self.figures, "bits_per_character": "min"}
 
     def loss(self, outputs: Any, targets: Tensor) -> Tensor:
         if isinstance(outputs, Unscored):
@@ -72,7 +76,7 @@ class NextToken(CrossEntropy):
         return super().sums(outputs, targets)
 
     def derived(self, means: Mapping[str, float]) -> dict[str, float]:
-        return {"perplexity": perplexity(means["loss"])}
+        return {"perplexity": perplexity(means["loss"]), "bits_per_character": means["loss"] / math.log(2)}
 
 
 class LanguageModel(WindowLearner):
@@ -81,13 +85,23 @@ class LanguageModel(WindowLearner):
     Args:
         model: `forward(tokens, state=None) -> (logits, state)` as described in `lm.models`.
         objective: the loss and the figures, `NextToken()` by default.
+        characters: tokens are characters.
         settings: optimizer, groups, schedule, metadata, compile and forget, as for `WindowLearner`.
     """
 
     unit = "tokens"
 
-    def __init__(self, model: nn.Module, *settings: Any, objective: Objective | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *settings: Any,
+        objective: Objective | None = None,
+        characters: bool = False,
+        **more: Any,
+    ) -> None:
         super().__init__(model, objective or NextToken(), *settings, **more)
+        if characters and isinstance(self.objective, NextToken):
+            self.objective.of_characters()
 
     def predict(self, split: str, batch: Window) -> Prediction:
         head = getattr(self.model, "head", None)

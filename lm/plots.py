@@ -13,7 +13,12 @@ from unroll.state import output
 
 UNITS = 3
 TOKENS = 96
-CELLS = {"characters": (48, 20), "bpe": (16, 60), "words": (12, 80)}  # on a line, and the width of each in pixels
+CELLS = {  # on a line, and the width of each in pixels
+    "characters": (48, 20),
+    "bpe": (16, 60),
+    "words": (12, 80),
+    "whitespace": (12, 80),
+}
 LINE, LABEL = 22, 70
 
 
@@ -44,7 +49,7 @@ def activations(states: Tensor, tokens: Sequence[str], kind: str) -> numpy.ndarr
     Args:
         states: float `[time, hidden]`.
         tokens: the text, `time` tokens.
-        kind: "characters" or "words".
+        kind: the name of the tokenizer.
 
     Returns:
         uint8 `[height, width, 3]`: blue for -1, white for 0, red for 1 (or for the largest there is, if larger).

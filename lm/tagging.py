@@ -17,7 +17,7 @@ from unroll.streams import Window
 class Labels(CrossEntropy):
     """A label for every word: loss and accuracy per word, and precision, recall and F1 of spans as conlleval counts."""
 
-    figures: ClassVar[Mapping[str, Direction]] = {
+    figures: Mapping[str, Direction] = {
         **CrossEntropy.figures,
         "precision": "max",
         "recall": "max",

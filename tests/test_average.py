@@ -7,7 +7,8 @@ import torch
 from test_module import fit
 
 from lm.checkpoint import load_model
-from unroll.callbacks import Average
+from unroll.callbacks import Average, NonMonotonicAverage
+from unroll.schedules import constant
 
 
 class Watch(pl.Callback):
@@ -28,9 +29,9 @@ def weights(module):
     return module.model.head.weight.detach().clone()
 
 
-def run(average, **settings):
+def run(average, callbacks=(), **settings):
     watch = Watch()
-    module, _ = fit(callbacks=[average, watch], **settings)
+    module, _ = fit(callbacks=[average, watch, *callbacks], **settings)
     return module, watch
 
 
@@ -76,3 +77,23 @@ def test_the_checkpoint_and_the_result_are_of_the_average(train, tmp_path):
         assert f"{figures['valid/accuracy']:.4f}" in evaluated.stdout
         trained = torch.load(path, weights_only=True)["current_model_state"]["model.head.weight"]
         assert not torch.equal(load_model(path).model.head.weight, trained)
+
+
+class Worsening(pl.Callback):
+    """Puts figures in the place of the validation's."""
+
+    def __init__(self, figures):
+        self.figures = iter(figures)
+
+    def on_validation_epoch_end(self, trainer, module):
+        trainer.callback_metrics["valid/loss"] = torch.tensor(next(self.figures))
+
+
+def test_a_non_monotonic_average_begins_when_validation_has_stopped_getting_better():
+    # 0.7 is worse than 0.6, the best of all but the last two before it; 0.65 was not
+    figures = [0.9, 0.6, 0.5, 0.65, 0.7, 0.8]
+    module, watch = run(NonMonotonicAverage(patience=2), epochs=5, callbacks=[Worsening(figures)], schedule=constant)
+    per_epoch = len(watch.steps) // 5
+    for epoch in range(4):
+        assert torch.equal(watch.validated[epoch], watch.steps[(epoch + 1) * per_epoch - 1])
+    torch.testing.assert_close(weights(module), torch.stack(watch.steps[4 * per_epoch :]).mean(0), atol=1e-6, rtol=0)

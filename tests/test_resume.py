@@ -67,9 +67,10 @@ RUNS = {
         *IMAGES,
         *["average=moving", "trainer.max_epochs=2", "trainer.val_check_interval=0.5", "label_smoothing=0.1"],
     ],
-    "windows, shuffled": [
+    "windows, shuffled, an average that begins by itself": [
         *["model=char_seq", "data.path=text.txt", "data.batch_size=128", "data.split_among=null"],
-        "trainer.max_epochs=3",
+        *["trainer.max_epochs=3", "trainer.val_check_interval=0.1"],
+        *["average=nt_asgd", "callbacks.average.patience=1", "optimizer=sgd", "optimizer.lr=2"],
     ],
     "forecasts of several series, shuffled, warm-up": [
         *["model=forecaster", "data.train=numbers.csv", "data.series=name", "data.batch_size=4", "data.bptt=10"],

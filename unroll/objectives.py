@@ -26,7 +26,7 @@ class Objective(ABC):
         columns: those of them that have a column in the table on the screen.
     """
 
-    figures: ClassVar[Mapping[str, Direction]] = {"loss": "min"}
+    figures: Mapping[str, Direction] = {"loss": "min"}
     columns: ClassVar[tuple[str, ...]] = ("loss",)
 
     @abstractmethod
@@ -59,7 +59,7 @@ class CrossEntropy(Objective):
             arXiv 1512.00567). No figure has it.
     """
 
-    figures: ClassVar[Mapping[str, Direction]] = {"loss": "min", "accuracy": "max"}
+    figures: Mapping[str, Direction] = {"loss": "min", "accuracy": "max"}
     columns: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
 
     @checked
@@ -86,7 +86,7 @@ class CrossEntropy(Objective):
 class MeanSquaredError(Objective):
     """Numbers: the mean squared error, its root and the mean absolute error, each the mean over a target's numbers."""
 
-    figures: ClassVar[Mapping[str, Direction]] = {"loss": "min", "rmse": "min", "mae": "min"}
+    figures: Mapping[str, Direction] = {"loss": "min", "rmse": "min", "mae": "min"}
     columns = ("loss", "mae")
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -309,9 +309,6 @@ class AsText(NextTokenData, Documents):
     def model_arguments(self) -> dict[str, Any]:
         return {"vocab_size": len(self.vocabulary)}
 
-    def learner_arguments(self) -> dict[str, Any]:
-        return {}
-
     def description(self) -> dict[str, Any]:
         return {
             "vocabulary": self.vocabulary.entries,

@@ -41,7 +41,7 @@ class TextData(NextTokenData):
         batch_size: rows side by side, or windows per batch.
         layout: "stream": the windows of a row continue each other; "windows": they are independent, and shuffled.
         stride: of independent windows, from the start of one to the start of the next; by default `bptt`.
-        tokenizer: "characters", "words", or for text files "bpe".
+        tokenizer: "characters", "words", "whitespace", or for text files "bpe".
         lower: lower-case the text first.
         min_freq: tokens seen less often than this in the training split become unknown. By default 2 for "words", so
             that the unknown word is learnt, and 1 for the others.
@@ -78,7 +78,7 @@ class TextData(NextTokenData):
             raise UserError("data.tokenizer=bpe is for text of your own (data=text), and needs data.vocab_size")
         if min_freq is None:
             min_freq = 2 if tokenizer == "words" else 1
-        ordered = self.frequent_words_first and tokenizer == "words"
+        ordered = self.frequent_words_first and tokenizer in ("words", "whitespace")
         self.recipe = Recipe(tokenizer, lower, min_freq, vocab_size if tokenizer == "bpe" else None, unknown, ordered)
         self.bptt = bptt
         self.batch_size = batch_size
@@ -243,7 +243,9 @@ class TextFiles(TextData):
     Args:
         train: the file to train on.
         valid: the file to validate on; without one, the end of the training file is set aside.
+        test: a file that is evaluated in place of `valid`, if `split` says so.
         valid_fraction: the share of the training file's bytes that is set aside then; no word is cut.
+        split: what is evaluated: "valid" or "test".
         encoding: of the files, as Python names it.
         cache: where the ids of large files are kept, as for `lm.data.encoding.encode_files`, and the plain text of
             compressed ones, as for `lm.data.files.plain_text`.
@@ -258,18 +260,24 @@ class TextFiles(TextData):
         self,
         train: str,
         valid: str | None = None,
+        test: str | None = None,
         valid_fraction: Fraction = 0.1,
+        split: Literal["valid", "test"] = "valid",
         encoding: str = UTF_8,
         cache: str | None = None,
         backwards: bool = False,
         **text: Any,
     ) -> None:
         super().__init__(**text)
-        check_arguments(TextFiles.__init__, {"valid_fraction": valid_fraction, "backwards": backwards})
+        given = {"valid_fraction": valid_fraction, "split": split, "backwards": backwards}
+        check_arguments(TextFiles.__init__, given)
+        if split == "test" and test is None:
+            raise UserError("data.split=test: there is no test part; give one: data.test=FILE")
         self.backwards = backwards
         self.encoding = known_encoding(encoding)
         self.train_file = train
         self.valid_file = valid
+        self.test_file = test if split == "test" else None
         self.valid_fraction = valid_fraction
         self.cache = cache
 
@@ -279,6 +287,8 @@ class TextFiles(TextData):
             valid = whole(plain_text(self.valid_file, self.encoding, self.cache))
         else:
             train, valid = set_aside(train, self.valid_fraction, words=self.recipe.tokenizer != "characters")
+        if self.test_file is not None:
+            valid = whole(plain_text(self.test_file, self.encoding, self.cache))
         encoded = encode_files(train, valid, self.recipe, self.cache)
         if not self.backwards:
             return encoded

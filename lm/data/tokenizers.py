@@ -12,8 +12,9 @@ import numpy
 
 from unroll.errors import UserError
 
-TokenizerName = Literal["characters", "words", "bpe"]
+TokenizerName = Literal["characters", "words", "whitespace", "bpe"]
 
+END_OF_LINE = "<eos>"
 # A marker such as <unk>, a word (with its apostrophes), or one punctuation mark.
 WORD = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]")
 
@@ -24,12 +25,13 @@ class Tokenizer:
 
     Args:
         name: "characters" (joining gives the text back exactly), "words" (words and punctuation marks;
-            white space is not kept, joining puts one space between tokens) or "bpe" (parts of words, exact too).
+            white space is not kept, joining puts one space between tokens), "whitespace" (for text that is split into
+            tokens already; the end of a line is the token `<eos>`) or "bpe" (parts of words, exact too).
         lower: lower-case text first.
         model: what `learn_bpe` has learnt, as the `tokenizers` library writes it.
 
     Raises:
-        UserError: the name is not one of the three.
+        UserError: the name is not one of these.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Tokenizer:
         text = self.cased(text)
         if self.name == "bpe":
             return self.bpe.encode(text).tokens
+        if self.name == "whitespace":
+            return text.replace("\n", f" {END_OF_LINE} ").split()
         return list(text) if self.name == "characters" else WORD.findall(text)
 
     def join(self, tokens: list[str]) -> str:

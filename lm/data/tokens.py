@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,9 @@ class NextTokenData(TokenData):
     @abstractmethod
     def start_of_validation(self, length: int = 1) -> Tensor:
         """The tokens that validation begins with, int64."""
+
+    def learner_arguments(self) -> dict[str, Any]:
+        return {"characters": True} if self.vocabulary.tokenizer.name == "characters" else {}
 
     def prompt(self) -> str:
         """The first known tokens of the validation text, for samples to begin with."""

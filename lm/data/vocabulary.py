@@ -12,6 +12,7 @@ from torch import Tensor
 from lm.data.tokenizers import Tokenizer, code_points
 
 UNKNOWN = "xxunk"
+MARKED_UNKNOWN = "<unk>"  # in texts whose rare words have been replaced already
 PADDING = "xxpad"
 SPECIALS = (UNKNOWN, PADDING)
 PADDING_CHARACTER = "\0"  # the Nietzsche lesson's, in a vocabulary that knows every character
@@ -21,7 +22,8 @@ class Vocabulary:
     """The tokens a model knows; a token's id is its index in `entries`.
 
     Args:
-        entries: all tokens in the order of their ids. If `UNKNOWN` is among them, it stands for every other token.
+        entries: all tokens in the order of their ids. If `UNKNOWN` or `MARKED_UNKNOWN` is among them, it stands for
+            every other token.
         tokenizer: how text becomes tokens.
     """
 
@@ -29,7 +31,7 @@ class Vocabulary:
         self.entries = list(entries)
         self.tokenizer = tokenizer
         self.ids = {token: index for index, token in enumerate(self.entries)}
-        self.unknown_id = self.ids.get(UNKNOWN)
+        self.unknown_id = self.ids.get(UNKNOWN, self.ids.get(MARKED_UNKNOWN))
 
     @classmethod
     def build(cls, tokens: Iterable[str], tokenizer: Tokenizer, min_freq: int = 1) -> "Vocabulary":
@@ -53,13 +55,14 @@ class Vocabulary:
         """The same from how often each token was seen; for byte pair encoding the tokenizer has the tokens.
 
         Args:
-            unknown: begin with the `SPECIALS`; else with the `PADDING_CHARACTER` alone.
+            unknown: begin with the `SPECIALS`; else with the `PADDING_CHARACTER` alone. A text that marks its unknown
+                words gets neither: its vocabulary is its own words.
             frequent_first: in the order of frequency, as `lm.models.heads.AdaptiveHead` needs it.
         """
         if tokenizer.name == "bpe":
             ids = tokenizer.bpe.get_vocab()
             return cls(sorted(ids, key=ids.__getitem__), tokenizer)
-        specials = SPECIALS if unknown else (PADDING_CHARACTER,)
+        specials = () if MARKED_UNKNOWN in counts else SPECIALS if unknown else (PADDING_CHARACTER,)
         frequent = {token for token, count in counts.items() if count >= min_freq}
         order = sorted(frequent.difference(specials))
         if frequent_first:
@@ -73,7 +76,7 @@ class Vocabulary:
         """Ids, int64 `[tokens]`, of a text (which is split first) or of tokens.
 
         Raises:
-            KeyError: a token is not in the vocabulary and the vocabulary has no `UNKNOWN`.
+            KeyError: a token is not in the vocabulary and no token stands for unknown ones.
         """
         if isinstance(text, str):
             return torch.from_numpy(self.numbers(text, numpy.int64))
@@ -88,7 +91,7 @@ class Vocabulary:
         tokenizer = self.tokenizer
         if tokenizer.name == "bpe":
             return numpy.array(tokenizer.bpe.encode(tokenizer.cased(text)).ids, dtype)
-        if tokenizer.name == "words":
+        if tokenizer.name != "characters":
             return numpy.array(self._look_up(tokenizer.split(text)), dtype)
         points = code_points(tokenizer.cased(text))
         ids = self._of_code_points[numpy.minimum(points, len(self._of_code_points) - 1)]

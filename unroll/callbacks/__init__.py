@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from unroll.lazy import lazily
 
 if TYPE_CHECKING:
-    from unroll.callbacks.average import Average
+    from unroll.callbacks.average import Average, NonMonotonicAverage
     from unroll.callbacks.best import BestCheckpoint
     from unroll.callbacks.confusion import ConfusionMatrix
     from unroll.callbacks.cycles import CycleCheckpoints
@@ -23,6 +23,7 @@ HOMES = {
     "CycleCheckpoints": "cycles",
     "HyperParameters": "tensorboard",
     "LastCheckpoint": "last",
+    "NonMonotonicAverage": "average",
     "Progress": "progress",
     "Result": "result",
     "StopWhenDiverged": "divergence",
@@ -37,6 +38,7 @@ __all__ = [
     "CycleCheckpoints",
     "HyperParameters",
     "LastCheckpoint",
+    "NonMonotonicAverage",
     "Progress",
     "Result",
     "StopWhenDiverged",

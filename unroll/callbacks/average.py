@@ -1,11 +1,12 @@
 """Averaged weights: of the last part of training, used in place of the last weights."""
 
+import math
 from typing import Any
 
 import pytorch_lightning as pl
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_avg_fn
 
-from unroll.checks import Fraction, Share, checked
+from unroll.checks import Fraction, Share, Size, checked
 from unroll.module import Learner
 
 
@@ -69,3 +70,45 @@ class Average(pl.callbacks.WeightAveraging):
     ) -> None:
         if "averaging_state" in checkpoint:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+class NonMonotonicAverage(Average):
+    """The mean of the weights from when validation stops getting better: the trigger of NT-ASGD (Merity et al. 2017,
+    arXiv 1708.02182, algorithm 1), which goes with SGD at a constant rate.
+
+    It begins after the first validation whose figure is worse than the best of all but the last `patience` before it.
+
+    Args:
+        monitor: the figure, such as `valid/loss`.
+        patience: the number of validations, the non-monotone interval.
+    """
+
+    @checked
+    def __init__(self, monitor: str = "valid/loss", patience: Size = 5) -> None:
+        super().__init__(start=0)
+        self.monitor = monitor
+        self.patience = patience
+        self.seen: list[float] = []
+        self.triggered = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Overrides the start after a share of the steps."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        if self.triggered or trainer.state.fn != "fit":
+            return
+        sign = 1 if pl_module.figures[self.monitor] == "min" else -1
+        figure = sign * float(trainer.callback_metrics[self.monitor])
+        self.triggered = figure > min(self.seen[: -self.patience], default=math.inf)
+        self.seen.append(figure)
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        return self.triggered and step_idx is not None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "seen": self.seen, "triggered": self.triggered}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.seen, self.triggered = state_dict["seen"], state_dict["triggered"]

@@ -157,7 +157,11 @@ def evaluate(config: DictConfig, overrides: Sequence[str]) -> str:
     build.trainer(config, **QUIET).validate(learner, datamodule=data, verbose=False)
     figures = [(f"valid/{name}", f"{value:.4f}") for name, value in learner.total("valid").items()]
     figures.append((f"valid/{learner.unit}", f"{learner.passes['valid'].targets:,}"))
-    return "\n".join(f"{name:<16}  {value}" for name, value in figures)
+    if OmegaConf.select(config, "evaluate") is not None:
+        further = build.part(config, "evaluate")(learner, data)
+        figures += [(name, f"{value:.4f}") for name, value in further.items()]
+    width = max(16, *(len(name) for name, _ in figures))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in figures)
 
 
 def batch_sizes(chosen: int) -> list[int]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from unroll.cli import help, run_directory
-from unroll.cli.config import CONFIG_DIR, check
+from unroll.cli.config import CONFIG_DIR, check, composed
 from unroll.cli.messages import explain, one_line, readable
 from unroll.cli.processes import import_torch, prepare, rank, say
 from unroll.errors import Interrupted, UserError
@@ -100,11 +100,17 @@ def evaluate_as_trained(arguments: list[str]) -> bool:
         Whether it was handled.
     """
     path, overrides = run_directory.named(arguments, "ckpt")
+    how, overrides = run_directory.named(overrides, "evaluate")
     run_dir = run_directory.of_checkpoint(Path(path or ""))
     chosen = [override for override in overrides if (CONFIG_DIR / override.split("=")[0]).is_dir()]
     if path is None or "task=evaluate" not in overrides or chosen or not run_directory.is_one(run_dir):
         return False
-    config, typed = run_directory.load(run_dir, [f"ckpt={path}", *overrides])
+    settings = [override for override in overrides if override.startswith("evaluate.")]
+    others = [override for override in overrides if override not in settings]
+    config, typed = run_directory.load(run_dir, [f"ckpt={path}", *others])
+    further = composed([*([f"evaluate={how}"] if how else []), *settings])
+    with open_dict(config):
+        config.evaluate = OmegaConf.select(further, "evaluate")
     check(config)
     OmegaConf.resolve(config)
     HydraConfig.instance().cfg = None

@@ -1,7 +1,7 @@
 """The LightningModule of forecasts, and their figures."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ class ForecastError(Objective):
     Targets are pairs, float `[…, targets, 2]`: what is to be forecast, and the last value known at the time.
     """
 
-    figures: ClassVar[Mapping[str, Direction]] = {
+    figures: Mapping[str, Direction] = {
         "loss": "min",
         "mae": "min",
         "naive_loss": "min",

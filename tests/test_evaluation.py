@@ -1,0 +1,204 @@
+"""Evaluation that goes on learning: what it computes, and that nothing is seen before it is scored."""
+
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+import lm.models
+from lm.cache import CacheEvaluation
+from lm.module import LanguageModel
+from unroll import Stream
+from unroll.dynamic import SPLIT, DynamicEvaluation
+from unroll.errors import UserError
+
+VOCAB = 9
+CHANGED = 150  # a token of the text, in the middle of a window
+
+
+class Data(pl.LightningDataModule):
+    def __init__(self, valid, train=None):
+        super().__init__()
+        self.valid = Stream(valid, 2, 10)
+        self.train = Stream(text(400) if train is None else train, 4, 10)
+
+    def val_dataloader(self):
+        return self.valid
+
+
+def text(length, seed=0):
+    return torch.randint(VOCAB, (length,), generator=torch.Generator().manual_seed(seed))
+
+
+def validated(data, model="AWDGRU", **settings):
+    """A language model with weights drawn at random, after a validation."""
+    torch.manual_seed(0)
+    learner = LanguageModel(getattr(lm.models, model)(VOCAB, embedding_size=8, hidden_size=8, **settings))
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(accelerator="cpu", **quiet)
+    trainer.validate(learner, datamodule=data, verbose=False)
+    return learner
+
+
+def with_another_future(tokens):
+    changed = tokens.clone()
+    changed[CHANGED:] = (changed[CHANGED:] + 1) % VOCAB
+    return changed
+
+
+class TestDynamic:
+    def scores(self, tokens, **settings):
+        """Of each token, from all before it."""
+        data = Data(tokens)
+        learner = validated(data)
+        evaluation = DynamicEvaluation(lr=0.05, decay=0.1, window=7, **settings)
+        roots = evaluation.roots(learner, data.train)
+        steps = evaluation.steps(learner, Stream(tokens, 1, 7), roots)
+        return torch.cat([learner.model.head.scores(step.outputs.activations).detach() for step in steps])
+
+    def test_a_changed_future_leaves_all_earlier_scores_alone(self):
+        tokens = text(300, seed=1)
+        scores, others = self.scores(tokens), self.scores(with_another_future(tokens))
+        assert torch.equal(scores[:CHANGED], others[:CHANGED])
+        assert not torch.allclose(scores[CHANGED + 7 :], others[CHANGED + 7 :])
+
+    def test_the_weights_after_a_window_are_those_of_the_equation(self):
+        data = Data(text(300, seed=1))
+        learner = validated(data)
+        evaluation = DynamicEvaluation(lr=0.05, decay=0.3, eps=0.01, window=10, statistics=5)
+        name, weight = "head.weight", learner.model.head.weight
+        trained = weight.detach().clone()
+
+        def gradient(windows, before=0):
+            """Of each window's loss, by autograd alone."""
+            state = None
+            for window in windows:
+                logits, state = learner.model(window.inputs, state)
+                loss = nn.functional.cross_entropy(logits.flatten(0, 1), window.targets.flatten())
+                every = torch.autograd.grad(loss, [*learner.model.parameters()])
+                state = tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
+                yield every
+
+        learner.eval()
+        training = [each for each, _ in zip(gradient(data.train), range(5), strict=False)]
+        means = [torch.stack(of_weight).square().mean(0).sqrt() for of_weight in zip(*training, strict=True)]
+        number = [name for name, _ in learner.model.named_parameters()].index(name)
+        average = torch.cat([mean.flatten() for mean in means]).mean()
+
+        roots = evaluation.roots(learner, data.train)
+        torch.testing.assert_close(roots[number], means[number])
+        expected = trained
+        windows = list(Stream(data.valid.sequence, 1, 10))[:3]
+        state = None
+        for window, _ in zip(windows, evaluation.steps(learner, windows, roots), strict=True):
+            torch.testing.assert_close(weight.detach(), expected)
+            logits, after = learner.model(window.inputs, state)
+            loss = nn.functional.cross_entropy(logits.flatten(0, 1), window.targets.flatten())
+            (g,) = torch.autograd.grad(loss, [weight])
+            state = after.detach()
+            share = (0.3 * means[number] / average).clamp(max=1)
+            expected = expected - 0.05 * g / (means[number] + 0.01) + share * (trained - expected)
+
+    def test_it_learns_what_repeats_and_leaves_the_weights_as_they_were(self):
+        data = Data(text(40, seed=2).repeat(10))
+        learner = validated(data)
+        before = {name: weight.clone() for name, weight in learner.model.state_dict().items()}
+        figures = DynamicEvaluation(lr=0.02, decay=0.001, window=10)(learner, data)
+        assert set(figures) == {"dynamic/loss", "dynamic/accuracy", "dynamic/perplexity"}
+        assert figures["dynamic/loss"] < learner.total("valid")["loss"] - 0.2
+        assert learner.passes[SPLIT].targets == 399
+        for name, weight in learner.model.state_dict().items():
+            assert torch.equal(weight, before[name]), name
+
+    def test_windows_that_do_not_continue_each_other_are_refused(self):
+        data = Data(text(300))
+        learner = validated(data)
+        data.valid = Stream([text(30), text(40)], 2, 10)
+        with pytest.raises(UserError, match="one long stream"):
+            DynamicEvaluation(lr=0.1, decay=0.1)(learner, data)
+
+
+class TestCache:
+    @pytest.mark.parametrize("settings", [{}, {"tie": True, "head": "adaptive"}, {"norm": True}])
+    def test_the_probabilities_are_those_of_the_equation_and_add_up_to_one(self, settings):
+        tokens = text(60, seed=1)
+        learner = validated(Data(tokens), **settings)
+        size, sharpness, weight = 12, 0.7, 0.2
+        evaluation = CacheEvaluation(size, sharpness, weight, window=7)
+        losses = torch.cat([*evaluation.losses(learner, Stream(tokens, 1, 7))], 1)[0]
+
+        model = learner.model.eval()
+        model.head.scoring = False
+        hidden = model(tokens[None, :-1])[0][0].detach()
+        model.head.scoring = True
+        own = model.head.scores(hidden).softmax(-1).detach()
+        for t, target in enumerate(tokens[1:]):
+            mixed = own[t]
+            if t > 0:
+                of_cache = torch.zeros(VOCAB)
+                for i in range(max(0, t - size), t):
+                    of_cache[tokens[i + 1]] += math.exp(sharpness * float(hidden[t] @ hidden[i]))
+                mixed = (1 - weight) * own[t] + weight * of_cache / of_cache.sum()
+            assert float(mixed.sum()) == pytest.approx(1, abs=1e-5)
+            assert float(losses[t]) == pytest.approx(-math.log(mixed[target]), abs=1e-4)
+
+    def test_a_changed_future_leaves_all_earlier_scores_alone(self):
+        tokens = text(300, seed=1)
+        learner = validated(Data(tokens))
+
+        def losses(read):
+            return torch.cat([*CacheEvaluation(window=7).losses(learner, Stream(read, 1, 7))], 1)[0]
+
+        before, after = losses(tokens), losses(with_another_future(tokens))
+        assert torch.equal(before[: CHANGED - 1], after[: CHANGED - 1])  # the target of step 149 is token 150
+        assert not torch.allclose(before[CHANGED:], after[CHANGED:])
+
+    def test_windows_make_no_difference_and_repeated_words_are_likelier(self):
+        data = Data(text(40, seed=2).repeat(10))
+        learner = validated(data)
+        figures = [CacheEvaluation(sharpness=5.0, window=window)(learner, data) for window in (1, 35)]
+        assert figures[0] == pytest.approx(figures[1], rel=1e-4)
+        assert figures[0]["cache/loss"] < learner.total("valid")["loss"]
+
+    def test_it_is_for_language_models_with_a_head(self):
+        data = Data(text(300))
+        learner = validated(data)
+        learner.model = nn.Identity()
+        with pytest.raises(UserError, match="language models"):
+            CacheEvaluation()(learner, data)
+
+
+@pytest.fixture
+def run(train, tmp_path):
+    (tmp_path / "mine.txt").write_text("It was the best of times, it was the worst of times. " * 60)
+    mine = ["data=text", "data.train=mine.txt", "data.batch_size=8", "data.bptt=20", "model=gru"]
+    trained = train(*mine, "trainer.max_epochs=1", "hydra.run.dir=run")
+    assert trained.returncode == 0, trained.stderr
+    return train
+
+
+@pytest.mark.parametrize(("how", "setting"), [("dynamic", "evaluate.lr=1e-4"), ("cache", "evaluate.weight=0.05")])
+def test_it_is_reported_beside_the_static_figure(run, how, setting):
+    static = run("task=evaluate", "ckpt=run")
+    both = run("task=evaluate", "ckpt=run", f"evaluate={how}", setting)
+    assert both.returncode == 0, both.stderr
+    before, after = (dict(line.split() for line in answer.stdout.splitlines()) for answer in (static, both))
+    assert before.items() <= after.items()
+    further = {name: float(value) for name, value in after.items() if name not in before}
+    assert further[f"{how}/perplexity"] == pytest.approx(math.exp(further[f"{how}/loss"]), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["evaluate=dynamo"], "there is no evaluate=dynamo; choose from: cache, dynamic (did you mean dynamic?)"),
+        (["evaluate=cache", "evaluate.weight=2"], "evaluate.weight=2: must be a number between 0 and 1"),
+        (["evaluate=dynamic", "evaluate.size=2"], "there is no evaluate.size"),
+    ],
+)
+def test_bad_input(run, arguments, answer):
+    ended = run("task=evaluate", "ckpt=run", *arguments)
+    assert ended.returncode == 1
+    assert answer in ended.stderr.splitlines()[-1]
