@@ -124,8 +124,9 @@ def encode_prompt(vocabulary: Vocabulary, text: str) -> Tensor:
     tokens = vocabulary.tokenizer.split(text)
     unknown = list(dict.fromkeys(token for token in tokens if token not in vocabulary.ids))
     if unknown:
-        kind = vocabulary.tokenizer.name
-        raise UserError(f"the prompt has {kind} that the model does not know: {', '.join(map(repr, unknown))}")
+        raise UserError(
+            f"the prompt has {vocabulary.tokenizer.units} that the model does not know: {', '.join(map(repr, unknown))}"
+        )
     if not tokens:
         raise UserError("the prompt is empty; give at least one token")
     return vocabulary.encode(tokens)

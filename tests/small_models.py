@@ -12,6 +12,7 @@ from unroll.checkpoint import KEY, describe
 
 TEXT = "the cat sat on the mat and the dog ran to the red house\n"
 CHARACTERS = Vocabulary.build(Tokenizer("characters").split(TEXT), Tokenizer("characters"))
+SPLIT = Vocabulary.build(Tokenizer("whitespace").split(TEXT), Tokenizer("whitespace"))
 WORDS = Vocabulary.build(Tokenizer("words").split(TEXT), Tokenizer("words"))
 
 

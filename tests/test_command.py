@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import platform
 import pty
 import re
 import subprocess
@@ -288,3 +289,20 @@ class TestBadInput:
         assert last.startswith("error: ")
         assert words in last
         assert not [line for line in before if "parameters;" not in line]  # at most what every run begins with
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is a setting of glibc")
+def test_memory_that_is_freed_is_kept_for_the_next_tensor(command, tmp_path):
+    """Or else each step of training would take its large tensors from the system anew, page by page."""
+    (tmp_path / "faults.py").write_text(
+        "import resource, torch\n"
+        "from unroll.cli.processes import keep_freed_memory\n"
+        "keep_freed_memory()\n"
+        "for _ in range(4): torch.ones(2**22)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(20): torch.ones(2**22)\n"  # 16 MiB each: 4,096 pages
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    answer = command("faults.py")
+    assert answer.returncode == 0, answer.stderr
+    assert int(answer.stdout) < 4096

@@ -208,7 +208,7 @@ def test_a_model_that_reads_backwards_and_the_mean_of_two(trained, program, tmp_
     [
         ("data.train=none.csv", "none.csv: cannot be read"),
         ("data.label=kind", "reviews.jsonl, line 1: must be an object with text and kind"),
-        ("model.body=gru", "model.body=gru: must be one of: awd_lstm, awd_gru, qrnn, min_gru, min_lstm"),
+        ("model.body=gru", "model.body=gru: must be one of: awd_lstm, awd_gru, qrnn, min_gru, min_lstm, mogrifier"),
         ("data.crop=0", "data.crop=0: must be a whole number, 1 or more, or null"),
         ("data=movie_reviews data.fold=10", "data.fold=10: must be one of: 0, 1, 2"),
     ],

@@ -9,7 +9,17 @@ from functools import partial
 import numpy
 import pytest
 import torch
-from small_models import CHARACTERS, TEXT, WORDS, of_text, save, save_classifier, save_language_model, save_tagger
+from small_models import (
+    CHARACTERS,
+    SPLIT,
+    TEXT,
+    WORDS,
+    of_text,
+    save,
+    save_classifier,
+    save_language_model,
+    save_tagger,
+)
 from torch import nn
 
 import lm.models
@@ -66,7 +76,8 @@ class TestAgreement:
 
     @pytest.mark.slow
     @pytest.mark.parametrize(
-        "settings", [{"head": "adaptive"}, {"tie": True}, {"norm": True}, {"tie": True, "head": "adaptive"}]
+        "settings",
+        [{"head": "adaptive"}, {"tie": True}, {"norm": True}, {"tie": True, "head": "adaptive"}, {"last_size": 8}],
     )
     def test_every_head(self, language_model, tmp_path, settings):
         exported(language_model(lm.models.AWDLSTM, WORDS, **settings), tmp_path / "out")
@@ -124,10 +135,11 @@ class TestRunner:
     def test_it_is_short(self):
         assert len(command.RUNNER.read_text(encoding="utf-8").splitlines()) <= 80
 
-    def test_it_writes_what_generate_writes(self, language_model, tmp_path, program):
-        path = language_model(lm.models.AWDLSTM, WORDS)
+    @pytest.mark.parametrize(("vocabulary", "prompt"), [(WORDS, "the cat"), (SPLIT, "the cat\nsat")])
+    def test_it_writes_what_generate_writes(self, language_model, tmp_path, program, vocabulary, prompt):
+        path = language_model(lm.models.AWDLSTM, vocabulary)
         exported(path, tmp_path / "out")
-        typed = ["--prompt", "the cat", "--length", 30, "--greedy"]
+        typed = ["--prompt", prompt, "--length", 30, "--greedy"]
         alone, ours = ran(tmp_path / "out", *typed), program("lm.generate", path, *typed)
         assert (alone.returncode, alone.stderr) == (0, "")
         assert alone.stdout == ours.stdout

@@ -6,14 +6,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from lm.checkpoint import load_model
-from lm.models import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, recurrent
+from lm.models import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, Mogrifier, recurrent
 from lm.models.heads import TiedHead
 from lm.models.regularisation import Embedding, LockedDropout, WeightDrop, activation_penalty, change_penalty
+from lm.models.stacks import MogrifierLayer
 from lm.module import LanguageModel
 from unroll import Stream, Window
 
 VOCAB = 33
-MODELS = [AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM]
+MODELS = [AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, Mogrifier]
 DROPOUTS = ["embed_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_drop"]
 
 
@@ -92,8 +93,8 @@ class TestPieces:
 @pytest.mark.parametrize("model_class", MODELS)
 @pytest.mark.parametrize("dropout", DROPOUTS)
 def test_each_dropout_can_be_switched_on_alone(model_class, dropout):
-    if dropout == "weight_drop" and model_class not in (AWDGRU, AWDLSTM):
-        pytest.skip("it has no hidden-to-hidden weights")
+    if dropout == "weight_drop" and model_class in (MinGRU, MinLSTM):
+        pytest.skip("it has no weights to drop")
     plain, model = make(model_class), make(model_class, **{dropout: 0.5})
     model.load_state_dict(plain.state_dict())
     assert not torch.allclose(model.train()(tokens())[0], plain(tokens())[0])
@@ -101,7 +102,9 @@ def test_each_dropout_can_be_switched_on_alone(model_class, dropout):
 
 
 @pytest.mark.parametrize("model_class", MODELS)
-@pytest.mark.parametrize("settings", [{"tie": True}, {"norm": True}, {"num_layers": 1}, {"num_layers": 3, "tie": True}])
+@pytest.mark.parametrize(
+    "settings", [{"tie": True}, {"norm": True}, {"num_layers": 1}, {"num_layers": 3, "last_size": 12, "tie": True}]
+)
 def test_a_row_in_windows_is_the_row_in_one_piece_however_the_stack_is_made(model_class, settings):
     model = make(model_class, **settings)
     for seed in range(10):
@@ -114,15 +117,27 @@ def test_a_row_in_windows_is_the_row_in_one_piece_however_the_stack_is_made(mode
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=0)
 
 
+def test_weights_begin_within_the_chosen_range():
+    for settings in ({}, {"tie": True}, {"head": "adaptive"}):
+        model = make(AWDLSTM, init_range=0.05, **settings)
+        for name, weight in model.named_parameters():
+            if name.startswith("layers"):
+                continue
+            assert weight.abs().max() <= 0.05
+            assert weight.abs().max() > (0.04 if weight.dim() > 1 else -1), name
+        plain = make(AWDLSTM, **settings)
+        assert plain.embed.weight.abs().max() > 0.05
+
+
 def test_tied_weights_are_one_tensor():
     model = make(AWDLSTM, tie=True)
     assert model.head.weight is model.embed.weight
     assert len(list(model.parameters())) == len({id(parameter) for parameter in model.parameters()})
 
 
-@pytest.mark.parametrize("name", ["awd_gru", "awd_lstm", "qrnn", "min_gru", "min_lstm"])
+@pytest.mark.parametrize("name", ["awd_gru", "awd_lstm", "qrnn", "min_gru", "min_lstm", "mogrifier"])
 def test_from_the_command_line_to_a_checkpoint_with_every_switch_on(train, tmp_path, name):
-    switches = [f"model.{dropout}=0.1" for dropout in DROPOUTS if dropout != "weight_drop" or "awd" in name]
+    switches = [f"model.{dropout}=0.1" for dropout in DROPOUTS if dropout != "weight_drop" or "min" not in name]
     switches += ["model.norm=true", "model.tie=true", "model.ar=2", "model.tar=1", "model.hidden_size=24"]
     run = train(
         *[f"model={name}", "data=human_numbers", *switches, "label_smoothing=0.1", "forget=0.1", "average=moving"],
@@ -220,6 +235,34 @@ class TestParallel:
                 optimizer.step()
                 losses.append(loss.item())
         assert losses[-1] < losses[0] / 2
+
+
+class TestMogrifier:
+    def test_each_round_is_that_of_the_paper(self):
+        layer = MogrifierLayer(12, 16, rounds=4, rank=3)
+        x, h, c = torch.randn(4, 5, 12), torch.randn(4, 16), torch.randn(4, 16)
+        outputs, (last_h, last_c) = layer(x, (h.unsqueeze(0), c.unsqueeze(0)))
+        lstm = nn.LSTMCell(12, 16)
+        lstm.load_state_dict({name: layer.cell.get_parameter(name) for name in lstm.state_dict()})
+
+        def factor(number, v):
+            first, second = layer.cell.scales[number - 1]
+            return 2 * torch.sigmoid(v @ first.weight.t() @ second.weight.t() + second.bias)
+
+        for step in range(5):
+            x_1 = factor(1, h) * x[:, step]
+            h_2 = factor(2, x_1) * h
+            x_3 = factor(3, h_2) * x_1
+            h_4 = factor(4, x_3) * h_2
+            h, c = lstm(x_3, (h_4, c))
+            torch.testing.assert_close(outputs[:, step], h)
+        torch.testing.assert_close((last_h[0], last_c[0]), (h, c))
+
+    def test_without_rounds_it_is_the_lstm(self):
+        plain, model = make(AWDLSTM), make(Mogrifier, rounds=0)
+        names = [name.replace(".rnn.", ".rnn.cell.").replace("_l0", "") for name in plain.state_dict()]
+        model.load_state_dict(dict(zip(names, plain.state_dict().values(), strict=True)))
+        torch.testing.assert_close(model(tokens())[0], plain(tokens())[0])
 
 
 def positive(x):

@@ -15,6 +15,7 @@ from unroll.errors import UserError
 TokenizerName = Literal["characters", "words", "whitespace", "bpe"]
 
 END_OF_LINE = "<eos>"
+UNITS = {"characters": "characters", "words": "words", "whitespace": "words", "bpe": "parts of words"}
 # A marker such as <unk>, a word (with its apostrophes), or one punctuation mark.
 WORD = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]")
 
@@ -41,6 +42,11 @@ class Tokenizer:
     def __post_init__(self) -> None:
         if self.name not in get_args(TokenizerName):
             raise UserError(f"there is no tokenizer {self.name!r}; choose from: {', '.join(get_args(TokenizerName))}")
+
+    @property
+    def units(self) -> str:
+        """What tokens are, in words."""
+        return UNITS[self.name]
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make an equal tokenizer."""

@@ -68,14 +68,14 @@ class Writer(Shown):
     def __init__(self, step: LanguageModelStep, validation: str | None) -> None:
         self.model, self.vocabulary, self.context = step.model, step.vocabulary, step.context
         self.never = unspoken(self.vocabulary)
+        tokenizer = self.vocabulary.tokenizer
         units = sum(part.numel() for part in step.start[:1])
-        kinds = {"bpe": "parts of words"}.get(name := self.vocabulary.tokenizer.name, name)
         self.about = {
             "kind": "language_model",
-            "name": f"{type(self.model).__name__}: {len(self.vocabulary):,} {kinds}, {units:,} units",
+            "name": f"{type(self.model).__name__}: {len(self.vocabulary):,} {tokenizer.units}, {units:,} units",
             "prompt": step.about["prompt"],
             "text": validation or step.about["prompt"],
-            "between": self.vocabulary.tokenizer.join(["", ""]),
+            "between": tokenizer.join(["", ""]),
         }
 
     @torch.inference_mode()

@@ -25,7 +25,7 @@ class Model:
         return output
 
     def split(self, text):
-        text = text.lower() if ABOUT["lower"] else text
+        text = (text.lower() if ABOUT["lower"] else text).replace("\n", ABOUT["line_end"])
         return list(text) if ABOUT["tokenizer"] == "characters" else re.findall(ABOUT["pattern"], text)
 
     def write(self, prompt, length, temperature, noise):  # a temperature of 0: always the most likely token

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lm import checkpoint, classify, tag
-from lm.data.tokenizers import WORD
+from lm.data.tokenizers import END_OF_LINE, WORD
 from lm.data.vocabulary import Vocabulary
 from lm.data.word_encoder import LONGEST_WORD
 from lm.generate import unspoken
@@ -88,7 +88,8 @@ def text_settings(vocabulary: Vocabulary) -> dict[str, Any]:
         "vocabulary": vocabulary.entries,
         "tokenizer": tokenizer.name,
         "lower": tokenizer.lower,
-        "pattern": WORD.pattern,
+        "line_end": f" {END_OF_LINE} " if tokenizer.name == "whitespace" else "\n",
+        "pattern": r"\S+" if tokenizer.name == "whitespace" else WORD.pattern,
         **({} if tokenizer.model is None else {"bpe": tokenizer.model}),
     }
 
@@ -130,6 +131,7 @@ class TaggerStep(Carrying):
             "kind": "tagger",
             "vocabulary": encoder.words.entries,
             "tokenizer": "words",
+            "line_end": "\n",
             "lower": False,  # characters are read as they are
             "pattern": r"\S+" if encoder.extras else WORD.pattern,  # word/column
             "lower_words": encoder.lower,

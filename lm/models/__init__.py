@@ -28,7 +28,7 @@ from lm.models.nietzsche import (
     CharStatefulCell,
     CharThree,
 )
-from lm.models.stacks import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM
+from lm.models.stacks import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, Mogrifier
 
 __all__ = [
     "AWDGRU",
@@ -48,6 +48,7 @@ __all__ = [
     "Loop",
     "MinGRU",
     "MinLSTM",
+    "Mogrifier",
     "MultiOutput",
     "Stateful",
     "Unrolled",

@@ -5,6 +5,7 @@ one below the other, so that a `state_dict` of `nn.RNNCell`, `nn.GRUCell` or `nn
 """
 
 import math
+from itertools import cycle, islice
 
 import torch
 from torch import Tensor, nn
@@ -78,3 +79,41 @@ class LSTMCell(WrittenCell):
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
         return h, c
+
+
+class MogrifierCell(LSTMCell):
+    """An LSTM whose input and hidden state scale each other before they meet (Melis et al. 2020, arXiv 1909.01792).
+
+    With x⁻¹ the input and h⁰ the hidden state, for i from 1 to `rounds`:
+
+    xⁱ = 2σ(Qⁱ hⁱ⁻¹) ⊙ xⁱ⁻²    for odd i
+    hⁱ = 2σ(Rⁱ xⁱ⁻¹) ⊙ hⁱ⁻²    for even i
+
+    Then the LSTM's equations, with the last x and h.
+
+    Args:
+        input_size, hidden_size: of the LSTM.
+        rounds: how often the two scale each other; 0 is the LSTM.
+        rank: Q and R are products of two matrices of this rank; None: matrices of full rank.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, rounds: int = 5, rank: int | None = None) -> None:
+        super().__init__(input_size, hidden_size)
+        directions = cycle([(hidden_size, input_size), (input_size, hidden_size)])
+        self.scales = nn.ModuleList(scale(*sizes, rank) for sizes in islice(directions, rounds))
+
+    def forward(self, inputs: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        h, c = state
+        for number, scale in enumerate(self.scales):
+            if number % 2 == 0:
+                inputs = 2 * torch.sigmoid(scale(h)) * inputs
+            else:
+                h = 2 * torch.sigmoid(scale(inputs)) * h
+        return super().forward(inputs, (h, c))
+
+
+def scale(size: int, other: int, rank: int | None) -> nn.Module:
+    """What turns one of the two into a scale for the other, before the sigmoid."""
+    if rank is None:
+        return nn.Linear(size, other)
+    return nn.Sequential(nn.Linear(size, rank, bias=False), nn.Linear(rank, other))

@@ -6,17 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from lm.models.layers import BatchNorm
-from lm.models.stacks import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, Stack
+from lm.models.stacks import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, Mogrifier, Stack
 from unroll.checks import Share, Size, checked
 from unroll.state import State, detach, start_rows
 
-BodyName = Literal["awd_lstm", "awd_gru", "qrnn", "min_gru", "min_lstm"]
+BodyName = Literal["awd_lstm", "awd_gru", "qrnn", "min_gru", "min_lstm", "mogrifier"]
 BODIES: dict[str, type[Stack]] = {
     "awd_lstm": AWDLSTM,
     "awd_gru": AWDGRU,
     "qrnn": QRNN,
     "min_gru": MinGRU,
     "min_lstm": MinLSTM,
+    "mogrifier": Mogrifier,
 }
 assert set(BODIES) == set(get_args(BodyName))
 
@@ -60,10 +61,11 @@ class Classifier(nn.Module):
         self.body = BODIES[body](vocab_size, embedding_size, hidden_size, num_layers, **settings)
         self.body.head = nn.Identity()
         nn.init.uniform_(self.body.embed.weight, -0.1, 0.1)
+        pooled = 3 * self.body.output_size
         self.head = nn.Sequential(
-            BatchNorm(3 * hidden_size),
+            BatchNorm(pooled),
             nn.Dropout(head_dropout),
-            nn.Linear(3 * hidden_size, head_size),
+            nn.Linear(pooled, head_size),
             nn.ReLU(),
             BatchNorm(head_size),
             nn.Dropout(head_dropout),

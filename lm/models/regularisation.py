@@ -41,7 +41,7 @@ class Embedding(nn.Embedding):
 
 
 class WeightDrop(nn.Module):
-    """DropConnect (Wan et al. 2013) on the hidden-to-hidden matrices of an `nn.LSTM` or `nn.GRU`.
+    """DropConnect (Wan et al. 2013) on the hidden-to-hidden matrices of recurrent layers, named as PyTorch names them.
 
     Single weights are dropped for a whole window: the same at every step and for every row.
 
@@ -50,7 +50,7 @@ class WeightDrop(nn.Module):
         dropout: the share of the weights that is dropped.
     """
 
-    def __init__(self, rnn: nn.RNNBase, dropout: float) -> None:
+    def __init__(self, rnn: nn.Module, dropout: float) -> None:
         super().__init__()
         self.rnn = rnn
         self.dropout = dropout
@@ -61,7 +61,7 @@ class WeightDrop(nn.Module):
         dropped = {
             name: F.dropout(weight, self.dropout)
             for name, weight in self.rnn.named_parameters()
-            if name.startswith("weight_hh")
+            if name.rpartition(".")[2].startswith("weight_hh")
         }
         return torch.func.functional_call(self.rnn, dropped, (inputs, state))
 

@@ -6,6 +6,7 @@ gates depend on the input alone, and the rest of the recurrence is done by `lm.m
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise, repeat
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lm.models import recurrent
+from lm.models.cells import MogrifierCell
 from lm.models.heads import HeadName, make_head
 from lm.models.layers import BatchNorm
 from lm.models.regularisation import (
@@ -23,7 +25,7 @@ from lm.models.regularisation import (
     change_penalty,
 )
 from lm.models.scan import log_scan, scan
-from unroll.checks import NonNegative, Share, Size, checked
+from unroll.checks import Count, NonNegative, Positive, Share, Size, checked
 from unroll.state import tensors
 
 Parts = tuple[Tensor, ...]
@@ -33,13 +35,15 @@ class Stack(nn.Module):
     """Tokens → vectors → recurrent layers → scores, with dropout in between (Merity et al. 2017, arXiv 1708.02182).
 
     A layer is a module `(inputs [batch, time, size], state) -> (outputs [batch, time, hidden], state)`; its state is
-    None or a tuple of tensors `[1, batch, …]`. The states of the layers are stacked on axis 0.
+    None or a tuple of tensors `[1, batch, …]`. The states of the layers are stacked on axis 0; where layers differ in
+    their sizes, the state is a tuple of the layers' states.
 
     Args:
         vocab_size: the number of tokens.
         embedding_size: the size of a token's vector.
         hidden_size: the number of units in each layer.
         num_layers: the number of layers.
+        last_size: the number of units in the last layer; None: `hidden_size`.
         embed_dropout: the share of the vocabulary dropped for a window.
         input_dropout: locked dropout of the vectors.
         hidden_dropout: locked dropout between layers.
@@ -47,6 +51,8 @@ class Stack(nn.Module):
         norm: batch norm before the head, as in the lesson's models.
         tie: the head shares the embedding's weights.
         head, cutoffs: as for `lm.models.heads.make_head`.
+        init_range: the embedding's and the head's weights begin uniform within ± this, the head's biases as zeros.
+            None: as PyTorch draws them, but ±0.1 where they are shared.
         ar, tar: the factors of activation and temporal activation regularisation, the penalty of `penalised`.
     """
 
@@ -58,6 +64,7 @@ class Stack(nn.Module):
         hidden_size: Size = 64,
         num_layers: Size = 2,
         *,
+        last_size: Size | None = None,
         embed_dropout: Share = 0.0,
         input_dropout: Share = 0.0,
         hidden_dropout: Share = 0.0,
@@ -66,21 +73,26 @@ class Stack(nn.Module):
         tie: bool = False,
         head: HeadName = "linear",
         cutoffs: Sequence[int] | None = None,
+        init_range: Positive | None = None,
         ar: NonNegative = 0.0,
         tar: NonNegative = 0.0,
     ) -> None:
         super().__init__()
-        sizes = [embedding_size] + [hidden_size] * (num_layers - 1)
+        self.output_size = last_size = last_size or hidden_size
+        sizes = [embedding_size, *[hidden_size] * (num_layers - 1), last_size]
         self.embed = Embedding(vocab_size, embedding_size, embed_dropout)
         self.drop_input = LockedDropout(input_dropout)
-        self.layers = nn.ModuleList(self.layer(size, hidden_size) for size in sizes)
+        self.layers = nn.ModuleList(self.layer(*pair) for pair in pairwise(sizes))
         self.drop_hidden = LockedDropout(hidden_dropout)
-        self.norm = BatchNorm(hidden_size) if norm else nn.Identity()
+        self.norm = BatchNorm(last_size) if norm else nn.Identity()
         self.drop_output = LockedDropout(output_dropout)
         shared = self.embed if tie else None
-        self.head: nn.Module = make_head(head, hidden_size, vocab_size, cutoffs, shared)
+        self.head: nn.Module = make_head(head, last_size, vocab_size, cutoffs, shared)
         self.ar, self.tar = ar, tar
-        if tie:
+        if init_range is not None:
+            for weight in [*self.embed.parameters(), *self.head.parameters()]:
+                nn.init.uniform_(weight, -init_range, init_range) if weight.dim() > 1 else nn.init.zeros_(weight)
+        elif tie:
             nn.init.uniform_(self.embed.weight, -0.1, 0.1)
 
     def layer(self, input_size: int, hidden_size: int) -> nn.Module:
@@ -107,8 +119,7 @@ class Stack(nn.Module):
                 x = self.drop_hidden(x)
             x, after = layer(x, before)
             states.append(after)
-        together = tuple(torch.cat(layers) for layers in zip(*states, strict=True))
-        return x, self.drop_output(self.norm(x)), together if len(together) > 1 else together[0]
+        return x, self.drop_output(self.norm(x)), together(states)
 
     @property
     def layer_groups(self) -> list[str]:
@@ -118,7 +129,20 @@ class Stack(nn.Module):
     def by_layer(self, state: Any) -> Iterator[Parts | None]:
         """Each layer's part of the state."""
         for number in range(len(self.layers)):
-            yield None if state is None else tuple(part[number : number + 1] for part in tensors(state))
+            if state is None:
+                yield None
+            elif isinstance(state[0], Tensor):
+                yield tuple(part[number : number + 1] for part in tensors(state))
+            else:
+                yield tuple(state[number])
+
+
+def together(states: Sequence[Parts]) -> Any:
+    """The layers' states as one: stacked, if all have parts of the same sizes."""
+    if len({tuple(part.size(-1) for part in state) for state in states}) > 1:
+        return tuple(states)
+    stacked = tuple(torch.cat(layers) for layers in zip(*states, strict=True))
+    return stacked if len(stacked) > 1 else stacked[0]
 
 
 class AWDLSTM(Stack):
@@ -154,6 +178,55 @@ class AWDGRU(AWDLSTM):
         return OneState(WeightDrop(recurrent.GRU(input_size, hidden_size, batch_first=True), self.weight_drop))
 
 
+class Mogrifier(AWDLSTM):
+    """The same with an LSTM whose input and state scale each other before they meet (Melis et al. 2020, arXiv
+    1909.01792).
+
+    Args:
+        rounds, rank: as for `lm.models.cells.MogrifierCell`.
+        settings: as for `AWDLSTM`.
+    """
+
+    @checked
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: Size = 64,
+        hidden_size: Size = 64,
+        num_layers: Size = 2,
+        *,
+        rounds: Count = 5,
+        rank: Size | None = None,
+        **settings: Any,
+    ) -> None:
+        self.rounds = rounds
+        self.rank = rank
+        super().__init__(vocab_size, embedding_size, hidden_size, num_layers, **settings)
+
+    def layer(self, input_size: int, hidden_size: int) -> nn.Module:
+        return WeightDrop(MogrifierLayer(input_size, hidden_size, self.rounds, self.rank), self.weight_drop)
+
+
+class MogrifierLayer(nn.Module):
+    """A `MogrifierCell` over all steps."""
+
+    def __init__(self, input_size: int, hidden_size: int, rounds: int = 5, rank: int | None = None) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.cell = MogrifierCell(input_size, hidden_size, rounds, rank)
+
+    def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
+        if state is None:
+            h = c = x.new_zeros(x.size(0), self.hidden_size)
+        else:
+            h, c = state[0][0], state[1][0]
+        outputs = []
+        for step in x.unbind(1):
+            h, c = self.cell(step, (h, c))
+            outputs.append(h)
+        return torch.stack(outputs, 1), (h.unsqueeze(0), c.unsqueeze(0))
+
+
 class OneState(nn.Module):
     """Wraps a layer whose state is a tensor as one whose state is a tuple."""
 
@@ -171,7 +244,9 @@ class QRNN(Stack):
 
     Args:
         window: the number of tokens in a convolution, 1 or 2.
+        later_window: in the layers after the first; None: `window`.
         pooling: "f" (forget gate) or "fo" (and an output gate).
+        weight_drop: the share of the convolutions' weights dropped for a window (Merity et al. 2018, arXiv 1803.08240).
         settings: as for `Stack`.
     """
 
@@ -184,15 +259,18 @@ class QRNN(Stack):
         num_layers: Size = 2,
         *,
         window: Literal[1, 2] = 2,
+        later_window: Literal[1, 2] | None = None,
         pooling: Literal["f", "fo"] = "fo",
+        weight_drop: Share = 0.0,
         **settings: Any,
     ) -> None:
-        self.window = window
+        self.windows = chain([window], repeat(later_window or window))  # of the layers to be made
         self.pooling = pooling
+        self.weight_drop = weight_drop
         super().__init__(vocab_size, embedding_size, hidden_size, num_layers, **settings)
 
     def layer(self, input_size: int, hidden_size: int) -> nn.Module:
-        return QRNNLayer(input_size, hidden_size, self.window, self.pooling)
+        return QRNNLayer(input_size, hidden_size, next(self.windows), self.pooling, self.weight_drop)
 
 
 class QRNNLayer(nn.Module):
@@ -204,19 +282,20 @@ class QRNNLayer(nn.Module):
     The state is c and, for a window of 2, what the last input contributes to the gates of the next step.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, window: int, pooling: str) -> None:
+    def __init__(self, input_size: int, hidden_size: int, window: int, pooling: str, weight_drop: float = 0.0) -> None:
         super().__init__()
         self.hidden_size = hidden_size
+        self.weight_drop = weight_drop
         gates = (len(pooling) + 1) * hidden_size
         self.now = nn.Linear(input_size, gates)
         self.earlier = nn.Linear(input_size, gates, bias=False) if window == 2 else None
 
     def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
-        gates = self.now(x)
+        gates = F.linear(x, self.dropped(self.now.weight), self.now.bias)
         c0 = x.new_zeros(x.size(0), self.hidden_size) if state is None else state[0][0]
         rest: Parts = ()
         if self.earlier is not None:
-            given = self.earlier(x)
+            given = F.linear(x, self.dropped(self.earlier.weight))
             first = torch.zeros_like(given[:, :1]) if state is None else state[1][0].unsqueeze(1).to(given.dtype)
             gates = gates + torch.cat([first, given[:, :-1]], dim=1)
             rest = (given[:, -1].unsqueeze(0),)
@@ -224,6 +303,9 @@ class QRNNLayer(nn.Module):
         f = torch.sigmoid(f)
         c = scan(f, (1 - f) * torch.tanh(z), c0.float())
         return torch.sigmoid(o[0]) * c if o else c, (c[:, -1].unsqueeze(0), *rest)
+
+    def dropped(self, weight: Tensor) -> Tensor:
+        return F.dropout(weight, self.weight_drop, self.training)
 
 
 class MinGRU(Stack):

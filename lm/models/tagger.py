@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from lm.models import recurrent
 from lm.models.crf import CRF
 from lm.models.regularisation import LockedDropout
-from lm.models.stacks import MinGRULayer, MinLSTMLayer, OneState, QRNNLayer
+from lm.models.stacks import MinGRULayer, MinLSTMLayer, MogrifierLayer, OneState, QRNNLayer
 from unroll.checks import Count, Share, Size, checked
 from unroll.state import State, tensors
 
 PADDING, UNKNOWN = 0, 1  # the ids of no word and of a word that is not known; the same for characters and columns
 
-BodyName = Literal["lstm", "gru", "rnn", "qrnn", "min_gru", "min_lstm"]
+BodyName = Literal["lstm", "gru", "rnn", "qrnn", "min_gru", "min_lstm", "mogrifier"]
 
 # A layer: (inputs [rows, time, size], state) -> (outputs [rows, time, hidden], state, a tuple of tensors)
 LAYERS: dict[str, Callable[[int, int], nn.Module]] = {
@@ -25,6 +25,7 @@ LAYERS: dict[str, Callable[[int, int], nn.Module]] = {
     "qrnn": lambda size, hidden: QRNNLayer(size, hidden, window=2, pooling="fo"),
     "min_gru": MinGRULayer,
     "min_lstm": MinLSTMLayer,
+    "mogrifier": MogrifierLayer,
 }
 assert set(LAYERS) == set(get_args(BodyName))
 

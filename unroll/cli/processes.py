@@ -1,12 +1,16 @@
 """This process among those of a run, and what it does before it trains."""
 
+import ctypes
 import gc
 import logging
 import os
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from typing import Any
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 
 
 def rank() -> int:
@@ -61,6 +65,19 @@ def prepare(config: Any, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(config.float32_matmul)
     warm_up_vector_math()
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed memory of up to 32 MiB a tensor for the next one.
+
+    By default it returns large blocks to the system at once, and every step of training takes them anew, page by page:
+    a tenth of the time of a step with a vocabulary of 10,000 words.
+    """
+    with suppress(OSError, AttributeError):  # another system, another allocator
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, size in ((M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**30), (M_TOP_PAD, 2**26)):
+            mallopt(parameter, size)
 
 
 def warm_up_vector_math() -> None:
