@@ -39,7 +39,8 @@ def built(*overrides):
     return build.learner(config, build.data(config)), build.callbacks(config)
 
 
-GROUPS = ("model", "data", "optimizer", "schedule", "trainer", "callbacks", "average", "logger", "experiment", "debug")
+GROUPS = ("model", "data", "optimizer", "schedule", "trainer", "callbacks", "average", "evaluate", "logger")
+GROUPS += ("experiment", "debug")
 EVERY_CHOICE = [f"{group}={name}" for group in GROUPS for name in choices(group)]
 
 
@@ -58,6 +59,8 @@ def test_every_choice_composes_and_passes_its_own_checks(choice):
         "experiment=ladder": ["model=resnet"],
         "experiment=pretrain": ["data.train=a.txt"],
     }
+    if "ptb" in choice:
+        needed[choice] = ["data.path=ptb.zip"]
     about_images = choice in ("data=cifar10", "data=shapes")
     check(composed(choice, *needed.get(choice, ["model=resnet"] if about_images else [])))
 
@@ -278,7 +281,7 @@ def test_a_file_that_must_be_given_is_asked_for():
             "model=gruu",
             [
                 "model=gruu",
-                "gru, loop, min_gru, min_lstm, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net",
+                "gru, loop, min_gru, min_lstm, mogrifier, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net",
                 "did you mean gru?",
             ],
         ),

@@ -89,6 +89,7 @@ class TestTheCorpus:
             *(929_589, 73_760, 82_430),
         ]
 
+    @pytest.mark.slow
     def test_the_sum_over_a_split_is_the_same_for_every_batch_size(self, train):
         """Rows begin from zeros, so only the first words of each can differ."""
         ptb = ["data=ptb", f"data.path={CORPUS}", "model=awd_lstm", "model.embedding_size=16", "model.hidden_size=16"]

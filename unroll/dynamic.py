@@ -24,7 +24,7 @@ def laid_out(split: Resumable, rows: int, window: int) -> Stream:
     """
     if not isinstance(split, OneSequence):
         raise UserError("evaluate=… reads one long stream, so it needs data that are one (data.layout=stream)")
-    return Stream(split.sequence, rows, window, targets=split.targets)
+    return Stream(split.sequence, rows, window, targets=split.targets, warm_up=split.warm_up)
 
 
 class DynamicEvaluation:
@@ -109,7 +109,7 @@ class DynamicEvaluation:
                 gradients(step, weights)
                 with torch.no_grad():
                     for weight, start, share, scale in zip(weights, trained, back, scales, strict=True):
-                        weight.addcmul_(start - weight, share)
+                        weight.lerp_(start, share)
                         if weight.grad is not None:
                             weight.addcmul_(weight.grad, scale, value=-self.lr)
         finally:
