@@ -36,11 +36,12 @@ class Unscored:
 
     def right(self, targets: Tensor) -> Tensor:
         """How many of the targets have the highest score."""
-        if self.latest is None or self.latest.right is None:
-            with torch.no_grad():
-                self.latest = self.head.measured(self.activations, targets)
-        assert self.latest.right is not None
-        return self.latest.right
+        if self.latest is not None and self.latest.right is not None:
+            return self.latest.right
+        with torch.no_grad():  # the latest keeps its gradient
+            right = self.head.measured(self.activations, targets).right
+        assert right is not None
+        return right
 
     def scores(self) -> Tensor:
         """All of them, `[targets, vocab]`."""

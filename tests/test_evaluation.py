@@ -9,6 +9,7 @@ from torch import nn
 
 import lm.models
 from lm.cache import CacheEvaluation
+from lm.models import heads
 from lm.module import LanguageModel
 from unroll import Stream
 from unroll.dynamic import SPLIT, DynamicEvaluation
@@ -101,7 +102,9 @@ class TestDynamic:
             share = (0.3 * means[number] / average).clamp(max=1)
             expected = expected - 0.05 * g / (means[number] + 0.01) + share * (trained - expected)
 
-    def test_it_learns_what_repeats_and_leaves_the_weights_as_they_were(self):
+    @pytest.mark.parametrize("at_once", [heads.AT_ONCE, 3 * VOCAB])
+    def test_it_learns_what_repeats_and_leaves_the_weights_as_they_were(self, monkeypatch, at_once):
+        monkeypatch.setattr(heads, "AT_ONCE", at_once)
         data = Data(text(40, seed=2).repeat(10))
         learner = validated(data)
         before = {name: weight.clone() for name, weight in learner.model.state_dict().items()}

@@ -31,7 +31,7 @@ class DynamicEvaluation:
     """The figures of a split whose windows are learnt from, each after it has been scored (Krause et al. 2017, arXiv
     1709.07432, with the RMS rule and the global prior).
 
-    After a window, with g the gradient of its mean loss, θ₀ the trained weights and s the root of the mean squared
+    After a window, with g the gradient of what training minimises, θ₀ the trained weights and s the root of the mean squared
     gradients over training windows, element by element:
 
         θ ← θ − lr · g / (s + eps) + min(1, decay · s / mean(s)) · (θ₀ − θ)
@@ -86,7 +86,7 @@ class DynamicEvaluation:
         for window in windows:
             if count == self.statistics:
                 break
-            gradients(self.step(learner, window), weights)
+            gradients(learner, self.step(learner, window), weights)
             for total, weight in zip(sums, weights, strict=True):
                 if weight.grad is not None:
                     total.addcmul_(weight.grad, weight.grad)
@@ -106,7 +106,7 @@ class DynamicEvaluation:
             for window in windows:
                 step = self.step(learner, window)
                 yield step
-                gradients(step, weights)
+                gradients(learner, step, weights)
                 with torch.no_grad():
                     for weight, start, share, scale in zip(weights, trained, back, scales, strict=True):
                         weight.lerp_(start, share)
@@ -124,8 +124,8 @@ class DynamicEvaluation:
             return learner.step(SPLIT, window)
 
 
-def gradients(step: Step, weights: list[torch.nn.Parameter]) -> None:
-    """Gives each weight the gradient of a window's loss."""
+def gradients(learner: WindowLearner, step: Step, weights: list[torch.nn.Parameter]) -> None:
+    """Gives each weight the gradient of what training minimises, for a window."""
     for weight in weights:
         weight.grad = None
-    step.loss.backward()
+    learner.objective.minimised(step.outputs, step.targets, step.loss).backward()
