@@ -31,8 +31,8 @@ class DynamicEvaluation:
     """The figures of a split whose windows are learnt from, each after it has been scored (Krause et al. 2017, arXiv
     1709.07432, with the RMS rule and the global prior).
 
-    After a window, with g the gradient of what training minimises, θ₀ the trained weights and s the root of the mean squared
-    gradients over training windows, element by element:
+    After a window, with g the gradient of what training minimises, θ₀ the trained weights and s the root of the mean
+    squared gradients over training windows, element by element:
 
         θ ← θ − lr · g / (s + eps) + min(1, decay · s / mean(s)) · (θ₀ − θ)
 
