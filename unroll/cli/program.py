@@ -108,9 +108,9 @@ def evaluate_as_trained(arguments: list[str]) -> bool:
     settings = [override for override in overrides if override.startswith("evaluate.")]
     others = [override for override in overrides if override not in settings]
     config, typed = run_directory.load(run_dir, [f"ckpt={path}", *others])
-    further = composed([*([f"evaluate={how}"] if how else []), *settings])
-    with open_dict(config):
-        config.evaluate = OmegaConf.select(further, "evaluate")
+    if how or settings:  # the run's own configuration has no such part
+        with open_dict(config):
+            config.evaluate = composed([*([f"evaluate={how}"] if how else []), *settings]).evaluate
     check(config)
     OmegaConf.resolve(config)
     HydraConfig.instance().cfg = None
