@@ -114,6 +114,9 @@ class Run:
     def start(self, *arguments: str, **settings: Any) -> TrainProcess:
         if not arguments:
             arguments = tuple(self.resume_command if self.directory.exists() else self.first_command)
+        # TensorBoard reads event files in the order of their names: the second, then the process number as text.
+        while any(int(time.time()) <= int(file.name.split(".")[3]) for file in self.directory.glob("events.*")):
+            time.sleep(0.05)
         return TrainProcess(*arguments, folder=self.folder, **self.settings, **settings)
 
     def finish(self, *arguments: str) -> str:

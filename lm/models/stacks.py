@@ -184,14 +184,24 @@ class Mogrifier(AWDLSTM):
 
     Args:
         rounds, rank: as for `lm.models.cells.MogrifierCell`.
-        sizes, settings: as for `AWDLSTM`.
+        settings: as for `AWDLSTM`.
     """
 
     @checked
-    def __init__(self, *sizes: Any, rounds: Count = 5, rank: Size | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: Size = 64,
+        hidden_size: Size = 64,
+        num_layers: Size = 2,
+        *,
+        rounds: Count = 5,
+        rank: Size | None = None,
+        **settings: Any,
+    ) -> None:
         self.rounds = rounds
         self.rank = rank
-        super().__init__(*sizes, **settings)
+        super().__init__(vocab_size, embedding_size, hidden_size, num_layers, **settings)
 
     def layer(self, input_size: int, hidden_size: int) -> nn.Module:
         return WeightDrop(MogrifierLayer(input_size, hidden_size, self.rounds, self.rank), self.weight_drop)
