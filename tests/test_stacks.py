@@ -8,8 +8,8 @@ from torch import nn
 from lm.checkpoint import load_model
 from lm.models import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, Mogrifier, recurrent
 from lm.models.heads import TiedHead
+from lm.models.mogrifier import MogrifierLayer
 from lm.models.regularisation import Embedding, LockedDropout, WeightDrop, activation_penalty, change_penalty
-from lm.models.stacks import MogrifierLayer
 from lm.module import LanguageModel
 from unroll import Stream, Window
 
@@ -257,6 +257,31 @@ class TestMogrifier:
             h, c = lstm(x_3, (h_4, c))
             torch.testing.assert_close(outputs[:, step], h)
         torch.testing.assert_close((last_h[0], last_c[0]), (h, c))
+
+    @pytest.mark.parametrize(("rounds", "rank"), [(2, None), (3, 2), (5, None), (6, 3)])
+    @pytest.mark.parametrize(("time", "rows"), [(1, 1), (7, 3)])
+    def test_the_written_gradient_is_that_of_the_recorded_loop(self, rounds, rank, time, rows, monkeypatch):
+        torch.manual_seed(0)
+        layer = MogrifierLayer(4, 6, rounds, rank).double()
+        found = self.results(layer, time, rows)
+        monkeypatch.setattr("lm.models.mogrifier.written_out", lambda x: False)
+        expected = self.results(layer, time, rows)
+        for ours, recorded in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, recorded, rtol=1e-11, atol=1e-12)
+
+    def results(self, layer, time, rows):
+        """What a layer gives, and the gradients of everything that goes in."""
+        draw = torch.Generator().manual_seed(1)
+        shapes = (rows, time, 4), (1, rows, 6), (1, rows, 6)
+        x, h, c = (torch.randn(*shape, generator=draw, dtype=torch.float64).requires_grad_() for shape in shapes)
+        outputs, (last_h, last_c) = layer(x, (h, c))
+        loss = (outputs * torch.linspace(-1, 1, outputs.numel()).view_as(outputs)).sum()
+        (loss + last_h.square().sum() + last_c.sum()).backward()
+        given = [x, h, c, *layer.parameters()]
+        gradients = [one.grad for one in given]
+        for one in given:
+            one.grad = None
+        return [outputs.detach(), last_h.detach(), last_c.detach(), *gradients]
 
     def test_without_rounds_it_is_the_lstm(self):
         plain, model = make(AWDLSTM), make(Mogrifier, rounds=0)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from lm.models.products import linear, matmul
 from unroll.errors import UserError
 
 HeadName = Literal["linear", "adaptive"]
@@ -82,7 +83,7 @@ class ExactHead(Head):
         return activations
 
     def scores(self, activations: Tensor) -> Tensor:
-        return F.linear(self.projected(activations), self.weight, self.bias)
+        return linear(self.projected(activations), self.weight, self.bias)
 
     def measured(self, activations: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Measured:
         rows = max(1, AT_ONCE // len(self.weight))
@@ -125,7 +126,7 @@ class CrossEntropy(torch.autograd.Function):
         loss, spread = bias.new_zeros(()), bias.new_zeros(())
         with torch.autocast(device, enabled=False):
             for part, wanted, gradient in zip(x.split(rows), targets.split(rows), d_x.split(rows), strict=True):
-                scores = torch.mm(part, matrix.t()).to(bias.dtype).add_(bias)
+                scores = matmul(part, matrix.t()).to(bias.dtype).add_(bias)
                 logarithms = scores.log_softmax(1)
                 each = wanted.unsqueeze(1)
                 loss -= logarithms.gather(1, each).sum()
@@ -137,11 +138,8 @@ class CrossEntropy(torch.autograd.Function):
                 d_scores.scatter_add_(1, each, d_scores.new_full((1, 1), label_smoothing - 1).expand_as(each))
                 d_bias += d_scores.sum(0)
                 d_scores = d_scores.to(narrow)
-                gradient.copy_(torch.mm(d_scores, matrix))
-                if narrow == d_weight.dtype:
-                    d_weight.addmm_(d_scores.t(), part)
-                else:
-                    d_weight += torch.mm(d_scores.t(), part)
+                gradient.copy_(matmul(d_scores, matrix))
+                d_weight += matmul(part.t(), d_scores).t()
         ctx.save_for_backward(d_x, d_weight, d_bias)
         ctx.count = len(targets)
         minimised = (1 - label_smoothing) * loss + label_smoothing * spread
@@ -192,6 +190,7 @@ class ClusterLayer(NamedTuple):
     bias: Tensor
 
     def __call__(self, inputs: Tensor) -> Tensor:
+        # not `lm.models.products.linear`: oneDNN keeps compiled code for each number of rows, here another at each step
         return F.linear(self.projection(inputs), self.weight, self.bias)
 
 
@@ -247,7 +246,8 @@ class AdaptiveHead(Head):
 
     def first(self, layer: ClusterLayer, activations: Tensor) -> Tensor:
         """The scores of the first cluster's tokens and of the further clusters."""
-        return torch.cat([layer(activations), self.gate(activations)], -1)
+        of_tokens = linear(layer.projection(activations), layer.weight, layer.bias)
+        return torch.cat([of_tokens, self.gate(activations)], -1)
 
     def scores(self, activations: Tensor) -> Tensor:
         layer, *others = self.layers()

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lm.models import recurrent
-from lm.models.cells import MogrifierCell
 from lm.models.heads import HeadName, make_head
 from lm.models.layers import BatchNorm
+from lm.models.mogrifier import MogrifierLayer
+from lm.models.products import linear
 from lm.models.regularisation import (
     Embedding,
     LockedDropout,
@@ -207,26 +208,6 @@ class Mogrifier(AWDLSTM):
         return WeightDrop(MogrifierLayer(input_size, hidden_size, self.rounds, self.rank), self.weight_drop)
 
 
-class MogrifierLayer(nn.Module):
-    """A `MogrifierCell` over all steps."""
-
-    def __init__(self, input_size: int, hidden_size: int, rounds: int = 5, rank: int | None = None) -> None:
-        super().__init__()
-        self.hidden_size = hidden_size
-        self.cell = MogrifierCell(input_size, hidden_size, rounds, rank)
-
-    def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
-        if state is None:
-            h = c = x.new_zeros(x.size(0), self.hidden_size)
-        else:
-            h, c = state[0][0], state[1][0]
-        outputs = []
-        for step in x.unbind(1):
-            h, c = self.cell(step, (h, c))
-            outputs.append(h)
-        return torch.stack(outputs, 1), (h.unsqueeze(0), c.unsqueeze(0))
-
-
 class OneState(nn.Module):
     """Wraps a layer whose state is a tensor as one whose state is a tuple."""
 
@@ -291,11 +272,11 @@ class QRNNLayer(nn.Module):
         self.earlier = nn.Linear(input_size, gates, bias=False) if window == 2 else None
 
     def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
-        gates = F.linear(x, self.dropped(self.now.weight), self.now.bias)
+        gates = linear(x, self.dropped(self.now.weight), self.now.bias)
         c0 = x.new_zeros(x.size(0), self.hidden_size) if state is None else state[0][0]
         rest: Parts = ()
         if self.earlier is not None:
-            given = F.linear(x, self.dropped(self.earlier.weight))
+            given = linear(x, self.dropped(self.earlier.weight))
             first = torch.zeros_like(given[:, :1]) if state is None else state[1][0].unsqueeze(1).to(given.dtype)
             gates = gates + torch.cat([first, given[:, :-1]], dim=1)
             rest = (given[:, -1].unsqueeze(0),)
@@ -323,7 +304,7 @@ class MinGRULayer(nn.Module):
         self.gates = nn.Linear(input_size, 2 * hidden_size)
 
     def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
-        z, candidate = self.gates(x).float().chunk(2, dim=-1)
+        z, candidate = linear(x, self.gates.weight, self.gates.bias).float().chunk(2, dim=-1)
         log_keep = F.logsigmoid(-z)
         return remember(log_keep, log_keep + z + log_g(candidate), state)  # log σ(z) = log σ(−z) + z
 
@@ -343,7 +324,7 @@ class MinLSTMLayer(nn.Module):
         self.gates = nn.Linear(input_size, 3 * hidden_size)
 
     def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
-        f, i, candidate = self.gates(x).float().chunk(3, dim=-1)
+        f, i, candidate = linear(x, self.gates.weight, self.gates.bias).float().chunk(3, dim=-1)
         ratio = F.logsigmoid(f) - F.logsigmoid(i)
         log_keep = F.logsigmoid(ratio)
         return remember(log_keep, log_keep - ratio + log_g(candidate), state)

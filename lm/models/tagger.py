@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from lm.models import recurrent
 from lm.models.crf import CRF
+from lm.models.mogrifier import MogrifierLayer
 from lm.models.regularisation import LockedDropout
-from lm.models.stacks import MinGRULayer, MinLSTMLayer, MogrifierLayer, OneState, QRNNLayer
+from lm.models.stacks import MinGRULayer, MinLSTMLayer, OneState, QRNNLayer
 from unroll.checks import Count, Share, Size, checked
 from unroll.state import State, tensors
 

@@ -1,0 +1,47 @@
+"""Products by oneDNN are PyTorch's, with their gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lm.models import products
+
+
+def matrices(layout, *shapes):
+    """Random ones: rows one after the other, columns one after the other, or every second column of a wider one."""
+    draw = torch.Generator().manual_seed(0)
+    for rows, columns in shapes:
+        if layout == "columns":
+            yield torch.randn(columns, rows, generator=draw).t()
+        else:
+            wide = torch.randn(rows, 2 * columns, generator=draw)
+            yield wide[:, ::2] if layout == "gaps" else wide[:, :columns].contiguous()
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "gaps"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_products_are_those_of_pytorch_however_the_matrices_lie(layout, dtype):
+    a, b, c = (matrix.to(dtype) for matrix in matrices(layout, (7, 33), (33, 20), (7, 20)))
+    torch.testing.assert_close(products.matmul(a, b), a @ b)
+    torch.testing.assert_close(products.matmul(a, b, c[0]), torch.addmm(c[0], a, b))
+    torch.testing.assert_close(products.add_matmul(c, a, b), torch.addmm(c, a, b))
+
+
+@pytest.mark.parametrize("shape", [(5, 33), (3, 5, 33), (0, 33)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_linear_layer_is_that_of_pytorch(shape, bias):
+    draw = torch.Generator().manual_seed(0)
+    given = [torch.randn(*size, generator=draw).requires_grad_() for size in (shape, (20, 33), (20,))][: 2 + bias]
+    grad = torch.randn(*shape[:-1], 20, generator=draw)
+    found, expected = (layer(*given) for layer in (products.linear, F.linear))
+    torch.testing.assert_close(found, expected)
+    for ours, theirs in zip(*(torch.autograd.grad(y, given, grad) for y in (found, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_without_onednn_pytorch_computes(monkeypatch):
+    monkeypatch.setattr(products, "FUSED", None)
+    a, b, c = matrices("rows", (7, 33), (33, 20), (7, 20))
+    assert torch.equal(products.matmul(a, b), a @ b)
+    assert torch.equal(products.add_matmul(c, a, b), torch.addmm(c, a, b))
+    assert torch.equal(products.linear(a, b.t()), F.linear(a, b.t()))
