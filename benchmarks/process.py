@@ -1,6 +1,8 @@
 """What the benchmarks share: whole processes with their time and memory, and tables."""
 
 import json
+import math
+import re
 import subprocess
 import sys
 import threading
@@ -61,8 +63,12 @@ class Finished(NamedTuple):
     output: str
 
 
-def watch(command: Sequence[str], line: Callable[[str, float], None] = lambda line, seconds: None) -> Finished:
-    """Runs a command in the project's folder; if it fails, this program exits.
+def watch(
+    command: Sequence[str],
+    line: Callable[[str, float], None] = lambda line, seconds: None,
+    folder: Path = ROOT,
+) -> Finished:
+    """Runs a command; if it fails, this program exits.
 
     Memory is read from /proc while the process runs: what the system says at its end (`ru_maxrss`) begins with the
     memory of the process that started it.
@@ -70,9 +76,10 @@ def watch(command: Sequence[str], line: Callable[[str, float], None] = lambda li
     Args:
         command: the program and its arguments.
         line: called with each line of standard output, and the seconds that have passed.
+        folder: where it runs; by default the project's.
     """
     started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     peak = 0
 
     def look() -> None:
@@ -99,6 +106,13 @@ def watch(command: Sequence[str], line: Callable[[str, float], None] = lambda li
     if process.returncode != 0:
         sys.exit(f"{' '.join(command)} failed: {errors[-1].strip() if errors else process.returncode}")
     return Finished(seconds, peak / MIB, output)
+
+
+def epoch_row(line: str) -> list[float]:
+    """The numbers of an epoch's row, five in most tables: epoch, train loss, valid loss, accuracy, seconds."""
+    if not re.fullmatch(r"[\s\d.:,'\[\]]+", line):
+        return []
+    return [float(number) if ":" not in number else math.nan for number in re.findall(r"[\d.:]+", line)]
 
 
 class Laps:

@@ -1,12 +1,16 @@
 """The parts of a training step's time, with one and two threads, with Lightning, and with torch.compile.
 
-    python -m benchmarks.steps [--nietzsche FILE] [--compile]
+    python -m benchmarks.steps [--nietzsche FILE] [--compile | --limit]
 
 Milliseconds, medians over the steps of an epoch (at most 200); the whole of a table in one process, on an idle machine.
+
+`--limit` shows how near the machine's limit the larger models are: GFLOP/s of training steps (two layers, 32 rows,
+bptt 64, two threads), six for each weight of a matrix and character, beside those of a product of two large matrices.
 """
 
 import argparse
 import time
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,6 +20,7 @@ import torch
 from torch._inductor import config as inductor
 
 from benchmarks.process import Laps, Table
+from lm.models.products import matmul
 from unroll import Stream
 from unroll.cli import build
 from unroll.cli.config import composed
@@ -29,6 +34,9 @@ CASES = {
     "char_gru, bptt 8": ["model=char_gru"],
     "char_gru, bptt 64": ["model=char_gru", "data.bptt=64"],
 }
+RECURRENT = ("awd_lstm", "awd_gru", "mogrifier")
+LARGE = (*RECURRENT, "qrnn", "min_gru", "min_lstm")
+UNITS = (256, 384, 512)
 COMPILED = {
     "stateful": ["model=stateful"],
     "gru": ["model=gru"],
@@ -67,6 +75,50 @@ def parts(stream: Stream, module: WindowLearner, steps: int = STEPS) -> dict[str
     return laps.medians()
 
 
+def limit(dtype: torch.dtype) -> float:
+    """GFLOP/s of a product of two large matrices: the fastest of several, and of the libraries that are there."""
+    a, b = torch.randn(2, 2048, 2048).to(dtype)
+    fastest = float("inf")
+    for multiply in (torch.mm, matmul) * 10:
+        start = time.perf_counter()
+        multiply(a, b)
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2 * 2048**3 / fastest / 1e9
+
+
+def shares_of_the_limit(own: list[str], folder: Path | None) -> None:
+    torch.set_num_threads(2)
+    columns = ("model", "units", "weights dropped", "precision", "a step, ms", "GFLOP/s", "share of the limit")
+    table = Table("steps_limit", columns, folder)
+    for dtype in (torch.float32, torch.bfloat16):
+        highest = limit(dtype)
+        precision = str(dtype).removeprefix("torch.")
+        table.add(
+            ("a product of 2048 × 2048", ""), *[("", "")] * 2, (precision, ""), ("", ""), (highest, ".0f"), (1, "")
+        )
+        for name, units in product(LARGE, UNITS):
+            for dropped in (0, 0.3) if name in RECURRENT else ("–",):
+                sizes = [f"model.{size}_size={units}" for size in ("embedding", "hidden")]
+                drop = [f"model.weight_drop={dropped}"] if name in RECURRENT else []
+                stream, module = prepared(
+                    [f"model={name}", "data=nietzsche", *own, *sizes, "data.bptt=64", "data.batch_size=32", *drop]
+                )
+                matrices = sum(weight.numel() for weight in module.model.parameters() if weight.dim() == 2)
+                with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                    milliseconds = sum(parts(stream, module, steps=20).values())
+                reached = 6 * matrices * 32 * 64 / milliseconds / 1e6
+                table.add(
+                    (name, ""),
+                    (units, ""),
+                    (dropped, ""),
+                    (precision, ""),
+                    (milliseconds, ".1f"),
+                    (reached, ".0f"),
+                    (reached / highest, ".2f"),
+                )
+    table.keep()
+
+
 class Clock(pl.Callback):
     """Milliseconds from the end of a step to the end of the next."""
 
@@ -97,9 +149,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--nietzsche", metavar="FILE", help="a copy of the text, instead of the download")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile instead (minutes)")
+    parser.add_argument("--limit", action="store_true", help="larger models beside the machine's limit instead")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
     arguments = parser.parse_args()
     own = [f"data.path={Path(arguments.nietzsche).resolve()}"] if arguments.nietzsche else []
+
+    if arguments.limit:
+        shares_of_the_limit(own, arguments.write)
+        return
 
     def overrides_of(overrides: list[str]) -> list[str]:
         return [*overrides, *(own if "model=char" in overrides[0] else [])]

@@ -12,7 +12,6 @@ environment of its own, which is made at the first call (`--fastai PYTHON` names
 import argparse
 import json
 import os
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +19,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks.peers.environment import HERE, fastai_python, fit_of
-from benchmarks.process import nietzsche_text, watch
+from benchmarks.process import epoch_row, nietzsche_text, watch
 from lm.data.corpora import human_numbers, lines_between
 
 
@@ -105,10 +104,10 @@ def run(peer: str, case: Case, texts: tuple[Path, Path], python: str, overrides:
 
 def reached(line: str, case: Case) -> bool:
     """Whether the line is an epoch's row (epoch, train loss, valid loss, accuracy, seconds) that reaches the goal."""
-    figures = re.findall(r"[\d.:]+", line)
-    if len(figures) != 5 or not re.fullmatch(r"[\s\d.:,'\[\]]+", line):
+    row = epoch_row(line)
+    if len(row) != 5:
         return False
-    return float(figures[3]) >= case.goal if case.metric == "accuracy" else float(figures[2]) <= case.goal
+    return row[3] >= case.goal if case.metric == "accuracy" else row[2] <= case.goal
 
 
 def table(results: dict[str, dict[str, list[Run]]]) -> str:
@@ -176,10 +175,10 @@ def main() -> None:
     if arguments.write:
         arguments.write.mkdir(parents=True, exist_ok=True)
         (arguments.write / "peers.md").write_text(text + "\n")
-        figures = {
+        all_runs = {
             name: {peer: [r._asdict() for r in runs] for peer, runs in of.items()} for name, of in results.items()
         }
-        (arguments.write / "peers.json").write_text(json.dumps(figures, indent=2) + "\n")
+        (arguments.write / "peers.json").write_text(json.dumps(all_runs, indent=2) + "\n")
 
 
 if __name__ == "__main__":
