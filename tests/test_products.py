@@ -39,6 +39,15 @@ def test_the_linear_layer_is_that_of_pytorch(shape, bias):
         torch.testing.assert_close(ours, theirs)
 
 
+def test_the_scores_of_the_linear_layer_may_be_changed_in_place():
+    weight = torch.randn(20, 33, requires_grad=True)
+    scores = products.linear(torch.randn(3, 5, 33), weight)[0, -1]
+    scores[[2, 3]] = 0
+    scores.sum().backward()
+    assert weight.grad[[2, 3]].abs().sum() == 0
+    assert weight.grad.abs().sum() > 0
+
+
 def test_without_onednn_pytorch_computes(monkeypatch):
     monkeypatch.setattr(products, "FUSED", None)
     a, b, c = matrices("rows", (7, 33), (33, 20), (7, 20))

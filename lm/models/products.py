@@ -36,27 +36,27 @@ def add_matmul(c: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear`."""
-    if not served(x) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+    if not served(x) or x.dim() < 2 or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return F.linear(x, weight, bias)
-    return Linear.apply(x, weight, bias)
+    # flattened out here: the output of a custom function may be changed in place only if it isn't a view
+    return Linear.apply(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
 
 
 class Linear(torch.autograd.Function):
-    """x Wᵀ + b, for inputs float32 `[…, size]`."""
+    """x Wᵀ + b, for inputs float32 `[rows, size]`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return matmul(x.flatten(0, -2), weight.t(), bias).unflatten(0, x.shape[:-1])
+        return matmul(x, weight.t(), bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wanted_x, wanted_weight, wanted_bias = ctx.needs_input_grad
-        rows = grad.flatten(0, -2)
         return (
-            matmul(rows, weight).view_as(x) if wanted_x else None,
-            matmul(x.flatten(0, -2).t(), rows).t() if wanted_weight else None,
-            rows.sum(0) if wanted_bias else None,
+            matmul(grad, weight) if wanted_x else None,
+            matmul(x.t(), grad).t() if wanted_weight else None,
+            grad.sum(0) if wanted_bias else None,
         )
