@@ -38,7 +38,7 @@ class CacheEvaluation:
     def __init__(
         self,
         size: Size = 500,
-        sharpness: Positive = 0.3,
+        sharpness: Positive = 0.5,
         weight: Fraction = 0.1,
         rows: Size = 1,
         window: Size = 35,
