@@ -136,7 +136,11 @@ class Laps:
         return {part: median(times[skip:]) for part, times in self.times.items()}
 
 
+def corpus(name: str, path: str | Path | None) -> Path:
+    """The file of a downloaded text: a copy of one's own, or else what `data=NAME` has."""
+    data = OmegaConf.load(ROOT / "conf" / "data" / f"{name}.yaml")
+    return Path(path or download(data.url, data.sha256)).resolve()
+
+
 def nietzsche_text(path: str | None) -> str:
-    """The works, from a copy or else as `data=nietzsche` has them."""
-    data = OmegaConf.load(ROOT / "conf" / "data" / "nietzsche.yaml")
-    return whole(path or download(data.url, data.sha256)).read()
+    return whole(corpus("nietzsche", path)).read()

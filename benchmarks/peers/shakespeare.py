@@ -17,18 +17,16 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 
-from benchmarks.process import ROOT, Table, epoch_row, watch
+from benchmarks.process import ROOT, Table, corpus, epoch_row, watch
 from unroll.cli.report import spread
-from unroll.downloads import download
 
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "shakespeare"
 BLOCKS = (64, 256)
@@ -109,16 +107,17 @@ def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("nanogpt", type=Path, metavar="NANOGPT", help="a checkout of it")
     parser.add_argument("experiments", nargs="*", default=["shakespeare_quick"], metavar="EXPERIMENT")
     parser.add_argument("--seeds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--text", type=Path, metavar="FILE", help="a copy of the text, instead of the download")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table, the figures and the plot there")
-    given = parser.parse_args(arguments)
-    data: Any = OmegaConf.load(ROOT / "conf" / "data" / "shakespeare.yaml")
-    text = (given.text or download(data.url, data.sha256)).resolve()
+    given = parser.parse_args()
+    if not (given.nanogpt / "data" / "shakespeare_char" / "prepare.py").is_file():
+        parser.error(f"{given.nanogpt}: is no checkout of nanoGPT")
+    text = corpus("shakespeare", given.text)
     runs = {NANOGPT: [kept(NANOGPT, 0, partial(nanogpt, given.nanogpt, text))]}
     for name in given.experiments:
         runs[name] = [kept(name, seed, partial(ours, name, seed, text)) for seed in range(given.seeds)]

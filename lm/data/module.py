@@ -298,24 +298,36 @@ class TextFiles(TextData):
         return {**super().description(), "backwards": self.backwards}
 
 
-class Nietzsche(TextData):
-    """The collected works of Nietzsche.
+class DownloadedText(TextData):
+    """One text from a public address. A subclass says how it is split.
 
     Args:
         url, sha256, cache: as for `unroll.downloads.download`.
         path: a file of one's own instead.
+        text: as for `TextData`.
+    """
+
+    def __init__(self, url: str, sha256: str, path: str | None, cache: str | None, **text: Any) -> None:
+        super().__init__(**text)
+        self.source = (url, sha256, path, cache)
+
+    def whole_text(self) -> str:
+        url, sha256, path, cache = self.source
+        return whole(path or download(url, sha256, cache)).read()
+
+
+class Nietzsche(DownloadedText):
+    """The collected works of Nietzsche.
+
+    Args:
         lines: the lines of each split, "train" and "valid", from one share of the text to another. None: each split is
             a share of the windows of the whole text, drawn at random.
         valid_fraction, split_seed, split_among: as for `split_windows`, if `lines` is None.
-        text: as for `TextData`.
+        text: as for `DownloadedText`.
     """
 
     def __init__(
         self,
-        url: str,
-        sha256: str,
-        path: str | None,
-        cache: str | None,
         lines: Mapping[str, Sequence[float]] | None = None,
         valid_fraction: Fraction = 0.2,
         split_seed: Count = 42,
@@ -328,13 +340,11 @@ class Nietzsche(TextData):
         check_splits("lines", lines or {}, TwoShares)
         if lines is None and self.layout == "stream":
             raise UserError("data.lines=null: splits windows at random, so it needs data.layout=windows")
-        self.source = (url, sha256, path, cache)
         self.lines = lines
         self.split = (valid_fraction, split_seed, split_among)
 
     def read(self) -> Encoded:
-        url, sha256, path, cache = self.source
-        text = whole(path or download(url, sha256, cache)).read()
+        text = self.whole_text()
         if self.lines is None:
             return encode(Text(text), Text(text), self.recipe)
         train, valid = (Text(lines_between(text, *self.lines[split])) for split in ("train", "valid"))

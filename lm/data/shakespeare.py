@@ -4,38 +4,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm.data.encoding import Encoded, encode
-from lm.data.module import TextData, TwoShares, check_splits
-from lm.data.pieces import Text, whole
-from unroll.downloads import download
+from lm.data.module import DownloadedText, TwoShares, check_splits
+from lm.data.pieces import Text
 
 
-class Shakespeare(TextData):
+class Shakespeare(DownloadedText):
     """1,115,394 characters of Shakespeare's plays, 65 different ones.
 
     Args:
-        url, sha256, cache: as for `unroll.downloads.download`.
-        path: a file of one's own instead.
         characters: the characters of each split, "train" and "valid", from one share of the text to another.
-        text: as for `TextData`.
+        text: as for `DownloadedText`.
     """
 
-    def __init__(
-        self,
-        url: str,
-        sha256: str,
-        path: str | None,
-        cache: str | None,
-        characters: Mapping[str, Sequence[float]],
-        **text: Any,
-    ) -> None:
+    def __init__(self, characters: Mapping[str, Sequence[float]], **text: Any) -> None:
         super().__init__(**{"tokenizer": "characters", "unknown": False, **text})
         check_splits("characters", characters, TwoShares)
-        self.source = (url, sha256, path, cache)
         self.characters = characters
 
     def read(self) -> Encoded:
-        url, sha256, path, cache = self.source
-        text = whole(path or download(url, sha256, cache)).read()
+        text = self.whole_text()
         shares = (self.characters[split] for split in ("train", "valid"))
         train, valid = (Text(text[int(start * len(text)) : int(end * len(text))]) for start, end in shares)
         return encode(train, valid, self.recipe)
