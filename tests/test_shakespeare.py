@@ -57,3 +57,12 @@ def test_a_split_that_is_none_is_answered_in_one_line(train, shares, tmp_path):
     assert finished.returncode == 1
     given = f"data.characters.valid={shares.replace(',', ', ')}"
     assert finished.stderr.splitlines() == [f"error: {given}: must be two rising shares from 0 to 1, as in [0,0.8]"]
+
+
+@pytest.mark.parametrize("tokenizer", ["characters", "words"])
+def test_a_character_that_was_not_in_training_is_answered_in_one_line(train, tokenizer, tmp_path):
+    (tmp_path / "text.txt").write_text("to be or not to be " * 100 + "? " * 100)
+    finished = train("data=shakespeare", "data.path=text.txt", f"data.tokenizer={tokenizer}")
+    assert finished.returncode == 1
+    message = "'?' does not occur in the training split, and data.unknown=false has no token for it"
+    assert finished.stderr.splitlines() == [f"error: {message}"]

@@ -10,12 +10,20 @@ import torch
 from torch import Tensor
 
 from lm.data.tokenizers import Tokenizer, code_points
+from unroll.errors import UserError
 
 UNKNOWN = "xxunk"
 MARKED_UNKNOWN = "<unk>"  # in texts whose rare words have been replaced already
 PADDING = "xxpad"
 SPECIALS = (UNKNOWN, PADDING)
 PADDING_CHARACTER = "\0"  # the Nietzsche lesson's, in a vocabulary that knows every character
+
+
+class UnknownToken(UserError, KeyError):
+    """A token is not in the vocabulary, and no token stands for unknown ones."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]!r} does not occur in the training split, and data.unknown=false has no token for it"
 
 
 class Vocabulary:
@@ -76,7 +84,7 @@ class Vocabulary:
         """Ids, int64 `[tokens]`, of a text (which is split first) or of tokens.
 
         Raises:
-            KeyError: a token is not in the vocabulary and no token stands for unknown ones.
+            UnknownToken: a token is not in the vocabulary and no token stands for unknown ones.
         """
         if isinstance(text, str):
             return torch.from_numpy(self.numbers(text, numpy.int64))
@@ -86,7 +94,7 @@ class Vocabulary:
         """Ids of a text, `[tokens]`, in an integer type that holds them.
 
         Raises:
-            KeyError: as `encode`.
+            UnknownToken: as `encode`.
         """
         tokenizer = self.tokenizer
         if tokenizer.name == "bpe":
@@ -96,12 +104,15 @@ class Vocabulary:
         points = code_points(tokenizer.cased(text))
         ids = self._of_code_points[numpy.minimum(points, len(self._of_code_points) - 1)]
         if self.unknown_id is None and len(ids) and ids.min() < 0:
-            raise KeyError(chr(points[ids.argmin()]))
+            raise UnknownToken(chr(points[ids.argmin()]))
         return ids.astype(dtype)
 
     def _look_up(self, tokens: Iterable[str]) -> list[int]:
         if self.unknown_id is None:
-            return [self.ids[token] for token in tokens]
+            try:
+                return [self.ids[token] for token in tokens]
+            except KeyError as error:
+                raise UnknownToken(*error.args) from None
         return [self.ids.get(token, self.unknown_id) for token in tokens]
 
     @cached_property
