@@ -98,7 +98,6 @@ def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
         for seed, run in enumerate(of_seeds):
             seconds, losses = zip(*run["curve"], strict=True)
             axes.plot(seconds, losses, f"C{number}.-", label=None if seed else name)
-    axes.set_xscale("log")
     axes.set_ylim(top=2.6)
     axes.set_xlabel("seconds since the command began")
     axes.set_ylabel("validation loss, nats per character")
