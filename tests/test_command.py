@@ -218,7 +218,7 @@ class TestAnswers:
         answer = train("--help")
         assert answer.returncode == 0
         assert (
-            "gru, loop, min_gru, min_lstm, mogrifier, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net"
+            "gru, loop, min_gru, min_gru_blocks, min_lstm, min_lstm_blocks, mogrifier, multi_output, qrnn"
             in answer.stdout
         )
         assert "schedule: constant, cosine, one_cycle" in answer.stdout
@@ -258,7 +258,7 @@ class TestBadInput:
             ),
             (
                 "model=gruu",
-                "gru, loop, min_gru, min_lstm, mogrifier, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net",
+                "gru, loop, min_gru, min_gru_blocks, min_lstm, min_lstm_blocks, mogrifier, multi_output, qrnn",
             ),
             ("optimizer.lr=-1", "optimizer.lr=-1"),
             ("optimizer.lr=abc", "optimizer.lr=abc"),

@@ -281,7 +281,7 @@ def test_a_file_that_must_be_given_is_asked_for():
             "model=gruu",
             [
                 "model=gruu",
-                "gru, loop, min_gru, min_lstm, mogrifier, multi_output, qrnn, resnet, resnet_preact, rnn, simple_net",
+                "gru, loop, min_gru, min_gru_blocks, min_lstm, min_lstm_blocks, mogrifier, multi_output, qrnn",
                 "did you mean gru?",
             ],
         ),

@@ -13,7 +13,7 @@ from unroll.errors import UserError
 
 CARRYING = [lm.models.Stateful, lm.models.RNN, lm.models.GRU, lm.models.CharStatefulCell, lm.models.CharLSTM]
 CARRYING += [lm.models.AWDLSTM, lm.models.AWDGRU, lm.models.QRNN, lm.models.MinGRU, lm.models.MinLSTM]
-CARRYING += [lm.models.Mogrifier]
+CARRYING += [lm.models.MinGRUBlocks, lm.models.Mogrifier]
 
 
 def model_of(model_class, vocab_size=20):

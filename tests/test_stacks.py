@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lm.checkpoint import load_model
-from lm.models import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, Mogrifier, recurrent
+from lm.models import AWDGRU, AWDLSTM, QRNN, MinGRU, MinGRUBlocks, MinLSTM, MinLSTMBlocks, Mogrifier, recurrent
 from lm.models.heads import TiedHead
 from lm.models.mogrifier import MogrifierLayer
 from lm.models.regularisation import Embedding, LockedDropout, WeightDrop, activation_penalty, change_penalty
@@ -14,7 +14,8 @@ from lm.module import LanguageModel
 from unroll import Stream, Window
 
 VOCAB = 33
-MODELS = [AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, Mogrifier]
+BLOCKS = [MinGRUBlocks, MinLSTMBlocks]
+MODELS = [AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, Mogrifier, *BLOCKS]
 DROPOUTS = ["embed_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_drop"]
 
 
@@ -24,7 +25,8 @@ def tokens(rows=6, time=11, seed=0):
 
 def make(model_class, **settings):
     torch.manual_seed(0)
-    return model_class(VOCAB, 12, 16, **settings)
+    sizes = [16] if model_class in BLOCKS else [12, 16]
+    return model_class(VOCAB, *sizes, **settings)
 
 
 class TestPieces:
@@ -93,7 +95,7 @@ class TestPieces:
 @pytest.mark.parametrize("model_class", MODELS)
 @pytest.mark.parametrize("dropout", DROPOUTS)
 def test_each_dropout_can_be_switched_on_alone(model_class, dropout):
-    if dropout == "weight_drop" and model_class in (MinGRU, MinLSTM):
+    if dropout == "weight_drop" and model_class in (MinGRU, MinLSTM, *BLOCKS):
         pytest.skip("it has no weights to drop")
     plain, model = make(model_class), make(model_class, **{dropout: 0.5})
     model.load_state_dict(plain.state_dict())
@@ -106,6 +108,8 @@ def test_each_dropout_can_be_switched_on_alone(model_class, dropout):
     "settings", [{"tie": True}, {"norm": True}, {"num_layers": 1}, {"num_layers": 3, "last_size": 12, "tie": True}]
 )
 def test_a_row_in_windows_is_the_row_in_one_piece_however_the_stack_is_made(model_class, settings):
+    if model_class in BLOCKS:
+        settings = {key: value for key, value in settings.items() if key not in ("norm", "last_size")}
     model = make(model_class, **settings)
     for seed in range(10):
         model(tokens(seed=seed))
@@ -135,10 +139,16 @@ def test_tied_weights_are_one_tensor():
     assert len(list(model.parameters())) == len({id(parameter) for parameter in model.parameters()})
 
 
-@pytest.mark.parametrize("name", ["awd_gru", "awd_lstm", "qrnn", "min_gru", "min_lstm", "mogrifier"])
+@pytest.mark.parametrize("name", ["awd_gru", "awd_lstm", "qrnn", "min_gru", "min_lstm", "min_gru_blocks", "mogrifier"])
 def test_from_the_command_line_to_a_checkpoint_with_every_switch_on(train, tmp_path, name):
     switches = [f"model.{dropout}=0.1" for dropout in DROPOUTS if dropout != "weight_drop" or "min" not in name]
-    switches += ["model.norm=true", "model.tie=true", "model.ar=2", "model.tar=1", "model.hidden_size=24"]
+    switches += [
+        *([] if "blocks" in name else ["model.norm=true"]),
+        "model.tie=true",
+        "model.ar=2",
+        "model.tar=1",
+        "model.hidden_size=24",
+    ]
     run = train(
         *[f"model={name}", "data=human_numbers", *switches, "label_smoothing=0.1", "forget=0.1", "average=moving"],
         *["trainer.limit_train_batches=5", "trainer.max_epochs=2", "hydra.run.dir=run"],
@@ -218,7 +228,19 @@ class TestParallel:
             steps.append(h)
         torch.testing.assert_close(layer(x, None)[0], torch.stack(steps, dim=1), atol=1e-5, rtol=0)
 
-    @pytest.mark.parametrize("model_class", [QRNN, MinGRU, MinLSTM])
+    @pytest.mark.parametrize("model_class", BLOCKS)
+    def test_blocks(self, model_class):
+        block = make(model_class).layers[0]
+        x = torch.randn(4, 20, 16)
+        padded = torch.cat([torch.zeros(4, 3, 16), x], dim=1)
+        kernel, bias = block.conv.over_time.weight[:, 0], block.conv.over_time.bias
+        mixed = torch.stack([(padded[:, t : t + 4] * kernel.t()).sum(1) + bias for t in range(20)], dim=1)
+        after = x + block.conv.over_channels(mixed)
+        after = after + block.project(block.layer(rms_norm(after), None)[0])
+        after = after + block.mlp_out(F.gelu(block.mlp_in(rms_norm(after))))
+        torch.testing.assert_close(block(x, None)[0], after, atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("model_class", [QRNN, MinGRU, MinLSTM, *BLOCKS])
     def test_they_learn_under_mixed_precision_too(self, model_class):
         torch.manual_seed(0)
         module = LanguageModel(make(model_class))
@@ -288,6 +310,10 @@ class TestMogrifier:
         names = [name.replace(".rnn.", ".rnn.cell.").replace("_l0", "") for name in plain.state_dict()]
         model.load_state_dict(dict(zip(names, plain.state_dict().values(), strict=True)))
         torch.testing.assert_close(model(tokens())[0], plain(tokens())[0])
+
+
+def rms_norm(x):
+    return x / x.square().mean(-1, keepdim=True).sqrt()
 
 
 def positive(x):

@@ -16,6 +16,7 @@ taken from the head, without the scores; a model that ends in something else is 
 A model that reads windows of one length only has it as `only_window`.
 """
 
+from lm.models.blocks import MinGRUBlocks, MinLSTMBlocks
 from lm.models.human_numbers import GRU, RNN, Loop, MultiOutput, Stateful, Unrolled
 from lm.models.nietzsche import (
     CharConcat,
@@ -47,7 +48,9 @@ __all__ = [
     "CharThree",
     "Loop",
     "MinGRU",
+    "MinGRUBlocks",
     "MinLSTM",
+    "MinLSTMBlocks",
     "Mogrifier",
     "MultiOutput",
     "Stateful",

@@ -85,7 +85,7 @@ class Stack(nn.Module):
         self.drop_input = LockedDropout(input_dropout)
         self.layers = nn.ModuleList(self.layer(*pair) for pair in pairwise(sizes))
         self.drop_hidden = LockedDropout(hidden_dropout)
-        self.norm = BatchNorm(last_size) if norm else nn.Identity()
+        self.norm: nn.Module = BatchNorm(last_size) if norm else nn.Identity()
         self.drop_output = LockedDropout(output_dropout)
         shared = self.embed if tie else None
         self.head: nn.Module = make_head(head, last_size, vocab_size, cutoffs, shared)
