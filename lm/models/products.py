@@ -23,14 +23,22 @@ def dense(matrix: Tensor) -> Tensor:
 
 
 def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """a b, for matrices, plus a bias for each column. It records no gradient."""
+    """a b, for matrices, plus a bias for each column. It records no gradient.
+
+    A product in lower precision is one whose `b` is in it; a bias is then added in its own.
+    """
+    if a.dtype != b.dtype:
+        product = torch.mm(a.to(b.dtype), b)
+        return product if bias is None else product + bias
     if served(a):
         return FUSED.default(dense(a), dense(b).t(), None if bias is None else bias.contiguous(), "none", [], "")
     return torch.mm(a, b) if bias is None else torch.addmm(bias, a, b)
 
 
 def add_matmul(c: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """c + a b, for matrices. It records no gradient."""
+    """c + a b, for matrices, the product in the precision of `b`. It records no gradient."""
+    if a.dtype != b.dtype:
+        return c + torch.mm(a.to(b.dtype), b)
     return FUSED.binary(dense(a), c.contiguous(), dense(b).t(), None, "add") if served(a) else torch.addmm(c, a, b)
 
 

@@ -2,7 +2,7 @@
 
 PyTorch records every step of the loop and differentiates each separately. Here the gradient is written out: whatever
 does not depend on the following step, all but one of the products with weight matrices included, is computed for all
-steps at once. On other devices, in mixed precision and without gradients PyTorch's own code runs.
+steps at once. On other devices and without gradients PyTorch's own code runs.
 """
 
 from typing import Any
@@ -27,6 +27,9 @@ class GRUSteps(torch.autograd.Function):
     With m = W_hn h + b_hn, h′ = n + z ⊙ (h − n). The gradients of what the gates are made of are products
     with dh′: ∂n → (1 − z)(1 − n²), ∂m → ∂n r, ∂r → ∂n m r(1 − r), ∂z → (h − n) z(1 − z). The factors are
     computed before dh′, so that the backward loop has four operations per step.
+
+    In mixed precision the weight matrices are given in the lower one, and so are all products; the state, the gates and
+    the biases stay in float32.
     """
 
     @staticmethod
@@ -71,10 +74,12 @@ class GRUSteps(torch.autograd.Function):
             dh = before.copy_(add_matmul(before, of_gates[t], w_hh))
 
         every = d_gates.flatten(0, 1)
-        d_w_hh = matmul(hs[:-1].flatten(0, 1).t(), every).t()
         d_b_hh = every.sum(0)
+        every = every.to(w_hh.dtype)
+        d_w_hh = matmul(hs[:-1].flatten(0, 1).t(), every).t()
         torch.mul(dhs, factor_n, out=d_m)  # the input's part of n is not behind the reset gate
         d_b_ih = torch.cat([d_b_hh[: 2 * hidden], d_m.sum((0, 1))])
+        every = d_gates.flatten(0, 1).to(w_ih.dtype)
         d_w_ih = matmul(x.flatten(0, 1).t(), every).t()
         return matmul(every, w_ih).view_as(x), dh, d_w_ih, d_w_hh, d_b_ih, d_b_hh
 
@@ -91,16 +96,12 @@ class GRU(nn.GRU):
         last = []
         for layer, h0 in enumerate(state):
             names = (f"{name}_l{layer}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-            outputs = GRUSteps.apply(outputs, h0, *(getattr(self, name) for name in names))
+            w_ih, w_hh, b_ih, b_hh = (getattr(self, name) for name in names)
+            if torch.is_autocast_enabled("cpu"):
+                w_ih, w_hh = (weight.to(torch.get_autocast_dtype("cpu")) for weight in (w_ih, w_hh))
+            outputs = GRUSteps.apply(outputs, h0, w_ih, w_hh, b_ih, b_hh)
             last.append(outputs[-1])
         return outputs.transpose(0, 1), torch.stack(last)
 
     def is_fast(self, x: Tensor) -> bool:
-        return (
-            written_out(x)
-            and not torch.is_autocast_enabled("cpu")
-            and self.batch_first
-            and self.bias
-            and not self.bidirectional
-            and not self.dropout
-        )
+        return written_out(x) and self.batch_first and self.bias and not self.bidirectional and not self.dropout
