@@ -8,7 +8,8 @@
 Each run is a whole `python train.py model=… seed=…` of its own and keeps its directory under
 `outputs/benchmarks/lessons/`, so a call that was stopped continues with what is missing; `--fresh` starts anew.
 The table goes to standard output; `--write FOLDER` also keeps it there, as Markdown and as JSON. More overrides
-can follow, as `data.path=FILE` for a copy of the text.
+can follow, as `data.path=FILE` for a copy of the text. `--fastai` trains the models of the first lesson in fastai 2
+too, with as many seeds, in an environment of its own that is made at the first call.
 """
 
 import argparse
@@ -17,12 +18,18 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
+from omegaconf import OmegaConf
+
+from benchmarks.peers.environment import HERE, fastai_python
+from benchmarks.process import ROOT
+from lm.data.corpora import human_numbers
 from unroll.cli.report import spread
 
-ROOT = Path(__file__).parents[1]
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "lessons"
 
 # Lesson → model → the figures of the lesson's last epoch (fast.ai: lesson7-human-numbers, lesson6-rnn).
@@ -55,10 +62,10 @@ LESSONS: dict[str, dict[str, dict[str, float]]] = {
     "beyond_nietzsche": {name: {"valid/loss": 1.25} for name in ("awd_lstm", "nietzsche_best")},
 }
 
-# Where the first weights decide most (multi_output takes 400 small steps; stateful is barely stable), or where
-# we are closer to the lesson than three seeds can tell, there are more; a run of char_lstm takes a quarter of an hour.
-SEEDS = {"multi_output": 10, "stateful": 10, "char_three": 10, "char_concat": 10, "char_seq": 10, "char_lstm": 1}
-SEEDS |= {"human_numbers_best": 5, "awd_lstm": 1, "nietzsche_best": 1}
+# Where a run takes seconds, or we are closer to the lesson than three seeds can tell, there are more; a run of
+# char_lstm takes a quarter of an hour.
+SEEDS = {**dict.fromkeys(LESSONS["human_numbers"], 10), "char_three": 10, "char_concat": 10, "char_seq": 10}
+SEEDS |= {"human_numbers_best": 10, "char_lstm": 1, "awd_lstm": 1, "nietzsche_best": 1}
 
 
 def choice(name: str) -> str:
@@ -82,6 +89,46 @@ def run(lesson: str, model: str, seed: int, overrides: list[str]) -> dict:
     return figures
 
 
+def fastai_runs(model: str, seeds: int) -> list[dict[str, Any]]:
+    """The figures of a human-numbers model in fastai 2, from an earlier call if it had as many seeds."""
+    kept = OUTPUTS / "fastai" / f"{model}.json"
+    runs: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
+    if len(runs) < seeds:
+        print(f"{model} in fastai, {seeds} seeds …", file=sys.stderr)
+        recipe = OmegaConf.load(ROOT / "conf" / "recipe" / "human_numbers" / f"{model}.yaml")
+        job = {
+            "characters": False,
+            "min_freq": 1,
+            "model": {
+                "name": model,
+                "pct_start": 0.1 if model == "multi_output" else 0.3,
+                "seeds": list(range(len(runs), seeds)),
+            },
+            "batch_size": recipe.data.batch_size,
+            "bptt": recipe.data.bptt,
+            "optimizer": {"lr": recipe.optimizer.lr, "weight_decay": 0.01},
+            "one_cycle": True,
+            "epochs": recipe.trainer.max_epochs,
+            "threads": 1,
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            for split, text in zip(("train", "valid"), human_numbers(), strict=True):
+                path = Path(folder) / f"{split}.txt"
+                path.write_text(text, encoding="utf-8")
+                job[split] = str(path)
+            command = [fastai_python(), str(HERE / "lesson.py"), json.dumps(job)]
+            finished = subprocess.run(command, capture_output=True, text=True)
+        if finished.returncode != 0:
+            sys.exit(f"{model} in fastai failed: {finished.stderr.strip().splitlines()[-1]}")
+        for line in finished.stdout.splitlines():
+            if line.startswith("seed "):
+                loss, accuracy = map(float, line.split()[2:])
+                runs.append({"metrics": {"valid/loss": loss, "valid/accuracy": accuracy}})
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(runs, indent=2) + "\n")
+    return runs[:seeds]
+
+
 def moving_average(metrics: Path) -> float:
     """What fastai calls the training loss: a moving average of batch losses, 0.98 old and 0.02 new, unbiased."""
     with open(metrics) as file:
@@ -92,10 +139,11 @@ def moving_average(metrics: Path) -> float:
     return average / (1 - 0.98 ** len(losses))
 
 
-def table(lesson: str, results: dict[str, list[dict]]) -> str:
-    """Markdown: lesson | ours (mean ± standard deviation over seeds), last epoch's figures on both sides."""
+def table(lesson: str, results: dict[str, list[dict]], peers: dict[str, list[dict]]) -> str:
+    """Markdown: lesson | fastai 2, if asked for | ours (mean ± standard deviation over seeds), in the last epoch."""
     metrics = list(dict.fromkeys(metric for recorded in LESSONS[lesson].values() for metric in recorded))
-    titles = [f"{side}: {metric.replace('/', ' ')}" for metric in metrics for side in ("lesson", "ours")]
+    sides = ("lesson", "fastai 2", "ours") if peers else ("lesson", "ours")
+    titles = [f"{side}: {metric.replace('/', ' ')}" for metric in metrics for side in sides]
     lines = [f"| model | seeds | {' | '.join(titles)} | seconds |", "|---" * (len(titles) + 3) + "|"]
     for model, runs in results.items():
         cells = []
@@ -103,7 +151,8 @@ def table(lesson: str, results: dict[str, list[dict]]) -> str:
             digits = 4 if metric.endswith("accuracy") else 3
             recorded = LESSONS[lesson][model].get(metric)
             cells.append("–" if recorded is None else f"{recorded:.{digits}f}")
-            cells.append(spread([run["metrics"][metric] for run in runs], digits))
+            for of_side in [peers[model], runs] if peers else [runs]:
+                cells.append(spread([run["metrics"][metric] for run in of_side], digits))
         seconds = f"{mean(run['seconds'] for run in runs):.0f}"
         lines.append(f"| `{model}` | {len(runs)} | {' | '.join(cells)} | {seconds} |")
     return "\n".join(lines)
@@ -117,6 +166,7 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, help="how many seeds, from 0 on (default: 3, and another where that says more)"
     )
+    parser.add_argument("--fastai", action="store_true", help="train the lesson's models in fastai 2, too")
     parser.add_argument("--fresh", action="store_true", help="forget the runs of earlier calls")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table as LESSON.md and LESSON.json")
     arguments = parser.parse_intermixed_args()
@@ -125,19 +175,26 @@ def main() -> None:
         parser.error(
             f"no such model: {', '.join(sorted(unknown))}; choose from: {', '.join(LESSONS[arguments.lesson])}"
         )
+    if arguments.fastai and arguments.lesson != "human_numbers":
+        parser.error("--fastai: only the models of human_numbers are there in fastai")
     if arguments.fresh:
-        shutil.rmtree(OUTPUTS / arguments.lesson, ignore_errors=True)
+        for folder in (arguments.lesson, "fastai"):
+            shutil.rmtree(OUTPUTS / folder, ignore_errors=True)
 
-    results = {}
+    results, peers = {}, {}
     for model in models:
         seeds = arguments.seeds or SEEDS.get(model, 3)
+        if arguments.fastai:
+            peers[model] = fastai_runs(model, seeds)
         results[model] = [run(arguments.lesson, model, seed, arguments.overrides) for seed in range(seeds)]
-    text = table(arguments.lesson, results)
+    text = table(arguments.lesson, results, peers)
     print(text)
     if arguments.write:
         arguments.write.mkdir(parents=True, exist_ok=True)
         (arguments.write / f"{arguments.lesson}.md").write_text(text + "\n")
-        (arguments.write / f"{arguments.lesson}.json").write_text(json.dumps(results, indent=2) + "\n")
+        for name, runs in ((arguments.lesson, results), (f"{arguments.lesson}_fastai", peers)):
+            if runs:
+                (arguments.write / f"{name}.json").write_text(json.dumps(runs, indent=2) + "\n")
 
 
 if __name__ == "__main__":
