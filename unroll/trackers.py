@@ -123,9 +123,19 @@ class MLflow(Tracker, MLFlowLogger):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         location = None if artifacts is None else Path(artifacts).absolute().as_uri()
         super().__init__(experiment, shown_name(folder), uri, artifact_location=location, run_id=self.told.id)
+        self.resumed = self.told.id
+
+    def catch_up(self) -> None:
+        """Asks for the figures of a run that is resumed: if it was killed, it can have told more than it noted."""
+        if self.resumed is not None:
+            for name in self.experiment.get_run(self.resumed).data.metrics:
+                history = self.experiment.get_metric_history(self.resumed, name)
+                self.told.steps[name] = max(point.step for point in history)
+            self.resumed = None
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.catch_up()
         step = step or 0
         if news := self.told.news(metrics, step):
             super().log_metrics(news, step)
@@ -133,6 +143,8 @@ class MLflow(Tracker, MLFlowLogger):
 
     @property
     def writer(self) -> TrackedWriter:
+        self.catch_up()
+
         def text(name: str, value: str, step: int) -> None:
             self.experiment.log_text(self.run_id, value, f"{name}/{step:08}.md")
 
