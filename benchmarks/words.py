@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,9 +109,9 @@ def main() -> None:
                     given.example.resolve() / "main.py", Path(folder), given.epochs, len(words)
                 )
             }
-            for head in ("linear", "adaptive"):
-                runs[f"`model.head={head}`"] = ours(Path(folder), given.epochs, [f"model.head={head}"])
-            runs["`model.head=linear`, bf16-mixed"] = ours(Path(folder), given.epochs, ["trainer.precision=bf16-mixed"])
+            for precision, head in product(("32-true", "bf16-mixed"), ("linear", "adaptive")):
+                overrides = [f"model.head={head}", f"trainer.precision={precision}"]
+                runs[f"`model.head={head}`, {precision}"] = ours(Path(folder), given.epochs, overrides)
             first = next(iter(runs.values()))
             for name, run in runs.items():
                 table.add(
