@@ -30,6 +30,12 @@ class TestHumanNumbers:
         assert valid.startswith("xxbos eight thousand one , eight thousand two")
         assert valid.endswith("nine thousand nine hundred ninety eight , nine thousand nine hundred ninety nine")
 
+    def test_validation_can_have_rows_of_its_own_number(self):
+        data = HumanNumbers(bptt=70, batch_size=32, valid_batch_size=64)
+        assert [next(iter(split)).inputs.size(0) for split in (data.train, data.valid)] == [32, 64]
+        windows = HumanNumbers(bptt=70, batch_size=32, valid_batch_size=8, layout="windows")
+        assert [next(iter(split)).inputs.size(0) for split in (windows.train, windows.valid)] == [32, 8]
+
     def test_the_lessons_counts(self, numbers):
         assert len(numbers.train.sequence) == 50_079
         assert len(numbers.valid.sequence) == 13_017

@@ -39,6 +39,8 @@ class TextData(NextTokenData):
     Args:
         bptt: tokens per window: how far back gradients reach.
         batch_size: rows side by side, or windows per batch.
+        valid_batch_size: the same in validation, where each row of a stream begins from a state of zeros; by default
+            `batch_size`.
         layout: "stream": the windows of a row continue each other; "windows": they are independent, and shuffled.
         stride: of independent windows, from the start of one to the start of the next; by default `bptt`.
         tokenizer: "characters", "words", "whitespace", or for text files "bpe".
@@ -60,6 +62,7 @@ class TextData(NextTokenData):
         *,
         bptt: Size,
         batch_size: Size,
+        valid_batch_size: Size | None = None,
         layout: Literal["stream", "windows"] = "stream",
         stride: Size | None = None,
         tokenizer: TokenizerName = "words",
@@ -82,6 +85,7 @@ class TextData(NextTokenData):
         self.recipe = Recipe(tokenizer, lower, min_freq, vocab_size if tokenizer == "bpe" else None, unknown, ordered)
         self.bptt = bptt
         self.batch_size = batch_size
+        self.valid_batch_size = valid_batch_size or batch_size
         self.layout = layout
         self.stride = stride or bptt
         self.tail = tail
@@ -120,6 +124,7 @@ class TextData(NextTokenData):
     def _batches(
         self, split: str, ids: Tensor, tail: Literal["keep", "drop"], jitter: bool
     ) -> Stream | IndependentWindows:
+        rows = self.batch_size if split == "training" else self.valid_batch_size
         unknown = self.vocabulary.unknown_id
         beginning = ids[: 2**20].long()
         if len(beginning) and unknown is not None and (beginning == unknown).all():
@@ -129,10 +134,10 @@ class TextData(NextTokenData):
             )
         try:
             if self.layout == "stream":
-                return Stream(ids, self.batch_size, self.bptt, tail=tail, jitter=jitter, seed=self.seed)
+                return Stream(ids, rows, self.bptt, tail=tail, jitter=jitter, seed=self.seed)
             return IndependentWindows(
                 ids,
-                self.batch_size,
+                rows,
                 self.bptt,
                 self.stride,
                 self.chosen(split, ids),
