@@ -4,7 +4,8 @@
 
 NANOGPT is a checkout of github.com/karpathy/nanoGPT; a copy of it is run, as its README says. Each run is a whole
 command, one after the other, and is kept under `outputs/benchmarks/shakespeare/`, so that a call that was stopped
-continues with what is missing (`--threads 1`: two calls can run side by side on two cores). Seconds are from the start of a process to its end, validation included.
+continues with what is missing (`--threads 1`: two calls can run side by side on two cores). Seconds are from the start
+of a process to its end, validation included.
 
 Losses are nats per character of the validation part: the whole part in a row with the state carried (`stream`), and
 blocks of 64 and 256 characters, each from a state of zeros. nanoGPT scores blocks of 64, drawn at random; its figure is
