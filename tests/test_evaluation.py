@@ -115,6 +115,11 @@ class TestDynamic:
         for name, weight in learner.model.state_dict().items():
             assert torch.equal(weight, before[name]), name
 
+    def test_a_rate_at_which_it_diverges_is_said(self):
+        data = Data(text(400))
+        with pytest.raises(UserError, match=r"evaluate.lr=1e\+38: the loss is not finite any more; try a tenth of it"):
+            DynamicEvaluation(lr=1e38, decay=0.0)(validated(data), data)
+
     def test_windows_that_do_not_continue_each_other_are_refused(self):
         data = Data(text(300))
         learner = validated(data)

@@ -67,15 +67,16 @@ class DynamicEvaluation:
             data: the training windows and the split to evaluate.
 
         Raises:
-            UserError: the model carries no state, or the split is not one long sequence.
+            UserError: the model carries no state, the split is not one long sequence, or the weights went astray.
         """
         if not isinstance(learner, WindowLearner):
             raise UserError("evaluate=dynamic: is for recurrent models, which read a stream window by window")
         windows = laid_out(data.valid, self.rows, self.window)
         learner.to(learner.trainer.strategy.root_device)
         roots = self.roots(learner, data.train)
-        for _ in self.steps(learner, windows, roots):
-            pass
+        for step in self.steps(learner, windows, roots):
+            if not step.loss.isfinite():
+                raise UserError(f"evaluate.lr={self.lr:g}: the loss is not finite any more; try a tenth of it")
         return {f"{SPLIT}/{name}": value for name, value in learner.total(SPLIT).items()}
 
     def roots(self, learner: WindowLearner, windows: Iterable[Window]) -> list[Tensor]:
