@@ -178,7 +178,7 @@ def main() -> None:
     if arguments.fastai and arguments.lesson != "human_numbers":
         parser.error("--fastai: only the models of human_numbers are there in fastai")
     if arguments.fresh:
-        for folder in (arguments.lesson, "fastai"):
+        for folder in [arguments.lesson, *(["fastai"] if arguments.fastai else [])]:
             shutil.rmtree(OUTPUTS / folder, ignore_errors=True)
 
     results, peers = {}, {}

@@ -1,4 +1,4 @@
-"""The six models of the human numbers lesson in fastai 2, as the lesson writes them: ten lines each, and a Learner.
+"""The six models of the human numbers lesson in fastai 2, as the lesson writes them.
 
 It runs in an environment that has fastai, and not this project. The job's model is `{"name": NAME, "pct_start": SHARE,
 "seeds": [SEED, …]}`; for each seed it prints `seed SEED LOSS ACCURACY`, of the last epoch's validation.
