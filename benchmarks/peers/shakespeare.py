@@ -32,7 +32,7 @@ from unroll.cli.report import spread
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "shakespeare"
 BLOCKS = (64, 256)
 NANOGPT = "nanoGPT"
-SEEDS = {"shakespeare_best": 1}  # of others three
+SEEDS = {"shakespeare_best": 1, "shakespeare_min_gru": 1, "shakespeare_min_lstm": 1}  # of others three
 AS_ITS_README = [
     *["train.py", "config/train_shakespeare_char.py", "--device=cpu", "--compile=False", "--eval_iters=20"],
     *["--log_interval=1", "--block_size=64", "--batch_size=12", "--n_layer=4", "--n_head=4", "--n_embd=128"],
@@ -120,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("nanogpt", type=Path, metavar="NANOGPT", help="a checkout of it")
     parser.add_argument("experiments", nargs="*", default=["shakespeare_quick"], metavar="EXPERIMENT")
-    parser.add_argument("--seeds", type=int, help="default: 3, and 1 for shakespeare_best")
+    parser.add_argument("--seeds", type=int, help=f"default: 3, but 1 for {', '.join(SEEDS)}")
     parser.add_argument("--threads", type=int, default=2, help="of our runs; default: %(default)s")
     parser.add_argument("--text", type=Path, metavar="FILE", help="a copy of the text, instead of the download")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table, the figures and the plot there")
