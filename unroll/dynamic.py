@@ -67,7 +67,7 @@ class DynamicEvaluation:
             data: the training windows and the split to evaluate.
 
         Raises:
-            UserError: the model carries no state, the split is not one long sequence, or the weights went astray.
+            UserError: the model carries no state, the split is not one long sequence, or the loss is not finite.
         """
         if not isinstance(learner, WindowLearner):
             raise UserError("evaluate=dynamic: is for recurrent models, which read a stream window by window")

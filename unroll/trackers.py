@@ -125,8 +125,9 @@ class MLflow(Tracker, MLFlowLogger):
         super().__init__(experiment, shown_name(folder), uri, artifact_location=location, run_id=self.told.id)
         self.resumed = self.told.id
 
+    @rank_zero_only
     def catch_up(self) -> None:
-        """Asks for the figures of a run that is resumed: if it was killed, it can have told more than it noted."""
+        """Asks the server which figures of a resumed run it has: a run that was killed may not have noted the last."""
         if self.resumed is not None:
             for name in self.experiment.get_run(self.resumed).data.metrics:
                 history = self.experiment.get_metric_history(self.resumed, name)

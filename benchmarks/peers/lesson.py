@@ -32,10 +32,13 @@ UNITS = 64
 class Lesson(Module):
     def __init__(self, vocab_size):
         self.embed = nn.Embedding(vocab_size, UNITS)
-        self.hidden = nn.Linear(UNITS, UNITS)
+        self.hidden = self.layers()
         self.head = nn.Linear(UNITS, vocab_size)
         self.norm = nn.BatchNorm1d(UNITS)
         self.reset()
+
+    def layers(self):
+        return nn.Linear(UNITS, UNITS)
 
     def reset(self):
         self.state = None
@@ -79,18 +82,11 @@ class Stateful(MultiOutput):
 
 
 class RNN(Lesson):
-    def __init__(self, vocab_size):
-        self.embed = nn.Embedding(vocab_size, UNITS)
-        self.rnn = self.layers()
-        self.head = nn.Linear(UNITS, vocab_size)
-        self.norm = nn.BatchNorm1d(UNITS)
-        self.reset()
-
     def layers(self):
         return nn.RNN(UNITS, UNITS, batch_first=True)
 
     def forward(self, x):
-        outputs, state = self.rnn(self.embed(x), self.state)
+        outputs, state = self.hidden(self.embed(x), self.state)
         self.state = state.detach()
         return self.head(self.norm(outputs.flatten(0, 1))).view(*x.shape, -1)
 
