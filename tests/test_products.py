@@ -24,6 +24,7 @@ def test_products_are_those_of_pytorch_however_the_matrices_lie(layout, dtype):
     a, b, c = (matrix.to(dtype) for matrix in matrices(layout, (7, 33), (33, 20), (7, 20)))
     torch.testing.assert_close(products.matmul(a, b), a @ b)
     torch.testing.assert_close(products.matmul(a, b, c[0]), torch.addmm(c[0], a, b))
+    torch.testing.assert_close(products.matmul(a, b, c[0], tanh=True), torch.addmm(c[0], a, b).tanh())
     torch.testing.assert_close(products.add_matmul(c, a, b), torch.addmm(c, a, b))
 
 

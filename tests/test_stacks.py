@@ -9,7 +9,14 @@ from lm.checkpoint import load_model
 from lm.models import AWDGRU, AWDLSTM, QRNN, MinGRU, MinGRUBlocks, MinLSTM, MinLSTMBlocks, Mogrifier, recurrent
 from lm.models.heads import TiedHead
 from lm.models.mogrifier import MogrifierLayer
-from lm.models.regularisation import Embedding, LockedDropout, WeightDrop, activation_penalty, change_penalty
+from lm.models.regularisation import (
+    Embedding,
+    LockedDropout,
+    WeightDrop,
+    activation_penalty,
+    change_penalty,
+    dropped,
+)
 from lm.module import LanguageModel
 from unroll import Stream, Window
 
@@ -67,6 +74,9 @@ class TestPieces:
         with torch.no_grad():
             by_hand.weight_hh_l0.copy_(kept.masked_fill(left_out, 0.0) * 2)
         torch.testing.assert_close(outputs, by_hand(inputs)[0], atol=1e-6, rtol=0)
+
+    def test_a_share_of_one_leaves_out_all_of_a_matrix(self):
+        assert torch.equal(dropped(torch.ones(3, 4), 1.0), torch.zeros(3, 4))
 
     @pytest.mark.parametrize("piece", [LockedDropout(0.5), WeightDrop(nn.LSTM(5, 5, batch_first=True), 0.5)])
     def test_nothing_is_left_out_in_eval(self, piece):

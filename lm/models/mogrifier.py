@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lm.models.cells import MogrifierCell
-from lm.models.products import matmul
+from lm.models.products import matmul, transposed
 from lm.models.recurrent import written_out
 
 aten: Any = torch.ops.aten
@@ -41,12 +41,13 @@ class MogrifierSteps(torch.autograd.Function):
         gates = x.new_empty(*x.shape[:2], 4 * hidden)
         tanh_c = torch.empty_like(cs[1:])
         w = torch.cat([w_ih, w_hh], dim=1)
+        of_gates, of_turns = transposed(w), [transposed(weight) for weight in weights]
         for t in range(len(x)):
             now = [version[t] for version in versions]
-            for number, (weight, half) in enumerate(zip(weights, biases, strict=True)):
-                turn = torch.tanh(matmul(now[number + 1], weight.t(), half), out=turns[number][t])
+            for number, (weight, half) in enumerate(zip(of_turns, biases, strict=True)):
+                turn = turns[number][t].copy_(matmul(now[number + 1], weight, half, tanh=True))
                 torch.addcmul(now[number], turn, now[number], out=now[number + 2])
-            gates[t] = matmul(both[t], w.t(), bias)
+            gates[t] = matmul(both[t], of_gates, bias)
             i, f, g, o = gates[t].chunk(4, dim=1)
             gates[t, :, : 2 * hidden].sigmoid_()
             g.tanh_()

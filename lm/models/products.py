@@ -22,17 +22,25 @@ def dense(matrix: Tensor) -> Tensor:
     return matrix if matrix.is_contiguous() or matrix.t().is_contiguous() else matrix.contiguous()
 
 
-def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """a b, for matrices, plus a bias for each column. It records no gradient.
+def transposed(matrix: Tensor) -> Tensor:
+    """A copy with rows and columns exchanged, for many products with it: oneDNN's are slower with a view."""
+    return matrix.t().contiguous()
+
+
+def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None, tanh: bool = False) -> Tensor:
+    """a b, for matrices, plus a bias for each column, or the tanh of it. It records no gradient.
 
     A product in lower precision is one whose `b` is in it; a bias is then added in its own.
     """
+    if a.dtype == b.dtype and served(a):
+        bias = None if bias is None else bias.contiguous()
+        return FUSED.default(dense(a), dense(b).t(), bias, "tanh" if tanh else "none", [], "")
     if a.dtype != b.dtype:
         product = torch.mm(a.to(b.dtype), b)
-        return product if bias is None else product + bias
-    if served(a):
-        return FUSED.default(dense(a), dense(b).t(), None if bias is None else bias.contiguous(), "none", [], "")
-    return torch.mm(a, b) if bias is None else torch.addmm(bias, a, b)
+        product = product if bias is None else product + bias
+    else:
+        product = torch.mm(a, b) if bias is None else torch.addmm(bias, a, b)
+    return product.tanh_() if tanh else product
 
 
 def add_matmul(c: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lm.models.products import add_matmul, matmul
+from lm.models.products import add_matmul, matmul, transposed
 
 aten: Any = torch.ops.aten
 
@@ -35,28 +35,30 @@ class GRUSteps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
         hidden = w_hh.size(1)
-        rz, n = slice(0, 2 * hidden), slice(2 * hidden, None)
-        bias = torch.cat([b_ih[rz] + b_hh[rz], b_ih[n]])
-        gates = matmul(x.flatten(0, 1), w_ih.t(), bias).unflatten(0, x.shape[:2])
-        m = b_hh[n].repeat(*x.shape[:2], 1)
+        bias = torch.cat([b_ih[: 2 * hidden] + b_hh[: 2 * hidden], b_ih[2 * hidden :]])
+        gates = matmul(x.flatten(0, 1), transposed(w_ih), bias).unflatten(0, x.shape[:2])
+        # a copy of the input's part, whose place W_hn h + b_hn takes: tanh of a strided tensor is slow
+        n = gates[..., 2 * hidden :].clone(memory_format=torch.contiguous_format)
+        gates[..., 2 * hidden :] = b_hh[2 * hidden :]
         hs = torch.empty(len(x) + 1, *h0.shape, dtype=x.dtype)
         h = hs[0].copy_(h0)
-        w_rz, w_n = w_hh[rz].t(), w_hh[n].t()
-        for gate_rz, gate_r, gate_z, gate_n, m_t, following in zip(
-            gates[..., rz].unbind(0), *(gate.unbind(0) for gate in gates.chunk(3, -1)), m, hs[1:], strict=True
-        ):
-            torch.sigmoid(add_matmul(gate_rz, h, w_rz), out=gate_rz)
-            gate_n.addcmul_(gate_r, m_t.copy_(add_matmul(m_t, h, w_n))).tanh_()
-            h = torch.lerp(gate_n, h, gate_z, out=following)
-        ctx.save_for_backward(x, w_ih, w_hh, gates, m, hs)
+        w = transposed(w_hh)
+        rz, m = gates.split([2 * hidden, hidden], dim=-1)
+        r, z = rz.chunk(2, dim=-1)
+        for gates_t, rz_t, r_t, z_t, m_t, n_t, following in zip(gates, rz, r, z, m, n, hs[1:], strict=True):
+            sums_rz, sums_m = add_matmul(gates_t, h, w).split([2 * hidden, hidden], dim=-1)
+            torch.sigmoid(sums_rz, out=rz_t)
+            n_t.addcmul_(r_t, m_t.copy_(sums_m)).tanh_()
+            h = torch.lerp(n_t, h, z_t, out=following)
+        ctx.save_for_backward(x, w_ih, w_hh, gates, n, hs)
         return hs[1:]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        x, w_ih, w_hh, gates, m, hs = ctx.saved_tensors
+        x, w_ih, w_hh, gates, n, hs = ctx.saved_tensors
         hidden = w_hh.size(1)
-        r, z, n = gates.chunk(3, -1)
+        r, z, m = gates.chunk(3, -1)
         d_gates = torch.empty_like(gates)  # at first the factors, then the gradients of r, z and m
         d_r, d_z, d_m = d_gates.chunk(3, -1)
         factor_n = aten.tanh_backward(1 - z, n)
@@ -64,11 +66,11 @@ class GRUSteps(torch.autograd.Function):
         aten.sigmoid_backward.grad_input(factor_n * m, r, grad_input=d_r)
         aten.sigmoid_backward.grad_input(hs[:-1] - n, z, grad_input=d_z)
 
-        dhs = torch.empty_like(m)
+        dhs = torch.empty_like(n)
         factors, of_gates = d_gates.unflatten(-1, (3, hidden)).unbind(0), d_gates.unbind(0)
         grads, keeps, d_states = grad.unbind(0), z.unbind(0), dhs.unbind(0)
         dh = d_states[-1].copy_(grads[-1])
-        for t in reversed(range(len(m))):
+        for t in reversed(range(len(n))):
             factors[t].mul_(dh.unsqueeze(1))
             before = torch.addcmul(grads[t - 1], dh, keeps[t], out=d_states[t - 1]) if t > 0 else dh * keeps[0]
             dh = before.copy_(add_matmul(before, of_gates[t], w_hh))

