@@ -4,9 +4,10 @@
     python -m benchmarks.documents [--folds 3] [--seeds 3] [--write FOLDER] [data.path=FILE] [more overrides]
     python -m benchmarks.documents --memory
 
-Each of our runs is a whole `python train.py` and an evaluation on the test fold: of `model=classifier`, and of
-`experiment=classify`, which begins with a language model of the fold's training reviews (`experiment=pretrain
-data=movie_reviews_text`). They are kept under `outputs/benchmarks/documents/`, so a call that was stopped continues
+Each of our runs is a whole `python train.py`, of `model=classifier` or of `experiment=classify`, which begins with a
+language model of the fold's training reviews (`experiment=pretrain data=movie_reviews_text`); "both directions" is the
+mean of the probabilities of one that reads forwards and one that reads backwards. `lm.classify` gives the classes of
+the test fold. The runs are kept under `outputs/benchmarks/documents/`, so a call that was stopped continues
 with what is missing; `--fresh` starts anew. The linear model is a support vector machine on tf-idf of words and pairs
 of them, trained on all nine other folds; ours trains on eight and is chosen by the ninth.
 """
@@ -18,21 +19,25 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import torch
 
 from benchmarks.process import ROOT, Table
-from benchmarks.tagging import finished, on_the_test_part
+from benchmarks.tagging import finished
+from lm.classify import classify, load_model
 from lm.data.documents import Document
 from lm.models.classifier import Classifier
+from unroll.checkpoint import checkpoint_file
 from unroll.cli import build
 from unroll.cli.config import composed
 from unroll.cli.plan import MIB, with_peak_memory
 
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "documents"
-CLASSIFIERS = {  # what is typed
-    "`classifier`, from scratch": "model=classifier",
-    "`classifier`, from a language model": "experiment=classify",
+CLASSIFIERS = {  # what is typed, and how it reads
+    "`classifier`, from scratch": ("model=classifier", ("forwards",)),
+    "`classifier`, from a language model": ("experiment=classify", ("forwards",)),
+    "the same in both directions": ("experiment=classify", ("forwards", "backwards")),
 }
 LENGTHS = (1_000, 10_000, 100_000)
 
@@ -52,13 +57,17 @@ def linear(train: Sequence[Document], test: Sequence[Document]) -> tuple[float, 
 
 def accuracies(folds: int, seeds: int, folder: Path | None, overrides: Sequence[str]) -> None:
     table = Table("documents", ("model", "runs", *(f"fold {fold}" for fold in range(folds)), "mean", "seconds"), folder)
-    found = []
-    for fold in range(folds):
-        data = build.data(composed(["model=classifier", f"data.fold={fold}", "data.hold_out=false", *overrides]))
-        found.append(linear(data.splits.train, data.splits.test))  # type: ignore[attr-defined]
+    every: list[Any] = [
+        build.data(composed(["model=classifier", f"data.fold={fold}", "data.hold_out=false", *overrides]))
+        for fold in range(folds)
+    ]
+    found = [linear(data.splits.train, data.splits.test) for data in every]
     rows = {"linear, tf-idf": (1, [accuracy for accuracy, _ in found], mean(seconds for _, seconds in found))}
-    for name, experiment in CLASSIFIERS.items():
-        runs = [[one_run(experiment, fold, seed, overrides) for seed in range(seeds)] for fold in range(folds)]
+    for name, (experiment, directions) in CLASSIFIERS.items():
+        runs = [
+            [accuracy(data.splits.test, experiment, directions, fold, seed, overrides) for seed in range(seeds)]
+            for fold, data in enumerate(every)
+        ]
         spent = mean(seconds for of_fold in runs for _, seconds in of_fold)
         rows[name] = (folds * seeds, [mean(accuracy for accuracy, _ in of_fold) for of_fold in runs], spent)
     for name, (count, values, seconds) in rows.items():
@@ -67,19 +76,29 @@ def accuracies(folds: int, seeds: int, folder: Path | None, overrides: Sequence[
     table.keep()
 
 
-def one_run(experiment: str, fold: int, seed: int, overrides: Sequence[str]) -> tuple[float, float]:
-    """The accuracy on the test fold, and the seconds of the classifier's training.
+def accuracy(
+    documents: Sequence[Document],
+    experiment: str,
+    directions: Sequence[str],
+    fold: int,
+    seed: int,
+    overrides: Sequence[str],
+) -> tuple[float, float]:
+    """The accuracy of a classifier for each direction, by the mean of their probabilities, and the seconds of training.
 
-    A classifier with pretrained weights begins with a language model of its fold, which is trained if it is not there.
+    One with pretrained weights begins with a language model of its fold, which is trained if it is not there.
     """
-    typed = [experiment, f"data.fold={fold}", *overrides]
-    if "experiment" in experiment:
-        language_model = OUTPUTS / f"language_model_fold_{fold}"
-        finished(language_model, ["experiment=pretrain", "data=movie_reviews_text", f"data.fold={fold}", *overrides])
-        typed.append(f"init={language_model}")
-    name = experiment.partition("=")[2]
-    figures, seconds = on_the_test_part(OUTPUTS / f"{name}_fold_{fold}_seed_{seed}", [*typed, f"seed={seed}"])
-    return figures["valid/accuracy"], seconds
+    models, spent = [], 0.0
+    for direction in directions:
+        typed = [f"data.fold={fold}", f"data.backwards={str(direction == 'backwards').lower()}", *overrides]
+        language_model = OUTPUTS / f"language_model_fold_{fold}_{direction}"
+        run = OUTPUTS / f"{experiment.partition('=')[2]}_fold_{fold}_{direction}_seed_{seed}"
+        if experiment == "experiment=classify":
+            finished(language_model, ["experiment=pretrain", "data=movie_reviews_text", *typed])
+            typed.append(f"init={language_model}")
+        spent += finished(run, [experiment, *typed, f"seed={seed}"])
+        models.append(load_model(checkpoint_file(run)))
+    return mean(models[0].classes[int(classify(models, one.text).argmax())] == one.label for one in documents), spent
 
 
 def memory(folder: Path | None) -> None:

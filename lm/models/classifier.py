@@ -1,5 +1,6 @@
 """A class for a whole document, read in windows: memory does not grow with its length."""
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from lm.models.layers import BatchNorm
 from lm.models.stacks import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, Mogrifier, Stack
 from unroll.checks import Share, Size, checked
-from unroll.state import State, detach, start_rows
+from unroll.state import State, add_rows, detach
 
 BodyName = Literal["awd_lstm", "awd_gru", "qrnn", "min_gru", "min_lstm", "mogrifier"]
 BODIES: dict[str, type[Stack]] = {
@@ -91,48 +92,48 @@ class Classifier(nn.Module):
     def pooled(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """The last output of each document beside the maximum and the mean over all, float `[rows, 3 hidden]`.
 
-        Documents are laid out so that all of them end in the last window; each starts in a window of its own, with a
-        state of zeros.
+        Documents are laid out so that all of them end in the last window, the only one that may not be full; each
+        starts in a window of its own, with a state of zeros. The longest come first, so that the rows of a window are
+        those of the window before, and perhaps more.
         """
-        count = -(-lengths // self.bptt)
-        windows = int(count.max())
-        first = windows - count  # the window in which a row starts
-        steps = torch.arange(self.bptt, device=tokens.device)
+        lengths, order = lengths.sort(descending=True)
+        counts = -(-lengths // self.bptt)  # windows of each document
+        windows = int(counts[0])
+        left = lengths - (counts - 1) * self.bptt  # tokens of the last window
+        rows = (counts >= torch.arange(windows, 0, -1, device=counts.device).unsqueeze(1)).sum(1).tolist()  # by window
+        learning = max(0, windows - self.windows) if torch.is_grad_enabled() else windows  # the first window that does
+
+        def vectors(window: int, width: int) -> Tensor:
+            """Of so many tokens of every document, from the window on."""
+            first = (counts - (windows - window)).unsqueeze(1) * self.bptt
+            places = (first + torch.arange(width, device=tokens.device)).clamp(0, tokens.size(1) - 1)
+            return self.body.embed(tokens[order.unsqueeze(1), places])
+
         state: State = None
-        parts: tuple[Tensor, ...] = ()
-        for window in range(windows):
-            at = (window - first).unsqueeze(1) * self.bptt + steps
-            mask = (at >= 0) & (at < lengths.unsqueeze(1))
-            inputs = tokens.gather(1, at.clamp(0, tokens.size(1) - 1))
-            if window == windows - 1:  # no longer than it must be
-                width = int(mask.sum(1).max())
-                inputs, mask = inputs[:, :width], mask[:, :width]
-            learns = torch.is_grad_enabled() and window >= windows - self.windows
-            with torch.set_grad_enabled(learns):
-                if state is not None:
-                    state = start_rows(state, first == window)
-                _, outputs, state = self.body.read(inputs, state)
-                parts = gathered(parts, outputs, mask)
-            if not learns:
+        highest = total = torch.zeros(0, self.body.output_size, device=tokens.device)
+        for window, active in enumerate(rows):
+            with torch.set_grad_enabled(window >= learning):
+                if window == learning:  # at once: each lookup has a gradient of the size of the embedding
+                    ahead = vectors(window, (windows - window) * self.bptt).split(self.bptt, dim=1)
+                x = ahead[window - learning] if window >= learning else vectors(window, self.bptt)
+                x = x[:active]
+                if state is not None and active > rows[window - 1]:
+                    state = add_rows(state, active)
+                if window == windows - 1:
+                    x = x[:, : int(left.max())]
+                _, outputs, state = self.body.read_vectors(x, state)
+                of_maximum = of_sum = outputs
+                if window == windows - 1:
+                    outside = (torch.arange(x.size(1), device=x.device) >= left.unsqueeze(1)).unsqueeze(2)
+                    of_maximum, of_sum = (outputs.masked_fill(outside, value) for value in (-torch.inf, 0))
+                highest = joined(highest, of_maximum.amax(1), torch.maximum)
+                total = joined(total, of_sum.sum(1), torch.add)
+            if window < learning:
                 state = detach(state)
-        last, highest, total = parts
-        return torch.cat([last, highest, total / lengths.unsqueeze(1)], 1)
+        last = outputs[torch.arange(len(outputs), device=outputs.device), left - 1]
+        return torch.cat([last, highest, total / lengths.unsqueeze(1)], 1)[order.argsort()]
 
 
-def gathered(parts: tuple[Tensor, ...], outputs: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-    """The last output, the maximum and the sum over all windows so far, each `[rows, hidden]`.
-
-    Args:
-        parts: of the windows before.
-        outputs: of a window, `[rows, time, hidden]`.
-        mask: the steps that count, bool `[rows, time]`: the first of a row, or none of it.
-    """
-    outside = ~mask.unsqueeze(2)
-    reads = mask.any(1, keepdim=True)
-    at = (mask.sum(1) - 1).clamp(min=0)
-    last = outputs[torch.arange(len(outputs), device=outputs.device), at]
-    highest = outputs.masked_fill(outside, -torch.inf).amax(1)
-    total = outputs.masked_fill(outside, 0).sum(1)
-    if not parts:
-        return last, highest, total
-    return torch.where(reads, last, parts[0]), torch.maximum(highest, parts[1]), total + parts[2]
+def joined(before: Tensor, now: Tensor, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """What is pooled so far, `[rows, hidden]`: joined for the rows that were there before, new for the others."""
+    return torch.cat([join(before, now[: len(before)]), now[len(before) :]])

@@ -114,7 +114,11 @@ class Stack(nn.Module):
 
     def read(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Tensor, Any]:
         """What the last layer returns and what the head is given, both `[rows, time, hidden]`, and the state."""
-        x = self.drop_input(self.embed(tokens))
+        return self.read_vectors(self.embed(tokens), state)
+
+    def read_vectors(self, vectors: Tensor, state: Any = None) -> tuple[Tensor, Tensor, Any]:
+        """As `read`, for the vectors of the tokens, `[rows, time, embedding]`."""
+        x = self.drop_input(vectors)
         states = []
         for number, (layer, before) in enumerate(zip(self.layers, self.by_layer(state), strict=True)):
             if number > 0:
