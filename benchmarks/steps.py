@@ -10,7 +10,6 @@ bptt 64, two threads), six for each weight of a matrix and character, beside tho
 
 import argparse
 import time
-from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -75,48 +74,48 @@ def parts(stream: Stream, module: WindowLearner, steps: int = STEPS) -> dict[str
     return laps.medians()
 
 
-def limit(dtype: torch.dtype) -> float:
-    """GFLOP/s of a product of two large matrices: the fastest of several, and of the libraries that are there."""
-    a, b = torch.randn(2, 2048, 2048).to(dtype)
+def speed(dtype: torch.dtype, rows: int, inner: int, columns: int) -> float:
+    """GFLOP/s of a product of two matrices: the fastest of many, and of the libraries that are there."""
+    a, b = torch.randn(rows, inner).to(dtype), torch.randn(inner, columns).to(dtype)
     fastest = float("inf")
-    for multiply in (torch.mm, matmul) * 10:
+    for multiply in (torch.mm, matmul) * 20:
         start = time.perf_counter()
         multiply(a, b)
         fastest = min(fastest, time.perf_counter() - start)
-    return 2 * 2048**3 / fastest / 1e9
+    return 2 * rows * inner * columns / fastest / 1e9
 
 
 def shares_of_the_limit(own: list[str], folder: Path | None) -> None:
     torch.set_num_threads(2)
-    columns = ("model", "units", "weights dropped", "precision", "a step, ms", "GFLOP/s", "share of the limit")
-    table = Table("steps_limit", columns, folder)
+    by_units = [f"{what}, {units} units" for what in ("GFLOP/s", "share") for units in UNITS]
+    table = Table("steps_limit", ("model", "weights dropped", "precision", *by_units), folder)
     for dtype in (torch.float32, torch.bfloat16):
-        highest = limit(dtype)
-        precision = str(dtype).removeprefix("torch.")
-        table.add(
-            ("a product of 2048 × 2048", ""), *[("", "")] * 2, (precision, ""), ("", ""), (highest, ".0f"), (1, "")
-        )
-        for name, units in product(LARGE, UNITS):
+        highest = speed(dtype, 2048, 2048, 2048)
+        rows: list[tuple[str, float | str, list[float]]] = [
+            ("a product of 2048 × 2048", "–", [highest] * len(UNITS)),
+            ("a GRU's product of one step", "–", [speed(dtype, 32, units, 3 * units) for units in UNITS]),
+        ]
+        for name in LARGE:
             for dropped in (0, 0.3) if name in RECURRENT else ("–",):
-                sizes = [f"model.{size}_size={units}" for size in ("embedding", "hidden")]
-                drop = [f"model.weight_drop={dropped}"] if name in RECURRENT else []
-                stream, module = prepared(
-                    [f"model={name}", "data=nietzsche", *own, *sizes, "data.bptt=64", "data.batch_size=32", *drop]
-                )
-                matrices = sum(weight.numel() for weight in module.model.parameters() if weight.dim() == 2)
-                with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                    milliseconds = sum(parts(stream, module, steps=20).values())
-                reached = 6 * matrices * 32 * 64 / milliseconds / 1e6
-                table.add(
-                    (name, ""),
-                    (units, ""),
-                    (dropped, ""),
-                    (precision, ""),
-                    (milliseconds, ".1f"),
-                    (reached, ".0f"),
-                    (reached / highest, ".2f"),
-                )
+                rows.append((name, dropped, [training(name, units, dropped, dtype, own) for units in UNITS]))
+        for name, dropped, reached in rows:
+            shares = [(of_units / highest, ".2f") for of_units in reached]
+            described = (name, ""), (dropped, ""), (str(dtype).removeprefix("torch."), "")
+            table.add(*described, *((of_units, ".0f") for of_units in reached), *shares)
     table.keep()
+
+
+def training(name: str, units: int, dropped: float | str, dtype: torch.dtype, own: list[str]) -> float:
+    """GFLOP/s of a training step: six operations for each weight of a matrix and token."""
+    sizes = [f"model.{size}_size={units}" for size in ("embedding", "hidden")]
+    drop = [f"model.weight_drop={dropped}"] if name in RECURRENT else []
+    stream, module = prepared(
+        [f"model={name}", "data=nietzsche", *own, *sizes, "data.bptt=64", "data.batch_size=32", *drop]
+    )
+    matrices = sum(weight.numel() for weight in module.model.parameters() if weight.dim() == 2)
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        milliseconds = sum(parts(stream, module, steps=20).values())
+    return 6 * matrices * 32 * 64 / milliseconds / 1e6
 
 
 class Clock(pl.Callback):
