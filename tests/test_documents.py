@@ -99,6 +99,8 @@ def test_reading_in_windows_gives_what_reading_whole_gives(body):
     pooled.sum().backward()
     streamed = [parameter.grad.clone() for parameter in model.body.parameters()]
     model.zero_grad()
+    model.windows = 2  # of six that have gradients: the values are the same
+    torch.testing.assert_close(model.pooled(tokens, torch.tensor(lengths)), pooled)
     for row, length in enumerate(lengths):
         outputs = model.body.read(tokens[row : row + 1, :length])[1][0]
         whole = torch.cat([outputs[-1], outputs.amax(0), outputs.mean(0)])
@@ -106,6 +108,12 @@ def test_reading_in_windows_gives_what_reading_whole_gives(body):
         whole.sum().backward()
     for ours, theirs in zip(streamed, model.body.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.grad, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_scores_have_the_precision_of_the_weights(dtype):
+    model = Classifier(50, 2, "awd_lstm", 8, 8, 1, bptt=5, max_tokens=10).to(dtype)
+    assert model(torch.randint(50, (3, 33)), torch.tensor([33, 4, 17])).dtype == dtype
 
 
 def test_gradients_reach_through_the_last_tokens_alone():

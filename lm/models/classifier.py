@@ -110,7 +110,7 @@ class Classifier(nn.Module):
             return self.body.embed(tokens[order.unsqueeze(1), places])
 
         state: State = None
-        highest = total = torch.zeros(0, self.body.output_size, device=tokens.device)
+        highest = total = self.body.embed.weight.new_zeros(0, self.body.output_size)
         for window, active in enumerate(rows):
             with torch.set_grad_enabled(window >= learning):
                 if window == learning:  # at once: each lookup has a gradient of the size of the embedding
