@@ -25,6 +25,7 @@ from unroll.cli import build
 from unroll.cli.config import composed
 from unroll.module import WindowLearner
 from unroll.optimizers import parameter_groups
+from unroll.streams.resumable import Resumable
 
 STEPS = 200
 PARTS = ("window", "forward", "backward", "optimizer")
@@ -43,18 +44,17 @@ COMPILED = {
 }
 
 
-def prepared(overrides: list[str], compile: bool = False) -> tuple[Stream, WindowLearner]:
+def prepared(overrides: list[str], compile: bool = False) -> tuple[Resumable, WindowLearner]:
     config = composed([*overrides, f"model.compile={compile}"])
     data = build.data(config)
     torch.manual_seed(0)
     module = build.learner(config, data)
     module.schedule = None
-    assert isinstance(data.train, Stream)
     assert isinstance(module, WindowLearner)
     return data.train, module
 
 
-def parts(stream: Stream, module: WindowLearner, steps: int = STEPS) -> dict[str, float]:
+def parts(stream: Resumable, module: WindowLearner, steps: int = STEPS) -> dict[str, float]:
     """Milliseconds of each part of a plain step: the same module, without Lightning; medians over so many steps."""
     assert module.optimizer is not None
     optimizer = module.optimizer(parameter_groups(module.model, {}))
@@ -128,7 +128,7 @@ class Clock(pl.Callback):
         self.times.append(1000 * time.perf_counter())
 
 
-def with_lightning(stream: Stream, module: WindowLearner) -> float:
+def with_lightning(stream: Resumable, module: WindowLearner) -> float:
     clock = Clock()
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -183,6 +183,7 @@ def main() -> None:
             of_parts = parts(stream, module)
             together = sum(of_parts.values())
             whole = with_lightning(*prepared(overrides_of(case)))
+            assert isinstance(stream, Stream)
             speed = stream.batch_size * stream.bptt / whole * 1000
             times = [(milliseconds, ".2f") for milliseconds in (*of_parts.values(), together, whole)]
             table.add((name, ""), (threads, ""), *times, (speed, ",.0f"))
