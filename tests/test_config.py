@@ -58,6 +58,9 @@ def test_every_choice_composes_and_passes_its_own_checks(choice):
         "model=forecaster": ["data.train=a.csv"],
         "experiment=ladder": ["model=resnet"],
         "experiment=pretrain": ["data.train=a.txt"],
+        "experiment=fine_tune": ["init=a"],
+        "experiment=classify": ["init=a"],
+        "experiment=nietzsche_fine_tune": ["init=a"],
     }
     if "ptb" in choice:
         needed[choice] = ["data.path=ptb.zip"]

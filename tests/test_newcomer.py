@@ -99,6 +99,7 @@ class TestResume:
     ("typed", "words"),
     [
         (["data=text"], "data.train is not given; write data.train=…"),
+        (["experiment=fine_tune"], "init is not given; write init=…, a run of experiment=pretrain"),
         (["data.train=a.txt"], "there is no data.train; under data, choose from: "),
         (["data.train=a.txt"], "; data=columns, data=documents, data=series, data=text have it"),
         (

@@ -1,15 +1,17 @@
 """The commands beside training."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from lm.data import Tokenizer, Vocabulary
 from lm.data.show import show_batch
 from unroll import Stream
-from unroll.cli.commands import steepest
+from unroll.cli.commands import RisingRate, steepest
 from unroll.streams.one import OneSequence
 
 TEXT = "It was the best of times, it was the worst of times. " * 100
@@ -58,6 +60,16 @@ class TestLearningRate:
     def test_the_suggestion_is_where_the_loss_falls_most(self):
         assert steepest([1, 2, 3, 4], [5.0, 4.5, 3.0, 3.1]) == 2
         assert steepest([1, 2, 3], [1.0, 2.0, 3.0]) is None
+
+    def test_each_group_of_parameters_keeps_its_share_of_the_rate(self):
+        model = nn.Linear(2, 2)
+        groups = [{"params": [model.weight], "lr": 0.05}, {"params": [model.bias]}]
+        trainer = SimpleNamespace(optimizers=[torch.optim.SGD(groups, lr=0.1)], should_stop=False)
+        rising = RisingRate(lowest=0.01, highest=1.0, steps=3)
+        for rate in (0.01, 0.1, 1.0):
+            rising.on_train_batch_start(trainer, None, None, 0)
+            assert [group["lr"] for group in trainer.optimizers[0].param_groups] == pytest.approx([rate / 2, rate])
+            rising.on_train_batch_end(trainer, None, {"loss": 1.0}, None, 0)
 
     def test_from_the_command_line(self, train, mine, tmp_path):
         shown = train("task=lr_find", *mine)

@@ -132,6 +132,8 @@ def test_from_a_language_model_to_a_classifier_by_commands(train, file, tmp_path
     assert "begins with the weights of general/checkpoints/best.ckpt; it knows" in tuned.stderr
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("general", "tuned")]
     assert results[1]["metrics"]["train/loss"] < results[0]["metrics"]["train/loss"]
+    losses = [train("task=lr_find", *more, *one_layer, *init).stdout.split()[1] for init in ([], ["init=general"])]
+    assert float(losses[1]) < float(losses[0]) - 0.1
     begun = ["init=tuned", "hydra.run.dir=run", "trainer.max_epochs=2"]
     begun += ["schedule=unfreeze", "optimizer.discriminative=2.6"]
     classifier = train("model=classifier", "data=documents", *own, *sizes, *begun)

@@ -6,6 +6,7 @@ Whoever takes a value checks it; an error names the value as it is typed on the 
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -14,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint
 from torch import nn
 
-from unroll.checkpoint import describe
+from unroll.checkpoint import checkpoint_file, describe
 from unroll.checks import check_arguments
 from unroll.cli.messages import one_line
+from unroll.cli.processes import say
 from unroll.data import Data
 from unroll.errors import ArgumentError, UserError
 from unroll.module import Learner
@@ -133,6 +135,16 @@ def learner(config: DictConfig, data: Data, trained: tuple[nn.Module, dict[str, 
     if config.objective not in built.figures:
         raise UserError(f"objective={config.objective}: must be one of: {', '.join(built.figures)}")
     return built
+
+
+def initialise(config: DictConfig, learner: Learner, data: Data) -> None:
+    """Gives the new model the weights of the one that `init=` names, and says so; does nothing without `init=`.
+
+    Raises:
+        UserError: they can't be taken up.
+    """
+    if config.init is not None:
+        say(data.initialise(learner.model, checkpoint_file(Path(config.init))))
 
 
 def callbacks(config: DictConfig) -> list[Any]:

@@ -45,6 +45,7 @@ def run(config: DictConfig, overrides: Sequence[str]) -> None:
     if config.task == "summary":
         print(summary(learner, data))
     elif config.task == "lr_find":
+        build.initialise(config, learner, data)
         print(lr_find(config, learner, data, folder / "lr_find.png"))
     elif config.task == "plan":
         device = torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
@@ -67,19 +68,24 @@ class RisingRate(pl.Callback):
     Attributes:
         rates: of the steps.
         losses: before the steps, smoothed: a moving average, 0.9 old and 0.1 new, unbiased.
+        shares: of the rate, for each group of parameters, as `optimizer.groups` or `discriminative` sets them.
     """
 
     def __init__(self, lowest: float = 1e-6, highest: float = 1.0, steps: int = LR_STEPS) -> None:
         self.schedule = [lowest * (highest / lowest) ** (step / (steps - 1)) for step in range(steps)]
         self.rates: list[float] = []
         self.losses: list[float] = []
+        self.shares: list[float] = []
         self.average = 0.0
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        for group in trainer.optimizers[0].param_groups:
-            group["lr"] = self.schedule[len(self.rates)]
+        optimizer = trainer.optimizers[0]
+        if not self.shares:
+            self.shares = [group["lr"] / optimizer.defaults["lr"] for group in optimizer.param_groups]
+        for group, share in zip(optimizer.param_groups, self.shares, strict=True):
+            group["lr"] = share * self.schedule[len(self.rates)]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

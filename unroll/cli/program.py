@@ -152,7 +152,6 @@ def train(
     from pytorch_lightning.callbacks import LambdaCallback
 
     from unroll.callbacks import Result
-    from unroll.checkpoint import checkpoint_file
     from unroll.checkpoint_io import CheckpointFiles
     from unroll.cli import build
 
@@ -174,8 +173,8 @@ def train(
 
     last = run_dir / run_directory.LAST
     checkpoint = last if continues and last.exists() else None
-    if config.get("init") is not None and checkpoint is None:
-        say(data.initialise(learner.model, checkpoint_file(Path(config.init))))
+    if checkpoint is None:
+        build.initialise(config, learner, data)
     parameters = sum(parameter.numel() for parameter in learner.parameters())
     say(f"{type(learner.model).__name__} with {parameters:,} parameters; {data.summary()}")
     if checkpoint is not None:
