@@ -26,7 +26,7 @@ from lm.models.regularisation import (
     change_penalty,
     dropped,
 )
-from lm.models.scan import log_scan, scan
+from lm.models.scan import scan
 from unroll.checks import Count, NonNegative, Positive, Share, Size, checked
 from unroll.state import tensors
 
@@ -302,7 +302,7 @@ class MinGRU(Stack):
 
 
 class MinGRULayer(nn.Module):
-    """h_t = (1 − z_t) h_{t−1} + z_t g(W_h x_t), with z_t = σ(W_z x_t), computed from logarithms; g keeps h above 0."""
+    """h_t = (1 − z_t) h_{t−1} + z_t g(W_h x_t), with z_t = σ(W_z x_t); g keeps h above 0."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -310,8 +310,7 @@ class MinGRULayer(nn.Module):
 
     def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
         z, candidate = linear(x, self.gates.weight, self.gates.bias).float().chunk(2, dim=-1)
-        log_keep = F.logsigmoid(-z)
-        return remember(log_keep, log_keep + z + log_g(candidate), state)  # log σ(z) = log σ(−z) + z
+        return remember(z, candidate, state)
 
 
 class MinLSTM(Stack):
@@ -322,7 +321,7 @@ class MinLSTM(Stack):
 
 
 class MinLSTMLayer(nn.Module):
-    """h_t = f′_t h_{t−1} + i′_t g(W_h x_t), with f′ = f / (f + i), i′ = i / (f + i), from logarithms."""
+    """h_t = f′_t h_{t−1} + i′_t g(W_h x_t), with f′ = f / (f + i), i′ = i / (f + i)."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -330,17 +329,17 @@ class MinLSTMLayer(nn.Module):
 
     def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
         f, i, candidate = linear(x, self.gates.weight, self.gates.bias).float().chunk(3, dim=-1)
-        ratio = F.logsigmoid(f) - F.logsigmoid(i)
-        log_keep = F.logsigmoid(ratio)
-        return remember(log_keep, log_keep - ratio + log_g(candidate), state)
+        return remember(F.logsigmoid(i) - F.logsigmoid(f), candidate, state)  # i′ = σ(log i − log f)
 
 
-def remember(log_keep: Tensor, log_new: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
-    h0 = torch.zeros_like(log_keep[:, 0]) if state is None else state[0][0].float()
-    h = log_scan(log_keep, log_new, h0)
+def remember(new: Tensor, candidate: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
+    """h_t = (1 − z_t) h_{t−1} + z_t g(candidate_t), with z = σ(new)."""
+    h0 = torch.zeros_like(new[:, 0]) if state is None else state[0][0].float()
+    z = torch.sigmoid(new)
+    h = scan(1 - z, z * positive(candidate), h0)
     return h, (h[:, -1].unsqueeze(0),)
 
 
-def log_g(x: Tensor) -> Tensor:
-    """The logarithm of g(x) = x + ½ for x ≥ 0, σ(x) below: always above 0, so that it has one."""
-    return torch.where(x >= 0, (F.relu(x) + 0.5).log(), F.logsigmoid(x))
+def positive(x: Tensor) -> Tensor:
+    """The authors' g: x + ½ for x ≥ 0, σ(x) below."""
+    return F.relu(x) + torch.sigmoid(x.clamp(max=0))
