@@ -97,6 +97,7 @@ def test_text(ask):
     samples = json.loads(ask("text/text?run=run&tag=sample/text_summary"))
     assert len(samples) == 2
     assert "eight thousand" in samples[0]["text"]
+    assert max(map(len, samples[0]["text"].splitlines())) < 120  # what is wider has to be scrolled
 
 
 def test_images(ask):

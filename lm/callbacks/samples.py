@@ -1,5 +1,6 @@
 """What the model writes: a sample in TensorBoard after each epoch, and on standard output at the end."""
 
+import textwrap
 from itertools import islice
 from typing import Any
 
@@ -31,9 +32,9 @@ class Samples(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         boards = writers(trainer)
         if boards:
-            text = self.sample(trainer, pl_module).replace("\n", "\n    ")
+            text = preformatted(self.sample(trainer, pl_module))
             for writer in boards:
-                writer.add_text("sample", f"    {text}", trainer.global_step)
+                writer.add_text("sample", text, trainer.global_step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -60,3 +61,9 @@ class Samples(pl.Callback):
         finally:
             model.train(was_training)
         return vocabulary.textify(torch.cat([prompt, more]))
+
+
+def preformatted(text: str, width: int = 100) -> str:
+    """Markdown that shows a text as it is, but for breaks in long lines: TensorBoard scrolls them sideways."""
+    wrap = textwrap.TextWrapper(width, replace_whitespace=False, drop_whitespace=False, expand_tabs=False).wrap
+    return "\n".join(f"    {part}" for line in text.split("\n") for part in wrap(line) or [""])
