@@ -55,10 +55,11 @@ def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None, tanh: bool = False)
 
 
 def add_matmul(c: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """c + a b, for matrices, the product in the precision of `b`. It records no gradient."""
+    """c + a b, for matrices, the product in the precision of `b`. It is put in c's place, but not by oneDNN, which has
+    no such product. It records no gradient."""
     if a.dtype != b.dtype:
-        return c + torch.mm(a.to(b.dtype), b)
-    return FUSED.binary(dense(a), c.contiguous(), dense(b).t(), None, "add") if served(a) else torch.addmm(c, a, b)
+        return c.add_(torch.mm(a.to(b.dtype), b))
+    return FUSED.binary(dense(a), c.contiguous(), dense(b).t(), None, "add") if served(a) else c.addmm_(a, b)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

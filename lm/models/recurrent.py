@@ -46,9 +46,12 @@ class GRUSteps(torch.autograd.Function):
         rz, m = gates.split([2 * hidden, hidden], dim=-1)
         r, z = rz.chunk(2, dim=-1)
         for gates_t, rz_t, r_t, z_t, m_t, n_t, following in zip(gates, rz, r, z, m, n, hs[1:], strict=True):
-            sums_rz, sums_m = add_matmul(gates_t, h, w).split([2 * hidden, hidden], dim=-1)
+            sums = add_matmul(gates_t, h, w)
+            sums_rz, sums_m = sums.split([2 * hidden, hidden], dim=-1)
             torch.sigmoid(sums_rz, out=rz_t)
-            n_t.addcmul_(r_t, m_t.copy_(sums_m)).tanh_()
+            n_t.addcmul_(r_t, sums_m).tanh_()
+            if sums is not gates_t:
+                m_t.copy_(sums_m)
             h = torch.lerp(n_t, h, z_t, out=following)
         ctx.save_for_backward(x, w_ih, w_hh, gates, n, hs)
         return hs[1:]
