@@ -304,13 +304,22 @@ class MinGRU(Stack):
 class MinGRULayer(nn.Module):
     """h_t = (1 − z_t) h_{t−1} + z_t g(W_h x_t), with z_t = σ(W_z x_t); g keeps h above 0."""
 
+    parts = 2
+
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        self.gates = nn.Linear(input_size, 2 * hidden_size)
+        self.gates = nn.Linear(input_size, self.parts * hidden_size)
 
     def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
-        z, candidate = linear(x, self.gates.weight, self.gates.bias).float().chunk(2, dim=-1)
-        return remember(z, candidate, state)
+        *scores, candidate = linear(x, self.gates.weight, self.gates.bias).float().chunk(self.parts, dim=-1)
+        z = torch.sigmoid(self.update(*scores))
+        h0 = torch.zeros_like(z[:, 0]) if state is None else state[0][0].float()
+        h = scan(1 - z, z * positive(candidate), h0)
+        return h, (h[:, -1].unsqueeze(0),)
+
+    def update(self, *scores: Tensor) -> Tensor:
+        """What z is the sigmoid of."""
+        return scores[0]
 
 
 class MinLSTM(Stack):
@@ -320,24 +329,14 @@ class MinLSTM(Stack):
         return MinLSTMLayer(input_size, hidden_size)
 
 
-class MinLSTMLayer(nn.Module):
-    """h_t = f′_t h_{t−1} + i′_t g(W_h x_t), with f′ = f / (f + i), i′ = i / (f + i)."""
+class MinLSTMLayer(MinGRULayer):
+    """The same with z = i / (f + i), where f_t = σ(W_f x_t) and i_t = σ(W_i x_t)."""
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
-        self.gates = nn.Linear(input_size, 3 * hidden_size)
+    parts = 3
 
-    def forward(self, x: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
-        f, i, candidate = linear(x, self.gates.weight, self.gates.bias).float().chunk(3, dim=-1)
-        return remember(F.logsigmoid(i) - F.logsigmoid(f), candidate, state)  # i′ = σ(log i − log f)
-
-
-def remember(new: Tensor, candidate: Tensor, state: Parts | None) -> tuple[Tensor, Parts]:
-    """h_t = (1 − z_t) h_{t−1} + z_t g(candidate_t), with z = σ(new)."""
-    h0 = torch.zeros_like(new[:, 0]) if state is None else state[0][0].float()
-    z = torch.sigmoid(new)
-    h = scan(1 - z, z * positive(candidate), h0)
-    return h, (h[:, -1].unsqueeze(0),)
+    def update(self, *scores: Tensor) -> Tensor:
+        f, i = scores
+        return F.logsigmoid(i) - F.logsigmoid(f)
 
 
 def positive(x: Tensor) -> Tensor:
