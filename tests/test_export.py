@@ -102,7 +102,7 @@ class TestAgreement:
     def test_classifiers(self, classifier, tmp_path, body):
         exported(classifier(body=body), tmp_path / "out")
 
-    @pytest.mark.parametrize("model", [lm.models.GRU, pytest.param(lm.models.QRNN, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("model", [lm.models.GRU, lm.models.QRNN])
     def test_windows_of_several_tokens(self, language_model, tmp_path, model):
         said = exported(language_model(model), tmp_path / "out", window=7)
         assert "run.py is left out" in said[1]

@@ -59,28 +59,32 @@ def recurrence(a: Tensor, b: Tensor, start: Tensor, from_the_end: bool = False) 
     steps = -(-time // chunks)
     if padding := chunks * steps - time:
         a, b = F.pad(a, (0, 0, 0, padding)), F.pad(b, (0, 0, 0, padding))
-    h = torch.empty_like(b, memory_format=torch.contiguous_format)
-    in_turn = list(zip(*(x.unflatten(1, (chunks, steps)).unbind(2) for x in (a, b, h)), strict=True))
+    in_turn = list(zip(*(x.unflatten(1, (chunks, steps)).unbind(2) for x in (a, b)), strict=True))
     if from_the_end:
         in_turn.reverse()
     last = start.unsqueeze(1) if chunks == 1 else starts(in_turn, start, from_the_end)
-    for a_t, b_t, h_t in in_turn:
-        torch.addcmul(b_t, a_t, last, out=h_t)
-        last = h_t
-    return h[:, :time]
+    hs = []
+    for a_t, b_t in in_turn:
+        last = torch.addcmul(b_t, a_t, last)
+        hs.append(last)
+    if from_the_end:
+        hs.reverse()
+    return torch.stack(hs, dim=2).flatten(1, 2)[:, :time]
 
 
 def starts(in_turn: list[tuple[Tensor, ...]], start: Tensor, from_the_end: bool) -> Tensor:
     """What is before the first step of each chunk, `[batch, chunks, hidden]`."""
-    factor, total, _ = in_turn[0]
-    for a_t, b_t, _ in in_turn[1:]:
+    factor, total = in_turn[0]
+    for a_t, b_t in in_turn[1:]:
         total = torch.addcmul(b_t, a_t, total)
         factor = factor * a_t
-    before = torch.empty_like(total)
-    joined = list(zip(factor.unbind(1), total.unbind(1), before.unbind(1), strict=True))
+    joined = list(zip(factor.unbind(1), total.unbind(1), strict=True))
     if from_the_end:
         joined.reverse()
-    for product, sum_, before_chunk in joined:
-        before_chunk.copy_(start)
+    befores = []
+    for product, sum_ in joined:
+        befores.append(start)
         start = torch.addcmul(sum_, product, start)
-    return before
+    if from_the_end:
+        befores.reverse()
+    return torch.stack(befores, dim=1)
