@@ -32,7 +32,7 @@ from unroll.cli.report import spread
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "shakespeare"
 BLOCKS = (64, 256)
 NANOGPT = "nanoGPT"
-SEEDS = {"shakespeare_best": 1, "shakespeare_min_gru": 1, "shakespeare_min_lstm": 1}  # of others three
+SEEDS = {"shakespeare_best": 1}  # of others three
 AS_ITS_README = [
     *["train.py", "config/train_shakespeare_char.py", "--device=cpu", "--compile=False", "--eval_iters=20"],
     *["--log_interval=1", "--block_size=64", "--batch_size=12", "--n_layer=4", "--n_head=4", "--n_embd=128"],
