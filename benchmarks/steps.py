@@ -47,6 +47,7 @@ COMPILED = {
 def prepared(overrides: list[str], compile: bool = False) -> tuple[Resumable, WindowLearner]:
     config = composed([*overrides, f"model.compile={compile}"])
     data = build.data(config)
+    torch.set_flush_denormal(True)  # as train.py does
     torch.manual_seed(0)
     module = build.learner(config, data)
     module.schedule = None

@@ -2,8 +2,11 @@
 
 import functools
 import re
+import subprocess
+import sys
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
@@ -315,3 +318,18 @@ def test_a_wrong_name_is_answered_by_one_line_with_the_choices(override, words):
 
 def test_an_error_that_is_not_the_users_is_not_explained_away():
     assert explain(ValueError("a bug"), []) is None
+
+
+def test_numbers_too_small_for_their_exponent_become_zeros_on_every_thread():
+    """An Intel processor takes a hundred times as long for them."""
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor has no such mode")
+    program = """
+import torch
+from unroll.cli.config import composed
+from unroll.cli.processes import prepare
+prepare(composed(["run_dir=run"]), 2)
+print((torch.full((1_000_000,), 1e-30) * 1e-10).count_nonzero().item())
+"""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert finished.stdout.strip() == "0", finished.stderr
