@@ -86,7 +86,7 @@ class TestAgreement:
         "settings",
         [
             {"bidirectional": False},
-            {"crf": True},
+            pytest.param({"crf": True}, marks=pytest.mark.slow),
             pytest.param({"crf": True, "bidirectional": False, "extras": True}, marks=pytest.mark.slow),
             *(pytest.param({"body": body}, marks=pytest.mark.slow) for body in LAYERS),
             *(pytest.param({"body": body, "bidirectional": False}, marks=pytest.mark.slow) for body in LAYERS),
@@ -96,9 +96,8 @@ class TestAgreement:
         window = None if settings == {"bidirectional": False} else 1 if not settings.get("bidirectional", True) else 12
         exported(tagger(**settings), tmp_path / "out", window=window if "crf" not in settings else 12)
 
-    @pytest.mark.parametrize(
-        "body", [body if body == "awd_lstm" else pytest.param(body, marks=pytest.mark.slow) for body in BODIES]
-    )
+    @pytest.mark.slow
+    @pytest.mark.parametrize("body", BODIES)
     def test_classifiers(self, classifier, tmp_path, body):
         exported(classifier(body=body), tmp_path / "out")
 
@@ -179,7 +178,7 @@ class TestRunner:
             line.split() for line in found.splitlines()
         ]
 
-    @pytest.mark.parametrize("backwards", [False, True])
+    @pytest.mark.parametrize("backwards", [pytest.param(False, marks=pytest.mark.slow), True])
     def test_it_classifies_what_classify_does(self, classifier, tmp_path, program, backwards):
         path = classifier(backwards)
         exported(path, tmp_path / "out")
