@@ -143,7 +143,7 @@ def initialise(config: DictConfig, learner: Learner, data: Data) -> None:
     Raises:
         UserError: they can't be taken up.
     """
-    if config.init is not None:
+    if config.get("init") is not None:
         say(data.initialise(learner.model, checkpoint_file(Path(config.init))))
 
 

@@ -65,7 +65,7 @@ def check(config: DictConfig) -> None:
     for part in ("data", "model", "optimizer", "schedule", "learner"):
         for key in sorted(OmegaConf.missing_keys(config[part])):  # full keys, such as data.train
             raise UserError(f"{key} is not given; write {key}=…")
-    for key, what in config.required.items() if config.task in ("train", "lr_find") else ():
+    for key, what in config.get("required", {}).items() if config.task in ("train", "lr_find") else ():
         if OmegaConf.select(config, key) is None:
             raise UserError(f"{key} is not given; write {key}=…, {what}")
     if (config.task == "evaluate") != (config.ckpt is not None):
