@@ -320,8 +320,7 @@ def test_an_error_that_is_not_the_users_is_not_explained_away():
     assert explain(ValueError("a bug"), []) is None
 
 
-def test_numbers_too_small_for_their_exponent_become_zeros_on_every_thread():
-    """An Intel processor takes a hundred times as long for them."""
+def test_denormal_numbers_become_zeros_on_every_thread():
     if not torch.set_flush_denormal(False):
         pytest.skip("this processor has no such mode")
     program = """

@@ -57,6 +57,14 @@ def test_the_scores_of_the_linear_layer_may_be_changed_in_place(library):
     assert weight.grad.abs().sum() > 0
 
 
+def test_without_onednn_pytorch_computes(monkeypatch):
+    monkeypatch.setattr(products, "FUSED", None)
+    a, b, c = matrices("rows", (7, 33), (33, 20), (7, 20))
+    assert torch.equal(products.matmul(a, b), a @ b)
+    assert torch.equal(products.add_matmul(c.clone(), a, b), torch.addmm(c, a, b))
+    assert torch.equal(products.linear(a, b.t()), F.linear(a, b.t()))
+
+
 @pytest.mark.parametrize(("vendor", "theirs"), [("AuthenticAMD", True), ("GenuineIntel", False)])
 def test_the_processors_vendor_decides(monkeypatch, vendor, theirs):
     monkeypatch.setattr(products.Path, "read_text", lambda path: f"vendor_id\t: {vendor}\n")

@@ -27,7 +27,7 @@ ROWS = [3, MANY // 5 + 1]  # in chunks, and step after step
 
 
 @pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("time", [1, 2, 3, 5, 16, 17, 70, 256])
+@pytest.mark.parametrize("time", [1, 2, 3, 5, 16, 17, 70, 256, 1000])
 def test_a_scan_is_the_loop(time, rows):
     a, b, h0 = some(time, rows)
     torch.testing.assert_close(scan(a, b, h0), loop(a, b, h0), atol=1e-5, rtol=0)
@@ -53,6 +53,14 @@ def test_gates_that_are_shut_or_wide_open_lose_nothing(kept):
     torch.testing.assert_close(h, loop(a.double(), b.double(), h0.double()).float(), atol=1e-5, rtol=1e-5)
     h.sum().backward()
     assert a.grad.isfinite().all()
+
+
+def test_a_state_of_zeros_and_nothing_new_stays_zero():
+    nothing = torch.zeros(1, 9, 1, requires_grad=True)
+    h = scan(torch.full((1, 9, 1), 0.6), nothing, torch.zeros(1, 1))
+    assert torch.equal(h, torch.zeros(1, 9, 1))
+    h.sum().backward()
+    assert nothing.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("layer", [MinGRULayer(1, 1), MinLSTMLayer(1, 1)])

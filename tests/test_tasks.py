@@ -66,6 +66,7 @@ class TestLearningRate:
         groups = [{"params": [model.weight], "lr": 0.05}, {"params": [model.bias]}]
         trainer = SimpleNamespace(optimizers=[torch.optim.SGD(groups, lr=0.1)], should_stop=False)
         rising = RisingRate(lowest=0.01, highest=1.0, steps=3)
+        rising.on_train_start(trainer, None)
         for rate in (0.01, 0.1, 1.0):
             rising.on_train_batch_start(trainer, None, None, 0)
             assert [group["lr"] for group in trainer.optimizers[0].param_groups] == pytest.approx([rate / 2, rate])

@@ -55,8 +55,10 @@ def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None, tanh: bool = False)
 
 
 def add_matmul(c: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """c + a b, for matrices, the product in the precision of `b`. It is put in c's place, but not by oneDNN, which has
-    no such product. It records no gradient."""
+    """c + a b, for matrices, the product in the precision of `b`. It records no gradient.
+
+    `c` may be overwritten: PyTorch adds in place and returns it, oneDNN returns another tensor.
+    """
     if a.dtype != b.dtype:
         return c.add_(torch.mm(a.to(b.dtype), b))
     return FUSED.binary(dense(a), c.contiguous(), dense(b).t(), None, "add") if served(a) else c.addmm_(a, b)

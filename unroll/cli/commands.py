@@ -78,13 +78,14 @@ class RisingRate(pl.Callback):
         self.shares: list[float] = []
         self.average = 0.0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        optimizer = trainer.optimizers[0]
+        self.shares = [group["lr"] / optimizer.defaults["lr"] for group in optimizer.param_groups]
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        optimizer = trainer.optimizers[0]
-        if not self.shares:
-            self.shares = [group["lr"] / optimizer.defaults["lr"] for group in optimizer.param_groups]
-        for group, share in zip(optimizer.param_groups, self.shares, strict=True):
+        for group, share in zip(trainer.optimizers[0].param_groups, self.shares, strict=True):
             group["lr"] = share * self.schedule[len(self.rates)]
 
     def on_train_batch_end(

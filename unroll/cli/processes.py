@@ -44,8 +44,8 @@ def import_torch() -> None:
 def prepare(config: Any, threads: int) -> None:
     """Sets seeds, threads and precision, and leaves out what Lightning says at every start.
 
-    Numbers below 1e-38 become zeros: a gradient that vanishes over a long window is full of them, and an Intel
-    processor takes a hundred times as long for each; a step of `char_loop` with windows of 256 took 7 times as long.
+    Denormal numbers, those below 1e-38, become zeros: a gradient that vanishes over a long window is full of them, and
+    they made a step of `char_loop` with windows of 256 take 7 times as long on an Intel processor.
 
     Args:
         config: the run's configuration.
