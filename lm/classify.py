@@ -13,8 +13,8 @@ from lm.data.tokenizers import Tokenizer
 from lm.data.vocabulary import Vocabulary
 from lm.models.classifier import Classifier
 from unroll.checkpoint import checkpoint_file, model_class, rebuild
-from unroll.command import ending_in_one_line
 from unroll.errors import UserError
+from unroll.terminal import ending_in_one_line
 
 
 class Loaded(NamedTuple):

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from lm.checkpoint import load_model
 from lm.data.vocabulary import MARKED_UNKNOWN, PADDING_CHARACTER, SPECIALS, Vocabulary
 from unroll.checkpoint import checkpoint_file, model_class
-from unroll.command import ending_in_one_line
 from unroll.errors import UserError
 from unroll.state import State
+from unroll.terminal import ending_in_one_line
 
 LONGEST_CHARACTER = 4  # bytes, in UTF-8
 

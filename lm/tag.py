@@ -15,9 +15,9 @@ from lm.data.word_encoder import WordEncoder
 from lm.models.tagger import Tagger
 from lm.spans import spans
 from unroll.checkpoint import checkpoint_file, model_class, rebuild
-from unroll.command import ending_in_one_line
 from unroll.errors import UserError
 from unroll.state import State
+from unroll.terminal import ending_in_one_line
 
 BLACK = "\N{FULL BLOCK}"
 

@@ -6,12 +6,14 @@ import numpy
 import pytest
 import pytorch_lightning as pl
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchdata.stateful_dataloader import StatefulDataLoader
 from warm import train
 
 from unroll import CarriesState, LastCheckpoint, Stream, UserError, Window, load_state, save_state
-from unroll.state import add_rows, change, detach, keep_rows, pack, start_rows, tensors, unpack
+from unroll.state import add_rows, change, detach, forget, keep_rows, pack, start_rows, tensors, unpack
 
 
 class Pair(NamedTuple):
@@ -64,6 +66,46 @@ class TestEveryKindOfState:
             assert torch.equal(ours, theirs)
         if isinstance(state, Pair):
             assert torch.equal(loaded.cell, state.cell)
+
+
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=2, max_size=4),
+    order=st.permutations(range(4)),
+    axis=st.integers(0, 1),
+    rows=st.integers(1, 5),
+)
+def test_what_leaves_here_is_contiguous_as_cudnn_asks(tmp_path_factory, shape, order, axis, rows):
+    """cuDNN's recurrent layers end in "hx is not contiguous"; a CPU takes any state."""
+    order = [place for place in order if place < len(shape)]
+    part = torch.randn(shape).permute(order)
+    state = {"h": part, "c": [(part.flip(0),)]}
+    count = part.size(axis)
+    path = tmp_path_factory.getbasetemp() / "state.npz"
+    save_state(state, path)
+    for found in (
+        detach(state),
+        keep_rows(state, min(rows, count), axis),
+        add_rows(state, count + rows, axis),
+        start_rows(state, torch.arange(count) % 2 == 0, axis),
+        forget(state, 0.5, axis),
+        unpack(pack(state)),
+        load_state(path),
+    ):
+        assert all(tensor.is_contiguous() for tensor in tensors(found))
+
+
+@pytest.mark.parametrize("cell", [nn.GRU, nn.LSTM])
+def test_the_state_that_a_module_is_given_is_contiguous_where_windows_get_narrower(cell):
+    class Carrier(CarriesState, nn.Module):
+        pass
+
+    carrier, rnn, widths = Carrier(), cell(1, 5, 2, batch_first=True), set()
+    for window in Stream(torch.randn(1007, 1), batch_size=8, bptt=10):
+        state = carrier.state(window)
+        assert all(part.is_contiguous() for part in tensors(state))
+        widths.add(len(window.inputs))
+        carrier.carry(rnn(window.inputs, state)[1])
+    assert widths == {7, 8}
 
 
 def test_another_row_axis():

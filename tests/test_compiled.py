@@ -6,10 +6,13 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
-from lm.models import GRU, RNN, CharStatefulCell
+from lm.models import AWDLSTM, GRU, RNN, CharStatefulCell, MinGRU
+from lm.models.regularisation import WeightDrop
+from lm.models.tagger import Tagger
 from lm.module import LanguageModel
 from unroll import Stream
 from unroll.compiled import FastModel, forward_window
+from unroll.state import change, detach, keep_rows, tensors
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -82,10 +85,104 @@ def test_graphs_and_the_gpu_trainer_ask_for_a_gpu(train):
         assert "Traceback" not in run.stderr
 
 
+class GraphsOnACPU:
+    """Stands in for `torch.cuda.make_graphed_callables`: it reads from its sample arguments, into which it copies those
+    of each call, and writes what is not differentiated to the same memory each time."""
+
+    def __init__(self, module, sample, **settings):
+        self.module, self.sample, self.written = module, sample, None
+
+    def __call__(self, *inputs):
+        def copy(target, given):
+            if isinstance(target, tuple):
+                for pair in zip(target, given, strict=True):
+                    copy(*pair)
+            elif target.data_ptr() != given.data_ptr():
+                target.copy_(given)
+
+        copy(self.sample, inputs)
+        outputs, *others = self.module(*self.sample)
+        others = change(tuple(others), torch.Tensor.detach)
+        if self.written is None:
+            self.written = change(others, torch.Tensor.clone)
+        copy(self.written, others)
+        return outputs, *self.written
+
+
+STACKS = {"gru": GRU, "awd_lstm": partial(AWDLSTM, weight_drop=0.3, output_dropout=0.2), "min_gru": MinGRU}
+
+
+def train_by_hand(model_class, how, epochs=3):
+    """The losses of all steps, the corpus before and after them, and whether a faster version was made."""
+    torch.manual_seed(0)
+    tokens = torch.randint(10, (4 * 61 - 2,))
+    before = tokens.clone()
+    model = model_class(10, hidden_size=8, embedding_size=8).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    read, losses, kept = FastModel(model, how, forward_window), [], []
+    for _ in range(epochs):
+        state = None
+        for window in Stream(tokens, batch_size=4, bptt=4):
+            if state is not None:
+                state = keep_rows(detach(state), len(window.inputs))
+            torch.manual_seed(len(losses))  # the same masks, although the faster version has trial runs
+            outputs, state, _ = read(window.inputs, state)
+            kept.append((state, change(state, torch.Tensor.clone)))
+            loss = torch.nn.functional.cross_entropy(outputs.flatten(0, 1), window.targets.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    for state, copy in kept:  # what was kept beyond a step is what it was
+        assert all(map(torch.equal, tensors(state), tensors(copy)))
+    assert torch.equal(tokens, before)
+    return losses, read.fast is not None
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_graphs_give_the_same_losses_over_three_epochs_and_leave_the_corpus_alone(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", GraphsOnACPU)
+    plain, _ = train_by_hand(STACKS[name], False)
+    graphed, made = train_by_hand(STACKS[name], "graph")
+    assert made
+    assert graphed == plain
+
+
+def test_what_cannot_be_captured_trains_without_a_graph_and_says_so_once(monkeypatch, capsys):
+    def refuse(*arguments, **settings):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", refuse)
+    plain, _ = train_by_hand(GRU, False)
+    graphed, _ = train_by_hand(GRU, "graph")
+    assert graphed == plain
+    assert capsys.readouterr().err.splitlines() == [
+        "model.compile=graph: GRU trains without CUDA graphs: it can't be captured "
+        "(operation not permitted when stream is capturing)"
+    ]
+
+
+def test_a_model_that_waits_for_the_device_is_not_tried(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", pytest.fail)
+    model = Tagger(5, 3, 4, bidirectional=False).train()
+    read = FastModel(model, "graph", forward_window)
+    words = torch.randint(2, 4, (2, 3, 1 + 20))
+    _, state, _ = read(words, None)
+    for _ in range(3):
+        _, state, _ = read(words, detach(state))
+    assert "Tagger trains without CUDA graphs" in capsys.readouterr().err
+
+
+def test_no_graph_of_a_step_outlives_it_in_a_layer_with_dropped_weights():
+    """A CUDA graph can't be captured while the nodes that accumulate gradients on another stream are alive."""
+    drop = WeightDrop(torch.nn.LSTM(3, 4, batch_first=True), 0.5).train()
+    drop(torch.randn(2, 5, 3))
+    assert all(weight.is_leaf for weight in drop.rnn._flat_weights)
+
+
 @cuda
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_cuda_graphs_give_the_same_losses(precision):
-    """Not run where this was written: there was no GPU."""
     settings = {"accelerator": "gpu", "devices": 1, "precision": precision}
     plain, graphed = fit(GRU, False, 13, **settings), fit(GRU, "graph", 13, **settings)
     assert graphed.fast_model.fast is not None

@@ -1,6 +1,7 @@
 """Faster versions of a model for batches of one shape: torch.compile and CUDA graphs."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from unroll import random_state
 from unroll.errors import UserError
+from unroll.terminal import say
 
 CUDA_GRAPH = "graph"
 
@@ -39,7 +41,8 @@ class FastModel:
     Args:
         model: the model.
         how: True for torch.compile; "graph" for CUDA graphs of the forward and the backward pass (each is launched as
-            one, where a small model is bound by launching hundreds of kernels).
+            one, where a small model is bound by launching hundreds of kernels). A model whose steps can't be captured
+            is called as it is; one that says why, in `not_captured`, is not tried.
         call: calls the model with a batch's inputs; returns a tuple of tensors, tuples of tensors, or None.
     """
 
@@ -65,12 +68,27 @@ class FastModel:
         """The faster version; what its trial runs change (running statistics, random generators) is put back."""
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         random = random_state.get()
-        fast = graph(self.model, self.call, inputs) if self.how == CUDA_GRAPH else self.compiled(inputs)
+        fast = self.graphed(inputs) if self.how == CUDA_GRAPH else self.compiled(inputs)
         with torch.no_grad():
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
         random_state.restore(random)
         return fast
+
+    def graphed(self, inputs: tuple[Any, ...]) -> Any:
+        """The call by CUDA graphs; of a model that can't be captured, the call itself, which is said once."""
+        reason = getattr(self.model, "not_captured", None)
+        try:
+            if reason is None:
+                return graph(self.model, self.call, inputs)
+        except RuntimeError as error:  # an operation that waits for the device, or one on another stream
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
+        name = type(self.model).__name__
+        say(f"model.compile=graph: {name} trains without CUDA graphs: it can't be captured ({reason})")
+        self.how = False
+        return partial(self.call, self.model)
 
     def compiled(self, inputs: tuple[Any, ...]) -> Any:
         """The call by torch.compile, run once."""
@@ -95,19 +113,30 @@ def shapes(value: Any) -> Any:
 
 
 def graph(model: nn.Module, call: Forward, inputs: tuple[Any, ...]) -> Any:
-    """The model as two CUDA graphs (`torch.cuda.make_graphed_callables`)."""
+    """The model as two CUDA graphs (`torch.cuda.make_graphed_callables`).
+
+    The graphs read from buffers of their own, into which every later window is copied, and write to others, which the
+    next call overwrites: so what is kept beyond a step, the state, is a copy.
+    """
     tensors = TensorsOnly(model, call)
+    buffers = copies(present(inputs))
     with torch.autocast(
         "cuda", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda"), cache_enabled=False
     ):
         # a language model's head is not called here: its loss is computed from the activations, outside of the graphs
-        graphed: Any = torch.cuda.make_graphed_callables(tensors, present(inputs), allow_unused_input=True)
+        graphed: Any = torch.cuda.make_graphed_callables(tensors, buffers, allow_unused_input=True)
 
     def fast(*inputs: Any) -> tuple[Any, ...]:
-        given = iter(graphed(*present(inputs)))
+        outputs, *others = graphed(*present(inputs))
+        given = iter((outputs, *copies(tuple(others))))
         return tuple(next(given) if there else None for there in tensors.there)
 
     return fast
+
+
+def copies(values: Any) -> Any:
+    """Copies of tensors, in the same tuples; gradients go through them."""
+    return tuple(map(copies, values)) if isinstance(values, tuple) else values.clone()
 
 
 def present(values: tuple[Any, ...]) -> tuple[Any, ...]:

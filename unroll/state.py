@@ -2,6 +2,8 @@
 
 A state is a tensor, or any nest of tuples, lists, dicts and NamedTuples of tensors; None stands for zeros. Every tensor
 has the rows of the batch on the same axis: 1, as in `nn.LSTM`, unless another is named.
+
+Every tensor that these functions return is contiguous: cuDNN's recurrent layers take no other state.
 """
 
 from collections import namedtuple
@@ -49,7 +51,7 @@ def tensors(state: State) -> list[Tensor]:
 
 def detach(state: State) -> State:
     """The same values, cut off from the graph that made them: gradients stop here."""
-    return change(state, Tensor.detach)
+    return change(state, lambda part: part.detach().contiguous())
 
 
 def check_rows(state: State, rows: int, axis: int = ROW_AXIS) -> None:
@@ -69,7 +71,7 @@ def check_rows(state: State, rows: int, axis: int = ROW_AXIS) -> None:
 
 def keep_rows(state: State, rows: int, axis: int = ROW_AXIS) -> State:
     """The state of the first `rows` rows: in a narrower window, the last rows have ended."""
-    return change(state, lambda part: part if part.size(axis) == rows else part.narrow(axis, 0, rows))
+    return change(state, lambda part: part.narrow(axis, 0, rows).contiguous())
 
 
 def add_rows(state: State, rows: int, axis: int = ROW_AXIS) -> State:
@@ -78,7 +80,7 @@ def add_rows(state: State, rows: int, axis: int = ROW_AXIS) -> State:
     def widened(part: Tensor) -> Tensor:
         shape = list(part.shape)
         shape[axis] = rows - part.size(axis)
-        return torch.cat([part, part.new_zeros(shape)], axis)
+        return torch.cat([part, part.new_zeros(shape)], axis).contiguous()
 
     return change(state, widened)
 
@@ -93,7 +95,7 @@ def start_rows(state: State, starts: Tensor, axis: int = ROW_AXIS) -> State:
     def started(part: Tensor) -> Tensor:
         shape = [1] * part.dim()
         shape[axis] = -1
-        return part.masked_fill(starts.view(shape), 0)
+        return part.masked_fill(starts.view(shape), 0).contiguous()
 
     return change(state, started)
 
@@ -124,8 +126,10 @@ def pack(state: State) -> Any:
 
 def unpack(packed: Any) -> State:
     """The state that `pack` was given; a NamedTuple comes back as one with the same name and fields."""
-    if packed is None or isinstance(packed, Tensor):
-        return packed
+    if packed is None:
+        return None
+    if isinstance(packed, Tensor):
+        return packed.contiguous()
     parts = [unpack(part) for part in packed["parts"]]
     if packed["kind"] == "dict":
         return dict(zip(packed["fields"], parts, strict=True))

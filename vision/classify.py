@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unroll.checkpoint import checkpoint_file, model_class
-from unroll.command import ending_in_one_line
+from unroll.terminal import ending_in_one_line
 from vision.checkpoint import Loaded, load_model
 from vision.data.files import read_image
 

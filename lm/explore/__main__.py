@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from unroll.checkpoint import checkpoint_file, model_class
-from unroll.command import ending_in_one_line
 from unroll.errors import UserError, require
+from unroll.terminal import ending_in_one_line
 
 
 def main() -> None:

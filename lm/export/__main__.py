@@ -20,9 +20,9 @@ from lm.data.pieces import whole
 from lm.export.steps import LanguageModelStep, Step, load_step
 from lm.generate import encode_prompt, generate, texts, unspoken
 from unroll.checkpoint import checkpoint_file, model_class
-from unroll.command import ending_in_one_line
 from unroll.errors import UserError, require
 from unroll.state import State
+from unroll.terminal import ending_in_one_line
 
 RUNNER = Path(__file__).with_name("runner.py")
 STEPS = 500  # with a carried state, that both must agree on

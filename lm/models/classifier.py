@@ -40,6 +40,8 @@ class Classifier(nn.Module):
         settings: of the body: its dropouts.
     """
 
+    not_captured = "the windows that it reads a document in depend on the documents' lengths"
+
     @checked
     def __init__(
         self,

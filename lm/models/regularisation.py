@@ -63,7 +63,11 @@ class WeightDrop(nn.Module):
             for name, weight in self.rnn.named_parameters()
             if name.rpartition(".")[2].startswith("weight_hh")
         }
-        return torch.func.functional_call(self.rnn, weights, (inputs, state))
+        outputs = torch.func.functional_call(self.rnn, weights, (inputs, state))
+        for layer in self.rnn.modules():
+            if isinstance(layer, nn.RNNBase):  # it keeps the dropped weights, and with them the graph of this step,
+                layer._init_flat_weights()  # until the next: a CUDA graph can't be captured while that is alive
+        return outputs
 
 
 def dropped(weights: Tensor, share: float) -> Tensor:

@@ -138,9 +138,9 @@ class Stack(nn.Module):
             if state is None:
                 yield None
             elif isinstance(state[0], Tensor):
-                yield tuple(part[number : number + 1] for part in tensors(state))
+                yield tuple(part[number : number + 1].contiguous() for part in tensors(state))
             else:
-                yield tuple(state[number])
+                yield tuple(part.contiguous() for part in state[number])
 
 
 def together(states: Sequence[Parts]) -> Any:

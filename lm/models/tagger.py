@@ -52,6 +52,8 @@ class Tagger(nn.Module):
         input_dropout, hidden_dropout, output_dropout: locked dropout of the vectors, between layers, before the head.
     """
 
+    not_captured = "it looks for each different word of a window once, which waits for the device"
+
     @checked
     def __init__(
         self,
@@ -125,7 +127,9 @@ class Tagger(nn.Module):
             if self.bidirectional:
                 x = layer(x, mask.sum(1))
             else:
-                before = None if state is None else tuple(part[number : number + 1] for part in tensors(state))
+                before = (
+                    None if state is None else tuple(part[number : number + 1].contiguous() for part in tensors(state))
+                )
                 x, after = layer(x, before)
                 states.append(after)
         after = tuple(torch.cat(layers) for layers in zip(*states, strict=True)) if states else None

@@ -18,11 +18,11 @@ from torch import nn
 from unroll.checkpoint import checkpoint_file, describe
 from unroll.checks import check_arguments
 from unroll.cli.messages import one_line
-from unroll.cli.processes import say
 from unroll.data import Data
 from unroll.errors import ArgumentError, UserError
 from unroll.module import Learner
 from unroll.optimizers import check_settings, discriminative_groups
+from unroll.terminal import say
 
 
 def part(config: DictConfig, key: str, leave_out: Sequence[str] = (), partial: bool = False, **more: Any) -> Any:

@@ -13,21 +13,9 @@ from typing import Any
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 
 
-def rank() -> int:
-    """Which of a run's processes this is, as set by torchrun, srun or Lightning's launcher."""
-    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-    return int(next((os.environ[name] for name in names if name in os.environ), 0))
-
-
 def in_process_group() -> bool:
     """Whether torchrun or srun started several processes."""
     return any(int(os.environ.get(name, 1)) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
-
-
-def say(message: str) -> None:
-    """Prints a message to standard error, in one of the processes."""
-    if rank() == 0:
-        print(message, file=sys.stderr)
 
 
 def import_torch() -> None:

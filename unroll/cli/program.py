@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from unroll.cli import help, run_directory
 from unroll.cli.config import CONFIG_DIR, check, composed
 from unroll.cli.messages import explain, one_line, readable
-from unroll.cli.processes import import_torch, prepare, rank, say
+from unroll.cli.processes import import_torch, prepare
 from unroll.errors import Interrupted, UserError
+from unroll.terminal import rank, say
 
 WANTS_TRACEBACK = "HYDRA_FULL_ERROR" in os.environ and rank() == 0
 

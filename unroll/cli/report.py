@@ -18,9 +18,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from unroll.cli.run_directory import FAILURE
-from unroll.command import ending_in_one_line
 from unroll.errors import UserError
 from unroll.files import read_json
+from unroll.terminal import ending_in_one_line
 
 SPEED = "_per_second"  # how the key of a run's throughput ends in result.json
 DEFAULT_METRIC = "valid/loss"

@@ -17,9 +17,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from unroll.cli.config import check
-from unroll.cli.processes import in_process_group, rank
+from unroll.cli.processes import in_process_group
 from unroll.errors import UserError
 from unroll.files import locked, read_json, replacing, write_json
+from unroll.terminal import rank
 
 LAST = Path("checkpoints", "last.ckpt")
 FAILURE = "failure.json"

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 from unroll.checkpoint import checkpoint_file, model_class
-from unroll.command import ending_in_one_line
 from unroll.series.checkpoint import load_model
 from unroll.series.files import Series, read_series
 from unroll.series.forecast import forecast
+from unroll.terminal import ending_in_one_line
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How a program of its own, beside `train.py`, ends."""
+"""What a program says on the terminal, and how it ends."""
 
 import os
 import sys
@@ -6,6 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from unroll.errors import UserError
+
+
+def rank() -> int:
+    """Which of a run's processes this is, as set by torchrun, srun or Lightning's launcher."""
+    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+    return int(next((os.environ[name] for name in names if name in os.environ), 0))
+
+
+def say(message: str) -> None:
+    """Prints a message to standard error, in the first process alone."""
+    if rank() == 0:
+        print(message, file=sys.stderr)
 
 
 @contextmanager
