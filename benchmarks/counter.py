@@ -11,8 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from benchmarks.process import Table
-from lm.data import Tokenizer, Vocabulary, human_numbers
-from unroll.streams.one import OneSequence
+from lm.language.corpora import human_numbers
+from lm.text import Tokenizer, Vocabulary
 
 ROWS = 64
 SPLITS = {"the search's, 7001 to 7999": (7001, 7999), "the lesson's, 8001 to 9999": (8001, 9999)}
@@ -40,7 +40,7 @@ def main() -> None:
         everything, text = (words.split(part) for part in human_numbers(train=(1, 9999), valid=numbers))
         vocabulary = Vocabulary.build(everything, words)
         tokens = vocabulary.encode(text)
-        rows = [row.tolist() for row in tokens.split(OneSequence(tokens, ROWS, 20).row_length)]
+        rows = [row.tolist() for row in tokens.split(-(-len(tokens) // ROWS))]
         rows = [[*row, *following[:1]] for row, following in zip(rows, [*rows[1:], []], strict=True)]
         accuracies = [
             sum(right(row, known.tolist()) for row in rows) / (len(tokens) - 1)

@@ -25,13 +25,14 @@ import torch
 
 from benchmarks.process import ROOT, Table
 from benchmarks.tagging import finished
-from lm.classify import classify, load_model
-from lm.data.documents import Document
-from lm.models.classifier import Classifier
-from unroll.checkpoint import checkpoint_file
+from lm.documents.checkpoint import TrainedClassifier
+from lm.documents.command import classify
+from lm.documents.data import Document
+from lm.documents.model import Classifier
 from unroll.cli import build
 from unroll.cli.config import composed
 from unroll.cli.plan import MIB, with_peak_memory
+from unroll.resume.checkpoint import checkpoint_file
 
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "documents"
 CLASSIFIERS = {  # what is typed, and how it reads
@@ -97,7 +98,7 @@ def accuracy(
             finished(language_model, ["experiment=pretrain", "data=movie_reviews_text", *typed])
             typed.append(f"init={language_model}")
         spent += finished(run, [experiment, *typed, f"seed={seed}"])
-        models.append(load_model(checkpoint_file(run)))
+        models.append(TrainedClassifier.load(checkpoint_file(run)))
     return mean(models[0].classes[int(classify(models, one.text).argmax())] == one.label for one in documents), spent
 
 
@@ -128,7 +129,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="per fold (default: %(default)s)")
     parser.add_argument("--memory", action="store_true", help="measure the memory of long documents instead")
     parser.add_argument("--fresh", action="store_true", help="train again what an earlier call has trained")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments, overrides = parser.parse_known_args()
     if arguments.memory:
         memory(arguments.write)

@@ -55,7 +55,7 @@ def milliseconds(vocab_size: int, sparse: bool, make) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     table = Table("embeddings", ("vocabulary", "optimizer", "dense, ms", "sparse, ms"), parser.parse_args().write)
     for vocab_size in VOCABULARIES:
         for name, (dense, sparse) in OPTIMIZERS.items():

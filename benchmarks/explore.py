@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("checkpoint", help="of a language model, or its run directory")
     parser.add_argument("--readers", type=int, default=50, help="(default: %(default)s)")
     parser.add_argument("--requests", type=int, default=1000, help="(default: %(default)s)")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments = parser.parse_args()
     command = [sys.executable, "-m", "lm.explore", str(Path(arguments.checkpoint).resolve()), "--port", "0"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)

@@ -15,7 +15,7 @@ from statistics import median
 
 from benchmarks.process import ROOT, Table, watch
 from lm.export.__main__ import INT8, MODEL, RUN
-from unroll.checkpoint import checkpoint_file
+from unroll.resume.checkpoint import checkpoint_file
 
 
 def measured(command: Sequence[str], tokens: int, repeats: int) -> tuple[float, float, float]:
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="of a language model, or its run directory")
     parser.add_argument("--tokens", type=int, default=2000, help="(default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments = parser.parse_args()
     checkpoint = checkpoint_file(arguments.checkpoint)
     with tempfile.TemporaryDirectory() as folder:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.process import Table
-from lm.generate import generate
-from lm.models import GRU, CharGRU, CharLSTM
+from lm.language import GRU, CharGRU, CharLSTM
+from lm.language.generation import generate
 
 LENGTHS = (100, 1_000, 10_000, 100_000)
 REPEATS = 3
@@ -52,7 +52,7 @@ def speed(write: Callable[[nn.Module, Tensor, int], None], model: nn.Module, pro
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     table = Table(

@@ -1,4 +1,4 @@
-"""What the softmax over a vocabulary costs: the heads of `lm.models.heads` beside plain scores, and their memory.
+"""What the softmax over a vocabulary costs: the heads of `lm.language.heads` beside plain scores, and their memory.
 
     python -m benchmarks.heads [--write FOLDER]
 
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.process import Table
-from lm.models.heads import LinearHead, make_head
+from lm.language.heads import LinearHead, make_head
 from unroll.cli.plan import MIB, with_peak_memory
 
 HIDDEN, TARGETS, TIMES = 200, 700, 10
@@ -26,7 +26,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def plain(head: LinearHead, x: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(head.scores(x), targets)
+    return F.cross_entropy(head(x), targets)
 
 
 def mixed(loss: Loss, x: Tensor, targets: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def ways(vocab_size: int) -> dict[str, Loss]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     table = Table("heads", ("vocabulary", "head", "ms", "times as fast", "peak MiB more"), parser.parse_args().write)
     for vocab_size in VOCABULARIES:
         likely = 1 / torch.arange(1, vocab_size + 1)

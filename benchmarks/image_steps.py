@@ -9,7 +9,6 @@ augmentation are those of `conf/recipe/cifar10/`. Run it on an idle machine.
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +17,9 @@ from benchmarks.ladder import MODELS
 from benchmarks.process import Laps, Table
 from unroll.cli import build
 from unroll.cli.config import composed
-from unroll.optimizers import parameter_groups
-from vision.data.module import ImageData
-from vision.module import ImageClassifier
+from unroll.training.optimizers import parameter_groups
+from vision.data.data_modules import ImageData
+from vision.learner import ImageClassifier
 
 WARM_UP = 5
 PARTS = ("augmentation", "forward", "backward", "optimizer")
@@ -57,7 +56,7 @@ def parts(name: str, overrides: Sequence[str], steps: int) -> tuple[int, dict[st
         laps.lap("augmentation")
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             (logits,) = module.fast_model(images)
-            loss: Any = module.objective.loss(logits, batch[1])
+            loss = module.objective(module.model, logits, batch).minimised
         laps.lap("forward")
         optimizer.zero_grad()
         loss.backward()
@@ -70,7 +69,7 @@ def parts(name: str, overrides: Sequence[str], steps: int) -> tuple[int, dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=20, help="(default: %(default)s)")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments, overrides = parser.parse_known_args()
     torch.set_num_threads(2)
     table = Table("image_steps", ("model", "images", *PARTS, "together", "images/s"), arguments.write)

@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="train again what an earlier call has trained")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments, others = parser.parse_known_args()
     if arguments.fresh:
         shutil.rmtree(OUTPUTS, ignore_errors=True)

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join((*MODELS, BEST))} (default: all)")
     parser.add_argument("--seeds", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="train again what an earlier call has trained")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments, others = parser.parse_known_args()
     models = [name for name in arguments.models if "=" not in name] or [*MODELS, BEST]
     overrides = [name for name in arguments.models if "=" in name] + others

@@ -1,4 +1,4 @@
-"""Every model of a lesson as a user runs it, several seeds each, beside the lesson's own figures.
+"""Every model of a lesson as a user runs it, several seeds each, beside the lesson's own metrics.
 
     python -m benchmarks.lessons human_numbers
     python -m benchmarks.lessons nietzsche            about an hour on two cores
@@ -27,12 +27,12 @@ from omegaconf import OmegaConf
 
 from benchmarks.peers.environment import HERE, fastai_python
 from benchmarks.process import ROOT
-from lm.data.corpora import human_numbers
+from lm.language.corpora import human_numbers
 from unroll.cli.report import spread
 
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "lessons"
 
-# Lesson → model → the figures of the lesson's last epoch (fast.ai: lesson7-human-numbers, lesson6-rnn).
+# Lesson → model → the metrics of the lesson's last epoch (fast.ai: lesson7-human-numbers, lesson6-rnn).
 LESSONS: dict[str, dict[str, dict[str, float]]] = {
     "human_numbers": {
         "unrolled": {"valid/loss": 2.337, "valid/accuracy": 0.4088},
@@ -84,13 +84,13 @@ def run(lesson: str, model: str, seed: int, overrides: list[str]) -> dict:
         finished = subprocess.run([*command, *overrides], cwd=ROOT, capture_output=True, text=True)
         if finished.returncode != 0:
             sys.exit(f"{' '.join(command[1:])} failed: {finished.stderr.strip().splitlines()[-1]}")
-    figures = json.loads(result.read_text())
-    figures["metrics"]["train/moving average"] = moving_average(directory / "metrics.csv")
-    return figures
+    metrics = json.loads(result.read_text())
+    metrics["metrics"]["train/moving average"] = moving_average(directory / "metrics.csv")
+    return metrics
 
 
 def fastai_runs(model: str, seeds: int) -> list[dict[str, Any]]:
-    """The figures of a human-numbers model in fastai 2, from an earlier call if it had as many seeds."""
+    """The metrics of a human-numbers model in fastai 2, from an earlier call if it had as many seeds."""
     kept = OUTPUTS / "fastai" / f"{model}.json"
     runs: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
     if len(runs) < seeds:

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--nietzsche", metavar="FILE", help="a copy of the text, instead of the download")
     parser.add_argument("--same-size", action="store_true", help="all at one size, on Nietzsche and one thread")
     parser.add_argument("--rows", type=int, default=64, help="rows side by side, for --same-size")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments = parser.parse_args()
     own = [f"data.path={Path(arguments.nietzsche).resolve()}"] if arguments.nietzsche else []
 

@@ -15,16 +15,16 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from lm.data.pieces import whole
+from lm.text.chunks import whole
 from unroll.cli.plan import MIB, in_kib
-from unroll.downloads import download
+from unroll.training.cache import download
 
 ROOT = Path(__file__).parents[1]
 EVERY = 0.02  # seconds
 
 
 class Table:
-    """A Markdown table that is printed row by row, and kept at the end with its figures.
+    """A Markdown table that is printed row by row, and kept at the end with its metrics.
 
     Args:
         name: of the files.
@@ -35,14 +35,14 @@ class Table:
     def __init__(self, name: str, columns: Sequence[str], folder: Path | None) -> None:
         self.name, self.columns, self.folder = name, columns, folder
         self.lines: list[str] = []
-        self.figures: list[dict[str, Any]] = []
+        self.metrics: list[dict[str, Any]] = []
         self.show(f"| {' | '.join(columns)} |")
         self.show("|---" * len(columns) + "|")
 
     def add(self, *cells: tuple[Any, str]) -> None:
         """A row: each value, and the format to show it in."""
         self.show(f"| {' | '.join(format(value, style) for value, style in cells)} |")
-        self.figures.append(dict(zip(self.columns, (value for value, _ in cells), strict=True)))
+        self.metrics.append(dict(zip(self.columns, (value for value, _ in cells), strict=True)))
 
     def show(self, line: str) -> None:
         print(line, flush=True)
@@ -52,7 +52,7 @@ class Table:
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / f"{self.name}.md").write_text("\n".join(self.lines) + "\n", encoding="utf-8")
-            (self.folder / f"{self.name}.json").write_text(json.dumps(self.figures, indent=2) + "\n", encoding="utf-8")
+            (self.folder / f"{self.name}.json").write_text(json.dumps(self.metrics, indent=2) + "\n", encoding="utf-8")
 
 
 class Finished(NamedTuple):

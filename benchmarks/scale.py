@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.process import Table, nietzsche_text, watch
-from lm.data.encoding import Recipe, encode_files
-from lm.data.pieces import set_aside, whole
+from lm.text.chunks import set_aside, whole
+from lm.text.encoding import Recipe, encode_files
 
 MEGABYTES = (1, 10, 100, 1000)
 STEPS = 300
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--nietzsche", metavar="FILE", help="a copy of the text, instead of the download")
     parser.add_argument("--folder", help="where the texts are made, and deleted again")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments = parser.parse_args()
     lines = nietzsche_text(arguments.nietzsche).splitlines(keepends=True)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

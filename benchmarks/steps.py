@@ -19,13 +19,13 @@ import torch
 from torch._inductor import config as inductor
 
 from benchmarks.process import Laps, Table
-from lm.models.products import matmul
 from unroll import Stream
 from unroll.cli import build
 from unroll.cli.config import composed
-from unroll.module import WindowLearner
-from unroll.optimizers import parameter_groups
+from unroll.kernels.products import matmul
 from unroll.streams.resumable import Resumable
+from unroll.training.learner import WindowLearner
+from unroll.training.optimizers import parameter_groups
 
 STEPS = 200
 PARTS = ("window", "forward", "backward", "optimizer")
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--nietzsche", metavar="FILE", help="a copy of the text, instead of the download")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile instead (minutes)")
     parser.add_argument("--limit", action="store_true", help="larger models beside the machine's limit instead")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments = parser.parse_args()
     own = [f"data.path={Path(arguments.nietzsche).resolve()}"] if arguments.nietzsche else []
 

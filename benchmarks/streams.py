@@ -186,7 +186,7 @@ def compare_carry(folder: Path | None, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the tables and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the tables and the metrics there")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     compare_streams(arguments.write, arguments.rounds)

@@ -20,8 +20,8 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from benchmarks.process import ROOT, Table
-from lm.data.columns import Sentence
-from lm.spans import count
+from lm.tagging.columns import Sentence
+from lm.tagging.spans import count
 from unroll.cli import build
 from unroll.cli.config import composed
 
@@ -46,14 +46,14 @@ def finished(folder: Path, overrides: Sequence[str]) -> float:
 
 
 def evaluated(checkpoint: Path, *overrides: str) -> dict[str, float]:
-    """The figures of a checkpoint, or of the best one of a run directory, on the test part."""
+    """The metrics of a checkpoint, or of the best one of a run directory, on the test part."""
     evaluate = [sys.executable, "train.py", "task=evaluate", f"ckpt={checkpoint}", "data.split=test", *overrides]
     shown = subprocess.run(evaluate, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return {name: float(value.replace(",", "")) for name, value in (line.split() for line in shown.splitlines())}
 
 
 def on_the_test_part(folder: Path, overrides: Sequence[str]) -> tuple[dict[str, float], float]:
-    """The figures of a run (see `finished`) on the test part, and the seconds of its training."""
+    """The metrics of a run (see `finished`) on the test part, and the seconds of its training."""
     seconds = finished(folder, overrides)
     return evaluated(folder), seconds
 
@@ -100,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="train again what an earlier call has trained")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments, overrides = parser.parse_known_args()
     if arguments.fresh:
         shutil.rmtree(OUTPUTS, ignore_errors=True)
@@ -113,9 +113,9 @@ def main() -> None:
         on_the_test_part(OUTPUTS / f"seed_{seed}", ["model=tagger", f"seed={seed}", *overrides])
         for seed in range(arguments.seeds)
     ]
-    figures = [100 * of_run["valid/f1"] for of_run, _ in found]
-    spread = f" ± {stdev(figures):.2f}" if len(figures) > 1 else ""
-    shown = f"{mean(figures):.2f}{spread} ({', '.join(f'{figure:.2f}' for figure in figures)})"
+    metrics = [100 * of_run["valid/f1"] for of_run, _ in found]
+    spread = f" ± {stdev(metrics):.2f}" if len(metrics) > 1 else ""
+    shown = f"{mean(metrics):.2f}{spread} ({', '.join(f'{figure:.2f}' for figure in metrics)})"
     table.add(("`tagger`", ""), (len(found), ""), (shown, ""), (mean(seconds for _, seconds in found), ".0f"))
     table.keep()
 

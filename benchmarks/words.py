@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.process import Table, watch
-from lm.data.penn import part
-from lm.data.tokenizers import END_OF_LINE, Tokenizer
-from lm.data.vocabulary import MARKED_UNKNOWN
+from lm.language.penn import part
+from lm.text.tokenizers import END_OF_LINE, Tokenizer
+from lm.text.vocabulary import MARKED_UNKNOWN
 
 ROWS, BPTT, UNITS = 20, 35, 200
 DIFFERENT = 33_000  # words of the second vocabulary
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--ptb", type=Path, metavar="PATH", help="the Penn Treebank, as for data=ptb data.path=")
     parser.add_argument("--text", type=Path, nargs="+", metavar="FILE", help="texts with many different words")
     parser.add_argument("--epochs", type=int, default=2, help="default: %(default)s")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     given = parser.parse_args()
     columns = ("vocabulary", "training tokens", "", "tokens/s", "times the example", "valid loss", "peak MiB")
     table = Table("words", columns, given.write)

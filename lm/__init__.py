@@ -1,1 +1,3 @@
-"""Recurrent language models trained on streams, with the state carried from batch to batch."""
+"""Text: language models, labels for words and classes for documents, a folder for each; and tools to export and explore
+trained models.
+"""

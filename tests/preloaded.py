@@ -7,19 +7,19 @@ from hydra.core.hydra_config import HydraConfig
 from PIL import Image, ImageDraw, ImageFont  # noqa: F401
 from rich import progress  # noqa: F401
 
-import lm.callbacks
-import lm.plots
-import unroll.callbacks
-import unroll.checkpoint_io
+import lm.language.callbacks
+import lm.language.plots
 import unroll.cli.commands
 import unroll.cli.report
-import unroll.plots
+import unroll.resume.checkpoint_io
+import unroll.training.callbacks
+import unroll.training.plots
 import vision.callbacks
 import vision.plots  # noqa: F401
 from unroll.cli.config import CONFIG_DIR
 
-for name in (*unroll.callbacks.__all__, *lm.callbacks.__all__):
-    getattr(unroll.callbacks if name in unroll.callbacks.__all__ else lm.callbacks, name)
+for name in (*unroll.training.callbacks.__all__, *lm.language.callbacks.__all__):
+    getattr(unroll.training.callbacks if name in unroll.training.callbacks.__all__ else lm.language.callbacks, name)
 with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
     compose("train")
 GlobalHydra.instance().clear()

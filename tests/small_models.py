@@ -3,12 +3,12 @@
 import torch
 from torch import nn
 
-from lm.data.tokenizers import Tokenizer
-from lm.data.vocabulary import Vocabulary
-from lm.data.word_encoder import Ids, WordEncoder
-from lm.models.classifier import Classifier
-from lm.models.tagger import Tagger
-from unroll.checkpoint import KEY, describe
+from lm.documents.model import Classifier
+from lm.tagging.encoder import Ids, WordEncoder
+from lm.tagging.model import Tagger
+from lm.text.tokenizers import Tokenizer
+from lm.text.vocabulary import Vocabulary
+from unroll.resume.checkpoint import KEY, describe
 
 TEXT = "the cat sat on the mat and the dog ran to the red house\n"
 CHARACTERS = Vocabulary.build(Tokenizer("characters").split(TEXT), Tokenizer("characters"))

@@ -54,8 +54,8 @@ def breaches(source: str, forbidden: tuple[str, ...], apart: tuple[str, ...] = (
         ("unroll", ("lm", "vision"), ()),
         ("lm", ("vision", "hydra", "unroll.cli"), ()),
         ("vision", ("lm", "hydra", "unroll.cli"), ()),
-        ("unroll.streams", ("pytorch_lightning", "unroll.module", "unroll.callbacks"), ()),
-        ("unroll.series", ("unroll.cli",), ()),
+        ("unroll.streams", ("pytorch_lightning", "unroll.training.learner", "unroll.training.callbacks"), ()),
+        ("series", ("unroll.cli",), ()),
     ],
 )
 def test_the_arrows_point_one_way(source, forbidden, apart):
@@ -65,7 +65,7 @@ def test_the_arrows_point_one_way(source, forbidden, apart):
 LEAVES = ("unroll.checks", "unroll.distributed", "unroll.errors", "unroll.state")
 
 
-@pytest.mark.parametrize("package", ["lm.models", "vision.models"])
+@pytest.mark.parametrize("package", ["lm.language", "vision.models"])
 def test_models_import_torch_and_the_leaves_of_unroll_alone(package):
     allowed = ("torch", package, *LEAVES)
     for module, file in modules():
@@ -104,9 +104,9 @@ def reached(*names: str) -> set[str]:
     ("names", "unwanted"),
     [
         (("unroll",), ("torch", "hydra", "omegaconf", "lm", "vision")),
-        (("unroll.streams", "unroll.state", "unroll.carry", "unroll.callbacks.last"), ("hydra", "rich", "unroll.cli")),
+        (("unroll.streams", "unroll.state", "unroll.carry", "unroll.resume.last"), ("hydra", "rich", "unroll.cli")),
         (("unroll.cli.program",), ("torch", "pytorch_lightning", "numpy", "matplotlib")),
-        (("lm.data", "lm.models", "lm.generate", "lm.checkpoint"), ("hydra", "pytorch_lightning")),
+        (("lm.data", "lm.language", "lm.generate", "lm.language.checkpoint"), ("hydra", "pytorch_lightning")),
         (("vision.data", "vision.models", "vision.classify"), ("hydra", "pytorch_lightning")),
     ],
     ids=lambda names: " ".join(names),
@@ -124,7 +124,7 @@ def test_leaves_import_nothing_of_the_house_but_leaves():
 
 def test_a_breach_is_found(tmp_path, monkeypatch):
     (tmp_path / "unroll").mkdir()
-    (tmp_path / "unroll" / "bad.py").write_text("def later():\n    from lm.data import Vocabulary\n")
+    (tmp_path / "unroll" / "bad.py").write_text("def later():\n    from lm.text import Vocabulary\n")
     monkeypatch.setattr("test_architecture.ROOT", tmp_path)
     assert breaches("unroll", ("lm",)) == ["unroll.bad imports lm.data", "unroll.bad imports lm.data.Vocabulary"]
 
@@ -142,7 +142,9 @@ def test_a_wheel_imports_from_outside_the_checkout(tmp_path):
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "wheels").glob("*.whl")
     subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, tmp_path / "installed"], check=True)
-    script = "import unroll, lm.module, vision.module; unroll.Stream, unroll.CarriesState, unroll.LastCheckpoint"
+    script = (
+        "import unroll, lm.language.learner, vision.learner; unroll.Stream, unroll.CarriesState, unroll.LastCheckpoint"
+    )
     script += "; print(unroll.__file__)"
     environment = {"PYTHONPATH": str(tmp_path / "installed"), "PATH": ""}
     imported = subprocess.run(

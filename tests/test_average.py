@@ -6,9 +6,9 @@ import pytorch_lightning as pl
 import torch
 from test_module import fit
 
-from lm.checkpoint import load_model
-from unroll.callbacks import Average, NonMonotonicAverage
-from unroll.schedules import constant
+from lm.language.checkpoint import load_model
+from unroll.training.callbacks import Average, NonMonotonicAverage
+from unroll.training.schedules import constant
 
 
 class Watch(pl.Callback):
@@ -69,30 +69,30 @@ def test_training_does_not_notice():
 def test_the_checkpoint_and_the_result_are_of_the_average(train, tmp_path):
     run = train("average=mean", "trainer.limit_train_batches=12", "trainer.max_epochs=2", "hydra.run.dir=run")
     assert run.returncode == 0, run.stderr
-    figures = json.loads((tmp_path / "run/result.json").read_text())["metrics"]
+    metrics = json.loads((tmp_path / "run/result.json").read_text())["metrics"]
     for name in ("best", "last"):
         path = tmp_path / f"run/checkpoints/{name}.ckpt"
         evaluated = train("task=evaluate", f"ckpt={path}")
-        assert f"{figures['valid/loss']:.4f}" in evaluated.stdout
-        assert f"{figures['valid/accuracy']:.4f}" in evaluated.stdout
+        assert f"{metrics['valid/loss']:.4f}" in evaluated.stdout
+        assert f"{metrics['valid/accuracy']:.4f}" in evaluated.stdout
         trained = torch.load(path, weights_only=True)["current_model_state"]["model.head.weight"]
         assert not torch.equal(load_model(path).model.head.weight, trained)
 
 
 class Worsening(pl.Callback):
-    """Puts figures in the place of the validation's."""
+    """Puts metrics in the place of the validation's."""
 
-    def __init__(self, figures):
-        self.figures = iter(figures)
+    def __init__(self, metrics):
+        self.metrics = iter(metrics)
 
     def on_validation_epoch_end(self, trainer, module):
-        trainer.callback_metrics["valid/loss"] = torch.tensor(next(self.figures))
+        trainer.callback_metrics["valid/loss"] = torch.tensor(next(self.metrics))
 
 
 def test_a_non_monotonic_average_begins_when_validation_has_stopped_getting_better():
     # 0.7 is worse than 0.6, the best of all but the last two before it; 0.65 was not
-    figures = [0.9, 0.6, 0.5, 0.65, 0.7, 0.8]
-    module, watch = run(NonMonotonicAverage(patience=2), epochs=5, callbacks=[Worsening(figures)], schedule=constant)
+    metrics = [0.9, 0.6, 0.5, 0.65, 0.7, 0.8]
+    module, watch = run(NonMonotonicAverage(patience=2), epochs=5, callbacks=[Worsening(metrics)], schedule=constant)
     per_epoch = len(watch.steps) // 5
     for epoch in range(4):
         assert torch.equal(watch.validated[epoch], watch.steps[(epoch + 1) * per_epoch - 1])

@@ -532,7 +532,7 @@ def test_two_processes_train_like_one(tmp_path, kind):
 def test_import_unroll_imports_neither_hydra_nor_the_rest_of_the_house(command):
     script = "import sys, unroll; print(*{'hydra', 'omegaconf', 'lm', 'vision', 'torch'} & set(sys.modules)); "
     script += "unroll.Stream, unroll.CarriesState, unroll.LastCheckpoint, unroll.WindowLearner; "
-    script += "print(*{'hydra', 'lm', 'vision', 'unroll.cli', 'unroll.callbacks.progress'} & set(sys.modules))"
+    script += "print(*{'hydra', 'lm', 'vision', 'unroll.cli', 'unroll.training.callbacks.progress'} & set(sys.modules))"
     finished = command("-c", script)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.split() == []

@@ -8,16 +8,16 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-import lm.checkpoint
-import lm.models
+import lm.language
+import lm.language.checkpoint
 import vision.checkpoint
 import vision.models
-from lm.data import Tokenizer, Vocabulary
-from lm.module import LanguageModel
-from unroll.checkpoint import KEY, describe, read, write
+from lm.language.learner import LanguageModel
+from lm.text import Tokenizer, Vocabulary
 from unroll.errors import UserError
-from unroll.module import NEEDED_TO_RESUME
-from vision.module import ImageClassifier
+from unroll.resume.checkpoint import KEY, describe, read, write
+from unroll.training.learner import NEEDED_TO_RESUME
+from vision.learner import ImageClassifier
 
 VOCABULARY = Vocabulary.build(["one", "two", "three"], Tokenizer("words", lower=True))
 SETTINGS = {"hidden_size": 16}
@@ -31,14 +31,14 @@ DATA = {
     "images": {"classes": ["cat", "dog"], "size": 32, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
 }
 NAMED = {"text": "vocabulary", "images": "classes"}
-LOAD = {"text": lm.checkpoint.load_model, "images": vision.checkpoint.load_model}
+LOAD = {"text": lm.language.checkpoint.load_model, "images": vision.checkpoint.load_model}
 
 
 def build(kind):
     """A model and its metadata."""
     if kind == "text":
         arguments = {"vocab_size": len(VOCABULARY), **SETTINGS}
-        model = lm.models.GRU(**arguments)
+        model = lm.language.GRU(**arguments)
     else:
         arguments = {"classes": 2, **SETTINGS}
         model = vision.models.SimpleNet(**arguments)

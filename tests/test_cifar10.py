@@ -16,7 +16,7 @@ from unroll.errors import UserError
 from vision.checkpoint import load_model
 from vision.data import draw_shapes, read_cifar10
 from vision.data.cifar10 import NAMES, TEST, TRAIN
-from vision.data.module import CIFAR10
+from vision.data.data_modules import CIFAR10
 from vision.data.shapes import NAMES as SHAPES
 
 EACH = 24  # images in a file

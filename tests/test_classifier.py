@@ -122,9 +122,9 @@ class TestVerbs:
         said = finished.stdout.splitlines()[2].split()
         found = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt", folder=folder)  # with the run's own data
         assert found.returncode == 0, found.stderr
-        figures = dict(line.split() for line in found.stdout.splitlines())
-        assert (figures["valid/loss"], figures["valid/accuracy"]) == (said[2], said[3])
-        assert figures["valid/images"] == "60"
+        metrics = dict(line.split() for line in found.stdout.splitlines())
+        assert (metrics["valid/loss"], metrics["valid/accuracy"]) == (said[2], said[3])
+        assert metrics["valid/images"] == "60"
 
     def test_evaluate_on_other_images(self, run):
         chosen = ["ckpt=run/checkpoints/last.ckpt", "model=conv_bn", "data=shapes", "data.valid_images=77"]

@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lm.checkpoint import load_model
+from lm.language.checkpoint import load_model
 
 SHORT = ["trainer.max_epochs=2", "trainer.limit_train_batches=15", "trainer.log_every_n_steps=5"]
 
@@ -226,7 +226,7 @@ class TestAnswers:
     def test_cfg_job_prints_the_configuration(self, train):
         answer = train("--cfg", "job", "model=rnn")
         assert answer.returncode == 0
-        assert "_target_: lm.models.RNN" in answer.stdout
+        assert "_target_: lm.language.RNN" in answer.stdout
 
 
 class TestBadInput:

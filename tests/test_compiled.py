@@ -6,13 +6,13 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
-from lm.models import AWDLSTM, GRU, RNN, CharStatefulCell, MinGRU
-from lm.models.regularisation import WeightDrop
-from lm.models.tagger import Tagger
-from lm.module import LanguageModel
+from lm.language import AWDLSTM, GRU, RNN, CharStatefulCell, MinGRU
+from lm.language.learner import LanguageModel
+from lm.tagging.model import Tagger
 from unroll import Stream
-from unroll.compiled import FastModel, forward_window
+from unroll.nn.regularisation import WeightDrop
 from unroll.state import change, detach, keep_rows, tensors
+from unroll.training.compiled import FastModel, forward_window
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

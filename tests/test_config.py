@@ -109,7 +109,7 @@ def test_a_model_brings_its_lesson(model, bptt, epochs, lr, pct_start):
 )
 def test_a_character_model_brings_its_lesson(model, layout, bptt, stride, epochs, lr, falls_after):
     config = composed(f"model={model}")
-    assert config.data._target_ == "lm.data.module.Nietzsche"
+    assert config.data._target_ == "lm.language.data.Nietzsche"
     assert (config.data.layout, config.data.bptt, config.data.stride) == (layout, bptt, stride)
     assert config.data.batch_size == (512 if layout == "windows" else 64)
     assert config.trainer.max_epochs == epochs
@@ -122,7 +122,7 @@ def test_the_lstm_brings_warm_restarts_and_a_checkpoint_for_each_cycle():
     config = composed("model=char_lstm")
     assert (config.optimizer.lr, config.optimizer.weight_decay, config.trainer.max_epochs) == (1e-2, 1e-5, 2 + 15)
     assert (config.model.hidden_size, config.model.num_layers, config.model.dropout) == (512, 2, 0.5)
-    assert config.schedule._target_ == "unroll.schedules.sgdr"
+    assert config.schedule._target_ == "unroll.training.schedules.sgdr"
     assert (config.schedule.cycle_length, config.schedule.cycle_mult) == (1, 2)
     assert (config.schedule.constant_epochs, config.callbacks.cycles.constant_epochs) == (2, 2)
     assert "cycles" not in composed("model=char_lstm", "schedule=constant").callbacks
@@ -143,10 +143,10 @@ def test_the_lstm_brings_warm_restarts_and_a_checkpoint_for_each_cycle():
 def test_a_model_of_images_brings_cifar10(model, settings):
     config = composed(f"model={model}")
     check(config)
-    assert config.data._target_ == "vision.data.module.CIFAR10"
+    assert config.data._target_ == "vision.data.data_modules.CIFAR10"
     assert (config.data.batch_size, config.trainer.max_epochs) == (128, 12)
-    assert config.schedule._target_ == "unroll.schedules.one_cycle"
-    assert config.learner._target_ == "vision.module.ImageClassifier"
+    assert config.schedule._target_ == "unroll.training.schedules.one_cycle"
+    assert config.learner._target_ == "vision.learner.ImageClassifier"
     assert "samples" not in config.callbacks
     assert config.callbacks.mistakes._target_ == "vision.callbacks.Mistakes"
     assert {key: config.model[key] for key in settings} == settings
@@ -198,7 +198,7 @@ def test_what_is_typed_wins_over_what_the_model_brings():
     assert config.trainer.max_epochs == 2
     assert config.data._target_.endswith("TextFiles")
     assert config.optimizer._target_ == "torch.optim.SGD"
-    assert config.schedule._target_ == "unroll.schedules.constant"
+    assert config.schedule._target_ == "unroll.training.schedules.constant"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lm.data import Tokenizer, Vocabulary, human_numbers
-from lm.data.module import HumanNumbers, TextFiles
+from lm.language.corpora import human_numbers
+from lm.language.data import HumanNumbers, TextFiles
+from lm.text import Tokenizer, Vocabulary
 from unroll.cli.config import CONFIG_DIR
 from unroll.errors import UserError
 

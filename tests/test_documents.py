@@ -9,10 +9,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lm.classification import Classes
-from lm.classify import classify, load_model
-from lm.data.documents import MovieReviews, read_documents
-from lm.models.classifier import BODIES, Classifier
+from lm.documents.command import classify, load_model
+from lm.documents.data import MovieReviews, read_documents
+from lm.documents.learner import Classes
+from lm.documents.model import BODIES, Classifier
 from unroll.errors import UserError
 
 WORDS = {"good": ("fine", "great", "lovely"), "bad": ("dull", "poor", "weak")}
@@ -169,8 +169,8 @@ def test_a_run_its_test_part_and_classes_for_text(trained, train, program, tmp_p
     finished = trained("trainer.max_epochs=6", f"data.test={tmp_path / 'test.jsonl'}")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.split()[:7] == ["epoch", "train", "loss", "valid", "loss", "accuracy", "macro_f1"]
-    figures = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
-    assert figures["valid/accuracy"] > 0.8
+    metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    assert metrics["valid/accuracy"] > 0.8
     assert (tmp_path / "run" / "confusion.png").stat().st_size > 1000
     assert (tmp_path / "run" / "mistakes.md").read_text().startswith("# The surest mistakes")
     events = EventAccumulator(str(tmp_path / "run"))

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from warm import ROOT
 
-from lm.data import Tokenizer, Vocabulary
-from lm.data.encoding import IN_MEMORY, Recipe, encode, encode_files
-from lm.data.module import TextFiles
-from lm.data.pieces import Text, cut_up, set_aside, whole
-from lm.data.tokenizers import learn_bpe
-from lm.generate import texts
+from lm.language.data import TextFiles
+from lm.language.generation import texts
+from lm.text import Tokenizer, Vocabulary
+from lm.text.chunks import Text, cut_up, set_aside, whole
+from lm.text.encoding import IN_MEMORY, Recipe, encode, encode_files
+from lm.text.tokenizers import learn_bpe
 from unroll import Stream
 from unroll.cli.plan import in_kib
 from unroll.errors import UserError
@@ -143,7 +143,7 @@ class TestCache:
 
     def test_processes_that_start_at_once_make_it_once(self, large, tmp_path):
         code = (
-            "import sys; from lm.data.encoding import *; from lm.data.pieces import *\n"
+            "import sys; from lm.text.encoding import *; from lm.text.chunks import *\n"
             "train, valid = set_aside(whole(sys.argv[1]), 0.1, words=False)\n"
             "print(encode_files(train, valid, Recipe('characters', False, 1), sys.argv[2]).train.long().sum().item())"
         )

@@ -7,13 +7,13 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-import lm.models
-from lm.cache import CacheEvaluation
-from lm.models import heads
-from lm.module import LanguageModel
+import lm.language
+from lm.language import heads
+from lm.language.cache import CacheEvaluation
+from lm.language.learner import LanguageModel
 from unroll import Stream
-from unroll.dynamic import SPLIT, DynamicEvaluation
 from unroll.errors import UserError
+from unroll.training.dynamic import SPLIT, DynamicEvaluation
 
 VOCAB = 9
 CHANGED = 150  # a token of the text, in the middle of a window
@@ -36,7 +36,7 @@ def text(length, seed=0):
 def validated(data, model="AWDGRU", **settings):
     """A language model with weights drawn at random, after a validation."""
     torch.manual_seed(0)
-    learner = LanguageModel(getattr(lm.models, model)(VOCAB, embedding_size=8, hidden_size=8, **settings))
+    learner = LanguageModel(getattr(lm.language, model)(VOCAB, embedding_size=8, hidden_size=8, **settings))
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = pl.Trainer(accelerator="cpu", **quiet)
     trainer.validate(learner, datamodule=data, verbose=False)
@@ -108,9 +108,9 @@ class TestDynamic:
         data = Data(text(40, seed=2).repeat(10))
         learner = validated(data)
         before = {name: weight.clone() for name, weight in learner.model.state_dict().items()}
-        figures = DynamicEvaluation(lr=0.02, decay=0.001, window=10)(learner, data)
-        assert set(figures) == {"dynamic/loss", "dynamic/accuracy", "dynamic/perplexity"}
-        assert figures["dynamic/loss"] < learner.total("valid")["loss"] - 0.2
+        metrics = DynamicEvaluation(lr=0.02, decay=0.001, window=10)(learner, data)
+        assert set(metrics) == {"dynamic/loss", "dynamic/accuracy", "dynamic/perplexity"}
+        assert metrics["dynamic/loss"] < learner.total("valid")["loss"] - 0.2
         assert learner.passes[SPLIT].targets == 399
         for name, weight in learner.model.state_dict().items():
             assert torch.equal(weight, before[name]), name
@@ -166,9 +166,9 @@ class TestCache:
     def test_windows_make_no_difference_and_repeated_words_are_likelier(self):
         data = Data(text(40, seed=2).repeat(10))
         learner = validated(data)
-        figures = [CacheEvaluation(sharpness=5.0, window=window)(learner, data) for window in (1, 35)]
-        assert figures[0] == pytest.approx(figures[1], rel=1e-4)
-        assert figures[0]["cache/loss"] < learner.total("valid")["loss"]
+        metrics = [CacheEvaluation(sharpness=5.0, window=window)(learner, data) for window in (1, 35)]
+        assert metrics[0] == pytest.approx(metrics[1], rel=1e-4)
+        assert metrics[0]["cache/loss"] < learner.total("valid")["loss"]
 
     def test_it_is_for_language_models_with_a_head(self):
         data = Data(text(300))

@@ -17,11 +17,11 @@ import pytest
 import torch
 from small_models import WORDS, save_classifier, save_language_model, save_tagger
 
-import lm.models
+import lm.language
 from lm import classify, tag
 from lm.explore.units import features, follow
 from lm.export.steps import load_step
-from lm.generate import encode_prompt, generate, texts, unspoken
+from lm.language.generation import encode_prompt, generate, texts, unspoken
 from unroll.errors import UserError
 
 uvicorn = pytest.importorskip("uvicorn")
@@ -79,7 +79,7 @@ def written(writer, prompt, length, place=None, temperature=0, top_k=None):
 
 
 class TestWriting:
-    @pytest.mark.parametrize("model_class", [lm.models.GRU, lm.models.CharLSTM, lm.models.Loop])
+    @pytest.mark.parametrize("model_class", [lm.language.GRU, lm.language.CharLSTM, lm.language.Loop])
     def test_it_writes_what_generate_writes_with_the_probability_of_each_token(self, model, model_class):
         writer = model(save_language_model, model_class)
         assert isinstance(writer, Writer)
@@ -95,7 +95,7 @@ class TestWriting:
         assert events[0]["p"] == pytest.approx(scores.softmax(0).max().item(), abs=1e-4)
 
     def test_it_goes_on_from_a_place_as_if_it_had_not_stopped(self, model):
-        writer = model(save_language_model, lm.models.AWDLSTM, WORDS)
+        writer = model(save_language_model, lm.language.AWDLSTM, WORDS)
         whole, _ = written(writer, "the cat", 20)
         first, place = written(writer, "the cat", 8)
         rest, _ = written(writer, "", 12, place)
@@ -105,7 +105,7 @@ class TestWriting:
         assert prompted == again != rest[:3]
 
     def test_top_k_and_temperature(self, model):
-        writer = model(save_language_model, lm.models.GRU)
+        writer = model(save_language_model, lm.language.GRU)
         torch.manual_seed(0)
         events, _ = written(writer, "the", 50, temperature=1.0, top_k=2)
         assert all(event["text"] in dict(event["others"][:2]) for event in events)
@@ -123,12 +123,12 @@ class TestWriting:
     )
     def test_a_prompt_that_cannot_be_read(self, model, prompt, words):
         with pytest.raises(UserError, match=words):
-            written(model(save_language_model, lm.models.GRU), prompt, 1)
+            written(model(save_language_model, lm.language.GRU), prompt, 1)
 
 
 class TestReading:
     def test_each_token_with_its_probability_and_each_unit_with_its_values(self, model):
-        writer = model(save_language_model, lm.models.CharLSTM)
+        writer = model(save_language_model, lm.language.CharLSTM)
         text = "the red cat\n"
         tokens, units = (event for event in writer.read(text) if event)
         ids = writer.vocabulary.encode(text)
@@ -151,12 +151,12 @@ class TestReading:
         numpy.testing.assert_allclose(units["closeness"], closeness, atol=0.001)
 
     def test_words_stand_apart(self, model):
-        writer = model(save_language_model, lm.models.GRU, WORDS)
+        writer = model(save_language_model, lm.language.GRU, WORDS)
         (tokens, _) = (event for event in writer.read("the red\ncat") if event)
         assert [token["text"] for token in tokens["tokens"]] == ["the", " red", " cat"]
 
     def test_a_model_without_a_state_has_no_units(self, model):
-        assert len([event for event in model(save_language_model, lm.models.Loop).read("the cat") if event]) == 1
+        assert len([event for event in model(save_language_model, lm.language.Loop).read("the cat") if event]) == 1
 
     def test_a_tagger_labels_what_tag_labels(self, model, tmp_path):
         labeller = model(save_tagger)
@@ -219,7 +219,7 @@ def asked(port, path, content=None, **headers):
 
 @pytest.fixture
 def server(model):
-    with serving(model(save_language_model, lm.models.GRU)) as running:
+    with serving(model(save_language_model, lm.language.GRU)) as running:
         yield running
 
 
@@ -466,7 +466,7 @@ class TestPage:
 
     @pytest.mark.slow
     def test_stop_and_a_server_that_is_stopped(self, model, opened):
-        with serving(model(save_language_model, lm.models.GRU)) as (running, port):
+        with serving(model(save_language_model, lm.language.GRU)) as (running, port):
             page = opened(port)
             page.fill("#length", "100000")
             page.click("#write .go")
@@ -535,7 +535,7 @@ def test_from_the_command_line(tmp_path):
 
     from warm import ROOT
 
-    save_language_model(tmp_path / "model.ckpt", lm.models.GRU)
+    save_language_model(tmp_path / "model.ckpt", lm.language.GRU)
     typed = [sys.executable, "-m", "lm.explore", "model.ckpt", "--port", "0"]
     process = subprocess.Popen(typed, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)})
     try:

@@ -22,13 +22,13 @@ from small_models import (
 )
 from torch import nn
 
-import lm.models
+import lm.language
+from lm.documents.model import BODIES
 from lm.export import __main__ as command
 from lm.export.steps import load_step
-from lm.models.classifier import BODIES
-from lm.models.tagger import LAYERS
-from unroll.checkpoint import KEY
+from lm.tagging.model import LAYERS
 from unroll.errors import UserError
+from unroll.resume.checkpoint import KEY
 
 pytest.importorskip("onnxruntime")
 
@@ -58,10 +58,10 @@ def ran(folder, *arguments, input=""):
     return subprocess.run(command, cwd=folder, input=input, capture_output=True, text=True, timeout=60, env={})
 
 
-STATELESS = [getattr(lm.models, name) for name in ("Unrolled", "Loop", "MultiOutput", "CharThree", "CharLoop")]
-STATELESS += [getattr(lm.models, name) for name in ("CharConcat", "CharRNN", "CharSeq")]
-QUICK = [lm.models.GRU, lm.models.CharLSTM, lm.models.Loop]
-REST = [getattr(lm.models, name) for name in lm.models.__all__ if getattr(lm.models, name) not in QUICK]
+STATELESS = [getattr(lm.language, name) for name in ("Unrolled", "Loop", "MultiOutput", "CharThree", "CharLoop")]
+STATELESS += [getattr(lm.language, name) for name in ("CharConcat", "CharRNN", "CharSeq")]
+QUICK = [lm.language.GRU, lm.language.CharLSTM, lm.language.Loop]
+REST = [getattr(lm.language, name) for name in lm.language.__all__ if getattr(lm.language, name) not in QUICK]
 
 
 class TestAgreement:
@@ -80,7 +80,7 @@ class TestAgreement:
         [{"head": "adaptive"}, {"tie": True}, {"norm": True}, {"tie": True, "head": "adaptive"}, {"last_size": 8}],
     )
     def test_every_head(self, language_model, tmp_path, settings):
-        exported(language_model(lm.models.AWDLSTM, WORDS, **settings), tmp_path / "out")
+        exported(language_model(lm.language.AWDLSTM, WORDS, **settings), tmp_path / "out")
 
     @pytest.mark.parametrize(
         "settings",
@@ -101,20 +101,20 @@ class TestAgreement:
     def test_classifiers(self, classifier, tmp_path, body):
         exported(classifier(body=body), tmp_path / "out")
 
-    @pytest.mark.parametrize("model", [lm.models.GRU, lm.models.QRNN])
+    @pytest.mark.parametrize("model", [lm.language.GRU, lm.language.QRNN])
     def test_windows_of_several_tokens(self, language_model, tmp_path, model):
         said = exported(language_model(model), tmp_path / "out", window=7)
         assert "run.py is left out" in said[1]
         assert json.loads((tmp_path / "out" / "model.json").read_text())["window"] == 7
 
     def test_pt2(self, language_model, tmp_path):
-        (said,) = exported(language_model(lm.models.GRU), tmp_path / "out", "pt2")
+        (said,) = exported(language_model(lm.language.GRU), tmp_path / "out", "pt2")
         assert said.startswith("agrees")
         assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["model.json", "model.pt2"]
 
     def test_a_file_that_is_wrong_is_not_written(self, language_model, tmp_path, monkeypatch):
         """As the GRU is in onnxscript's issue 2852: the same but for one gate."""
-        step = load_step(language_model(lm.models.GRU), None, None)
+        step = load_step(language_model(lm.language.GRU), None, None)
         write = command.write_onnx
 
         def wrong(step, program, path):
@@ -136,7 +136,7 @@ class TestRunner:
 
     @pytest.mark.parametrize(("vocabulary", "prompt"), [(WORDS, "the cat"), (SPLIT, "the cat\nsat")])
     def test_it_writes_what_generate_writes(self, language_model, tmp_path, program, vocabulary, prompt):
-        path = language_model(lm.models.AWDLSTM, vocabulary)
+        path = language_model(lm.language.AWDLSTM, vocabulary)
         exported(path, tmp_path / "out")
         typed = ["--prompt", prompt, "--length", 30, "--greedy"]
         alone, ours = ran(tmp_path / "out", *typed), program("lm.generate", path, *typed)
@@ -149,7 +149,7 @@ class TestRunner:
         assert "none that the model does not know: ['zebra']" in unknown.stderr
 
     def test_a_state_is_saved_and_gone_on_from(self, language_model, tmp_path):
-        exported(language_model(lm.models.GRU), tmp_path / "out")
+        exported(language_model(lm.language.GRU), tmp_path / "out")
         whole = ran(tmp_path / "out", "--prompt", "the cat", "--length", 40, "--greedy").stdout
         begun = ran(tmp_path / "out", "--prompt", "the c", "--length", 0, "--save", "at_c.npz")
         assert begun.stdout == "the c\n"
@@ -233,16 +233,16 @@ def test_a_model_that_cannot_be_exported_ends_in_one_line(tmp_path):
 
 
 def test_an_export_leaves_nothing_of_an_earlier_one(language_model, tmp_path):
-    exported(language_model(lm.models.Loop), tmp_path / "out", int8=True)
+    exported(language_model(lm.language.Loop), tmp_path / "out", int8=True)
     (tmp_path / "out" / "mine.txt").touch()
-    exported(language_model(lm.models.Loop), tmp_path / "out", "pt2")
+    exported(language_model(lm.language.Loop), tmp_path / "out", "pt2")
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["mine.txt", "model.json", "model.pt2"]
 
 
 def test_weights_of_8_bits_and_what_they_cost(language_model, tmp_path):
     (tmp_path / "text.txt").write_text(TEXT)
     *_, said = exported(
-        language_model(lm.models.GRU, hidden_size=64), tmp_path / "out", int8=True, text=tmp_path / "text.txt"
+        language_model(lm.language.GRU, hidden_size=64), tmp_path / "out", int8=True, text=tmp_path / "text.txt"
     )
     assert "loss over the first tokens of text.txt" in said
     files = {file.name: file.stat().st_size for file in (tmp_path / "out").glob("*.onnx")}
@@ -252,7 +252,7 @@ def test_weights_of_8_bits_and_what_they_cost(language_model, tmp_path):
 
 class TestCommand:
     def test_from_the_command_line(self, language_model, tmp_path, program):
-        finished = program("lm.export", language_model(lm.models.GRU), "out")
+        finished = program("lm.export", language_model(lm.language.GRU), "out")
         assert finished.returncode == 0, finished.stderr
         lines = finished.stdout.splitlines()
         assert lines[0].startswith("agrees with PyTorch over 500 carried steps")
@@ -277,7 +277,7 @@ class TestCommand:
         ],
     )
     def test_mistakes_end_in_one_line(self, language_model, tmp_path, program, typed, words):
-        shutil.copy(language_model(lm.models.Loop), tmp_path / "kept.ckpt")
+        shutil.copy(language_model(lm.language.Loop), tmp_path / "kept.ckpt")
         torch.save({KEY: {"data": {}}}, tmp_path / "other.ckpt")
         finished = program("lm.export", *typed)
         assert finished.returncode == 1
@@ -288,7 +288,7 @@ class TestCommand:
 def test_states_are_named_inputs_of_any_number_of_rows(language_model, tmp_path):
     import onnxruntime
 
-    exported(language_model(lm.models.CharLSTM, num_layers=1), tmp_path / "out")
+    exported(language_model(lm.language.CharLSTM, num_layers=1), tmp_path / "out")
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
     assert [part.name for part in session.get_inputs()] == ["inputs", "state_0", "state_1"]
     states = {f"state_{number}": numpy.zeros((1, 5, 16), numpy.float32) for number in range(2)}

@@ -5,15 +5,15 @@ from itertools import islice
 import pytest
 import torch
 
-import lm.models
-from lm.data import Tokenizer, Vocabulary
-from lm.generate import encode_prompt, generate
-from unroll.checkpoint import KEY, describe
+import lm.language
+from lm.language.generation import encode_prompt, generate
+from lm.text import Tokenizer, Vocabulary
 from unroll.errors import UserError
+from unroll.resume.checkpoint import KEY, describe
 
-CARRYING = [lm.models.Stateful, lm.models.RNN, lm.models.GRU, lm.models.CharStatefulCell, lm.models.CharLSTM]
-CARRYING += [lm.models.AWDLSTM, lm.models.AWDGRU, lm.models.QRNN, lm.models.MinGRU, lm.models.MinLSTM]
-CARRYING += [lm.models.MinGRUBlocks, lm.models.Mogrifier]
+CARRYING = [lm.language.Stateful, lm.language.RNN, lm.language.GRU, lm.language.CharStatefulCell, lm.language.CharLSTM]
+CARRYING += [lm.language.AWDLSTM, lm.language.AWDGRU, lm.language.QRNN, lm.language.MinGRU, lm.language.MinLSTM]
+CARRYING += [lm.language.MinGRUBlocks, lm.language.Mogrifier]
 
 
 def model_of(model_class, vocab_size=20):
@@ -47,11 +47,11 @@ def test_each_token_costs_one_step(model_class):
 
 
 def test_a_carried_state_has_seen_all_of_a_prompt_that_is_longer_than_a_window():
-    model, prompt = model_of(lm.models.GRU), torch.arange(12)
+    model, prompt = model_of(lm.language.GRU), torch.arange(12)
     assert take(20, model, prompt, greedy=True, context=3) == take(20, model, prompt, greedy=True)
 
 
-@pytest.mark.parametrize("model_class", [lm.models.Loop, lm.models.CharRNN, lm.models.CharSeq])
+@pytest.mark.parametrize("model_class", [lm.language.Loop, lm.language.CharRNN, lm.language.CharSeq])
 def test_a_model_without_a_state_reads_its_window_again(model_class):
     model = model_of(model_class)
     read = []
@@ -61,7 +61,7 @@ def test_a_model_without_a_state_reads_its_window_again(model_class):
 
 
 def test_draws_follow_the_softmax_at_the_temperature():
-    model = model_of(lm.models.GRU, vocab_size=5)
+    model = model_of(lm.language.GRU, vocab_size=5)
     prompt = torch.tensor([1])
     drawn = torch.tensor([take(1, model, prompt, temperature=0.5, seed=seed)[0] for seed in range(3000)])
     expected = (model(prompt[None])[0][0, -1] / 0.5).softmax(-1)
@@ -69,25 +69,25 @@ def test_draws_follow_the_softmax_at_the_temperature():
 
 
 def test_a_seed_gives_the_same_text_again():
-    model, prompt = model_of(lm.models.GRU), torch.tensor([1])
+    model, prompt = model_of(lm.language.GRU), torch.tensor([1])
     assert take(30, model, prompt, seed=7) == take(30, model, prompt, seed=7)
     assert take(30, model, prompt, seed=7) != take(30, model, prompt, seed=8)
 
 
 def test_generation_leaves_the_programs_own_draws_alone():
-    model, prompt = model_of(lm.models.GRU), torch.tensor([1])
+    model, prompt = model_of(lm.language.GRU), torch.tensor([1])
     before = torch.get_rng_state()
     take(5, model, prompt, seed=7)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_gradients_are_on_between_two_tokens():
-    for _ in islice(generate(model_of(lm.models.GRU), torch.tensor([1])), 2):
+    for _ in islice(generate(model_of(lm.language.GRU), torch.tensor([1])), 2):
         assert torch.is_grad_enabled()
 
 
 def test_top_k_and_never_limit_what_comes_out():
-    model, prompt = model_of(lm.models.GRU), torch.tensor([1])
+    model, prompt = model_of(lm.language.GRU), torch.tensor([1])
     first = model(prompt[None])[0][0, -1]
     best = first.topk(3).indices.tolist()
     drawn = {take(1, model, prompt, top_k=3, seed=seed)[0] for seed in range(200)}
@@ -99,7 +99,7 @@ def test_top_k_and_never_limit_what_comes_out():
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"top_k": 0}])
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(UserError, match=next(iter(settings))):
-        take(1, model_of(lm.models.GRU), torch.tensor([1]), **settings)
+        take(1, model_of(lm.language.GRU), torch.tensor([1]), **settings)
 
 
 def test_what_a_prompt_has_that_the_model_does_not_know_is_named():
@@ -117,7 +117,7 @@ class TestCommand:
             vocabulary = Vocabulary.build(Tokenizer(tokenizer).split(text), Tokenizer(tokenizer))
             settings = {"hidden_size": 16}
             torch.manual_seed(0)
-            model = lm.models.GRU(vocab_size=len(vocabulary), **settings)
+            model = lm.language.GRU(vocab_size=len(vocabulary), **settings)
             description = {
                 "vocabulary": vocabulary.entries,
                 "tokenizer": vocabulary.tokenizer.settings(),

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import lm.models
-from lm.generate import generate
-from lm.models import heads
-from lm.models.heads import AdaptiveHead, LinearHead, TiedHead, make_head
-from lm.module import LanguageModel, NextToken
+import lm.language
+from lm.language import heads
+from lm.language.generation import generate
+from lm.language.heads import AdaptiveHead, LinearHead, TiedHead, make_head
+from lm.language.learner import LanguageModel, NextToken
 from unroll.errors import UserError
 from unroll.streams import Window
 
@@ -127,10 +127,10 @@ def test_cutoffs_that_do_not_fit_are_refused(cutoffs):
         AdaptiveHead(HIDDEN, VOCAB, cutoffs)
 
 
-@pytest.mark.parametrize("name", lm.models.__all__)
+@pytest.mark.parametrize("name", lm.language.__all__)
 def test_every_language_model_trains_and_writes_with_an_adaptive_head(name):
     torch.manual_seed(0)
-    model = getattr(lm.models, name)(vocab_size=VOCAB, head="adaptive")
+    model = getattr(lm.language, name)(vocab_size=VOCAB, head="adaptive")
     learner = LanguageModel(model, objective=NextToken(label_smoothing=0.1))
     tokens = torch.randint(VOCAB, (4, 4))
     window = Window(tokens[:, :-1], tokens[:, 1:], torch.ones(4, dtype=torch.bool))

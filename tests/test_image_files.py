@@ -9,8 +9,8 @@ from conftest import ROOT
 from PIL import Image
 
 from unroll.errors import UserError
+from vision.data.data_modules import ImageFiles
 from vision.data.files import decode, find_images, read_image, set_aside
-from vision.data.module import ImageFiles
 from vision.data.shapes import NAMES, draw_shapes
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)

@@ -10,10 +10,10 @@ from unroll.errors import UserError
 from vision.checkpoint import load_model
 from vision.data import ImageBatches, Images, draw_shapes
 from vision.data.batches import move
-from vision.data.module import Shapes, channel_statistics
+from vision.data.data_modules import Shapes, channel_statistics
 from vision.data.shapes import NAMES
+from vision.learner import ImageClassifier, copies
 from vision.models.whitened import DIRECTIONS
-from vision.module import ImageClassifier, copies
 
 
 def some(count, size=8):

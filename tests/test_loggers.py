@@ -5,7 +5,7 @@ import csv
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from unroll.loggers import MetricsFile, TensorBoard
+from unroll.training.loggers import MetricsFile, TensorBoard
 
 
 def log(logger, steps):

@@ -5,19 +5,19 @@ import inspect
 import pytest
 import torch
 
-import lm.models
-from lm.models import cells
+import lm.language
+from lm.language import cells
 from unroll.errors import UserError
 from unroll.state import ROW_AXIS, detach
 
 VOCAB = 33
-MODELS = [getattr(lm.models, name) for name in lm.models.__all__]
+MODELS = [getattr(lm.language, name) for name in lm.language.__all__]
 LAST_WORD_ONLY = [
     model
     for model in MODELS
     if model.__name__ in ("Unrolled", "Loop", "CharThree", "CharLoop", "CharConcat", "CharRNN")
 ]
-NOT_CARRYING = [*LAST_WORD_ONLY, lm.models.MultiOutput, lm.models.CharSeq]
+NOT_CARRYING = [*LAST_WORD_ONLY, lm.language.MultiOutput, lm.language.CharSeq]
 CARRYING = [model for model in MODELS if model not in NOT_CARRYING]
 
 
@@ -37,7 +37,7 @@ def tensors(state):
 @pytest.mark.parametrize("model_class", MODELS)
 @pytest.mark.parametrize("time", [1, 2, 3])
 def test_shapes(model_class, time):
-    if model_class is lm.models.CharThree and time != 3:
+    if model_class is lm.language.CharThree and time != 3:
         pytest.skip("it reads three characters")
     logits, _ = make(model_class)(torch.randint(VOCAB, (5, time)))
     assert logits.shape == (5, 1 if model_class in LAST_WORD_ONLY else time, VOCAB)
@@ -45,7 +45,7 @@ def test_shapes(model_class, time):
 
 @pytest.mark.parametrize("model_class", MODELS)
 def test_one_row_of_one_word_can_be_trained_on(model_class):
-    time = 3 if model_class is lm.models.CharThree else 1
+    time = 3 if model_class is lm.language.CharThree else 1
     logits, _ = make(model_class).train()(torch.randint(VOCAB, (1, time)))
     assert logits.isfinite().all()
 
@@ -53,7 +53,7 @@ def test_one_row_of_one_word_can_be_trained_on(model_class):
 @pytest.mark.parametrize("model_class", MODELS)
 def test_arguments_have_the_lessons_values(model_class):
     parameters = inspect.signature(model_class).parameters
-    hidden_size = {lm.models.CharLSTM: 512}.get(model_class, 256 if model_class.__name__.startswith("Char") else 64)
+    hidden_size = {lm.language.CharLSTM: 512}.get(model_class, 256 if model_class.__name__.startswith("Char") else 64)
     assert parameters["hidden_size"].default == hidden_size
 
 
@@ -114,7 +114,7 @@ def test_the_state_makes_a_difference(model_class):
 
 
 def test_the_loop_is_the_unrolled_model_but_for_its_first_step():
-    unrolled, loop = make(lm.models.Unrolled).eval(), make(lm.models.Loop).eval()
+    unrolled, loop = make(lm.language.Unrolled).eval(), make(lm.language.Loop).eval()
     loop.load_state_dict(unrolled.state_dict())
     loop.hidden.register_forward_hook(FirstCallPassesThrough())
     tokens = torch.randint(VOCAB, (4, 3))
@@ -132,14 +132,14 @@ class FirstCallPassesThrough:
 
 
 def test_stateful_without_a_state_is_multi_output():
-    multi, stateful = make(lm.models.MultiOutput).eval(), make(lm.models.Stateful).eval()
+    multi, stateful = make(lm.language.MultiOutput).eval(), make(lm.language.Stateful).eval()
     stateful.load_state_dict(multi.state_dict())
     tokens = torch.randint(VOCAB, (4, 9))
     torch.testing.assert_close(stateful(tokens)[0], multi(tokens)[0])
 
 
 @pytest.mark.parametrize(
-    ("model_class", "words"), [(lm.models.Unrolled, "data.bptt=3"), (lm.models.CharThree, "windows of 3")]
+    ("model_class", "words"), [(lm.language.Unrolled, "data.bptt=3"), (lm.language.CharThree, "windows of 3")]
 )
 def test_a_model_written_out_by_hand_refuses_longer_windows(model_class, words):
     with pytest.raises(UserError, match=words):
@@ -157,9 +157,9 @@ def test_the_written_cells_are_pytorchs(kind):
 
 
 def test_the_cell_model_is_the_same_from_both_cells_and_from_pytorchs_loop():
-    torch_cell, written = make(lm.models.CharStatefulCell), lm.models.CharStatefulCell(VOCAB, cell="written")
+    torch_cell, written = make(lm.language.CharStatefulCell), lm.language.CharStatefulCell(VOCAB, cell="written")
     written.load_state_dict(torch_cell.state_dict())
-    whole = lm.models.CharStateful(VOCAB)
+    whole = lm.language.CharStateful(VOCAB)
     whole.load_state_dict(
         {key.replace("cell.", "rnn.") + "_l0" * ("cell." in key): v for key, v in torch_cell.state_dict().items()}
     )
@@ -170,5 +170,5 @@ def test_the_cell_model_is_the_same_from_both_cells_and_from_pytorchs_loop():
 
 
 def test_identity_initialisation_starts_by_passing_the_state_on():
-    assert torch.equal(lm.models.CharSeq(VOCAB, identity=True).rnn.weight_hh_l0, torch.eye(256))
-    assert not torch.equal(lm.models.CharSeq(VOCAB).rnn.weight_hh_l0, torch.eye(256))
+    assert torch.equal(lm.language.CharSeq(VOCAB, identity=True).rnn.weight_hh_l0, torch.eye(256))
+    assert not torch.equal(lm.language.CharSeq(VOCAB).rnn.weight_hh_l0, torch.eye(256))

@@ -1,4 +1,4 @@
-"""Training on windows: the state that is carried, and figures that are what they say."""
+"""Training on windows: the state that is carried, and metrics that are what they say."""
 
 import math
 from functools import partial
@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from pytorch_lightning import Trainer
 from torch import nn
 
-import lm.models
-from lm.module import LanguageModel, NextToken
+import lm.language
+from lm.language.learner import LanguageModel, NextToken
 from unroll import IndependentWindows, MeanSquaredError, Stream, Window, WindowLearner
-from unroll.callbacks import Progress
-from unroll.schedules import one_cycle
 from unroll.state import forget, keep_rows
+from unroll.training.callbacks import Progress
+from unroll.training.schedules import one_cycle
 
 
 class Streams(pl.LightningDataModule):
@@ -64,7 +64,7 @@ def fit(
 ):
     torch.manual_seed(0)
     module = LanguageModel(
-        getattr(lm.models, model)(vocab_size=9),
+        getattr(lm.language, model)(vocab_size=9),
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-2, betas=(0.9, 0.99)),
         schedule=schedule,
         groups=groups,
@@ -140,7 +140,7 @@ class TestState:
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_no_state_goes_from_one_independent_window_into_the_next(split):
     given = []
-    module = LanguageModel(lm.models.CharGRU(vocab_size=9))
+    module = LanguageModel(lm.language.CharGRU(vocab_size=9))
     module.model.register_forward_pre_hook(lambda model, inputs: given.append(inputs[1]))
     module.start(split)
     windows = list(IndependentWindows(text(200), 4, 8, shuffle=True))
@@ -163,7 +163,7 @@ class TestForgetting:
 
     def test_it_is_for_training_windows_alone(self):
         states = []
-        module = LanguageModel(lm.models.GRU(vocab_size=9), forget=0.999)
+        module = LanguageModel(lm.language.GRU(vocab_size=9), forget=0.999)
         module.model.register_forward_pre_hook(lambda model, inputs: states.append(inputs[1]))
         for split, zeros in (("train", True), ("valid", False)):
             states.clear()
@@ -181,7 +181,7 @@ class TestForgetting:
 
 
 def test_smoothed_labels_are_minimised_and_in_no_figure():
-    module = LanguageModel(lm.models.GRU(vocab_size=9).eval(), objective=NextToken(label_smoothing=0.1))
+    module = LanguageModel(lm.language.GRU(vocab_size=9).eval(), objective=NextToken(label_smoothing=0.1))
     window = Window(text(12).view(4, 3), text(12, 1).view(4, 3), torch.ones(4, dtype=torch.bool))
     for split in ("train", "valid"):
         module.start(split)
@@ -196,7 +196,7 @@ def test_smoothed_labels_are_minimised_and_in_no_figure():
 
 def test_gradients_are_clipped_in_mixed_precision_with_a_fused_optimizer():
     torch.manual_seed(0)
-    module = LanguageModel(lm.models.GRU(vocab_size=9), partial(torch.optim.AdamW, lr=1e-3, fused=True))
+    module = LanguageModel(lm.language.GRU(vocab_size=9), partial(torch.optim.AdamW, lr=1e-3, fused=True))
     norms = []
     module.on_before_zero_grad = lambda optimizer: norms.append(
         [parameter.grad.norm() for parameter in module.parameters() if parameter.grad is not None]
@@ -238,7 +238,7 @@ class TestMetrics:
         assert module.trainer.callback_metrics["train/loss"].item() == pytest.approx(mean, rel=1e-6)
 
     def test_a_model_of_the_last_word_is_compared_with_the_last_target(self):
-        module = LanguageModel(lm.models.Loop(vocab_size=9).eval())
+        module = LanguageModel(lm.language.Loop(vocab_size=9).eval())
         module.start("valid")
         window = Window(text(12).view(4, 3), text(12, 1).view(4, 3), torch.ones(4, dtype=torch.bool))
         loss = module.step("valid", window).loss
@@ -247,7 +247,7 @@ class TestMetrics:
         assert module.passes["valid"].targets == 4
 
     def test_masked_steps_count_in_no_figure(self):
-        module = LanguageModel(lm.models.GRU(vocab_size=9).eval())
+        module = LanguageModel(lm.language.GRU(vocab_size=9).eval())
         starts = torch.ones(4, dtype=torch.bool)
         mask = torch.tensor([[True, True, True], [True, False, False], [True, True, False], [False, False, False]])
         window = Window(text(12).view(4, 3), text(12, 1).view(4, 3), starts, mask)
@@ -327,9 +327,9 @@ def test_figures_over_documents_are_those_of_each_read_by_itself():
     with torch.no_grad():
         pairs = [(module.model(one[None, :-1])[0][0, warm_up:], one[1 + warm_up :]) for one in documents]
     outputs, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    figures = trainer.callback_metrics
+    metrics = trainer.callback_metrics
     for loss in ("train/loss", "valid/loss"):
-        assert figures[loss].item() == pytest.approx(nn.functional.mse_loss(outputs, targets).item(), rel=1e-5)
-    assert figures["valid/mae"].item() == pytest.approx(nn.functional.l1_loss(outputs, targets).item(), rel=1e-5)
+        assert metrics[loss].item() == pytest.approx(nn.functional.mse_loss(outputs, targets).item(), rel=1e-5)
+    assert metrics["valid/mae"].item() == pytest.approx(nn.functional.l1_loss(outputs, targets).item(), rel=1e-5)
     assert module.passes["valid"].targets == len(targets)
     assert all(parameter.isfinite().all() for parameter in module.parameters())

@@ -199,7 +199,7 @@ def test_a_sweep_without_callbacks_is_reported(train, tmp_path):
     assert swept.returncode == 0, swept.stderr
     assert "| 2 of 2 " in swept.stdout
     left = {path.name for path in (tmp_path / "sweep" / "0").iterdir()}
-    assert left == {".hydra", ".lock", "result.json", "figures.json"}
+    assert left == {".hydra", ".lock", "result.json", "metrics.json"}
     with open(tmp_path / "sweep" / "report.csv", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["finished", "finished"]
 

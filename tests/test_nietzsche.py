@@ -12,11 +12,11 @@ import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
-from lm.data.corpora import lines_between
-from lm.data.module import Nietzsche
+from lm.language.corpora import lines_between
+from lm.language.data import Nietzsche
 from unroll.cli.config import CONFIG_DIR
-from unroll.downloads import download
 from unroll.errors import UserError
+from unroll.training.cache import download
 
 CORPUS = ROOT.parent / "shared" / "data" / "nietzsche.txt"
 SHA256 = "23cf69874ab69d3d256099ab530ea4be24d47d9675b673bcc67cbcd6298ec647"
@@ -176,7 +176,7 @@ class TestDownload:
             download((tmp_path / "none.txt").as_uri(), self.SUM)
 
     def test_two_at_once_do_not_trip_over_each_other(self, server, tmp_path):
-        script = "import sys; from unroll.downloads import download; print(download(*sys.argv[1:]))"
+        script = "import sys; from unroll.training.cache import download; print(download(*sys.argv[1:]))"
         command = [sys.executable, "-c", script, f"{server}/text.txt", self.SUM, str(tmp_path / "cache")]
         processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(4)]
         assert [process.wait() for process in processes] == [0] * 4

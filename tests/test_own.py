@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from lm.checkpoint import load_model
+from lm.language.checkpoint import load_model
 from unroll.errors import UserError
 
 MODEL = """
@@ -83,7 +83,7 @@ class Forecaster(nn.Module):
 class Explained(Objective):
     """Squared error, and the share of targets that are met: more of it is better."""
 
-    figures = {"loss": "min", "met": "max"}
+    metrics = {"loss": "min", "met": "max"}
     columns = ("loss", "met")
 
     def __init__(self, within):

@@ -6,10 +6,10 @@ import zipfile
 import pytest
 from warm import ROOT
 
-from lm.data.module import TextFiles
-from lm.data.penn import PennTreebank
-from lm.data.tokenizers import Tokenizer
-from lm.data.vocabulary import Vocabulary
+from lm.language.data import TextFiles
+from lm.language.penn import PennTreebank
+from lm.text.tokenizers import Tokenizer
+from lm.text.vocabulary import Vocabulary
 from unroll.errors import UserError
 
 CORPUS = ROOT.parent / "shared" / "data" / "ptb.zip"
@@ -98,8 +98,8 @@ class TestTheCorpus:
 
         def loss(batch_size):
             answer = train("task=evaluate", "ckpt=run", f"data.batch_size={batch_size}", "data.bptt=200")
-            figures = dict(line.split() for line in answer.stdout.splitlines())
-            assert figures["valid/tokens"] == "73,759"
-            return float(re.sub(",", "", figures["valid/loss"]))
+            metrics = dict(line.split() for line in answer.stdout.splitlines())
+            assert metrics["valid/tokens"] == "73,759"
+            return float(re.sub(",", "", metrics["valid/loss"]))
 
         assert [loss(10), loss(80)] == pytest.approx([loss(1)] * 2, rel=1e-3)

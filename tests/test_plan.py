@@ -5,12 +5,12 @@ from functools import partial
 import pytest
 import torch
 
-from lm.data.module import HumanNumbers
-from lm.models import GRU, CharThree
-from lm.module import LanguageModel
-from unroll import random_state
+from lm.language import GRU, CharThree
+from lm.language.data import HumanNumbers
+from lm.language.learner import LanguageModel
 from unroll.cli import plan
 from unroll.cli.plan import MIB, Trial, advice, table, with_peak_memory
+from unroll.resume import random_state
 
 CPU = torch.device("cpu")
 

@@ -43,16 +43,16 @@ def two(request, tmp_path_factory):
     return run
 
 
-def figures(run, name):
+def metrics(run, name):
     return [float(row[name]) for row in run.rows() if row[name]]
 
 
 def test_losses_and_metrics_are_those_of_one_process(two):
     one = Run(two.folder, "one", [*two.chosen, "trainer.max_epochs=1", *EXACT])
     one.finish()
-    assert figures(two, "train/batch_loss") == pytest.approx(figures(one, "train/batch_loss"), abs=1e-4)
+    assert metrics(two, "train/batch_loss") == pytest.approx(metrics(one, "train/batch_loss"), abs=1e-4)
     for name in ("train/loss", "valid/loss", "valid/accuracy"):
-        assert figures(two, name) == pytest.approx(figures(one, name), abs=1e-6)
+        assert metrics(two, name) == pytest.approx(metrics(one, name), abs=1e-6)
     for name, tensor in one.weights().items():
         torch.testing.assert_close(two.weights()[name], tensor, atol=1e-4, rtol=0)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lm.models import products
+from lm.language import products
 
 
 @pytest.fixture(params=["oneDNN", "PyTorch"])

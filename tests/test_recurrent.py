@@ -1,10 +1,10 @@
-"""The hand-written gradient of `lm.models.recurrent` is PyTorch's."""
+"""The hand-written gradient of `unroll.nn.gru` is PyTorch's."""
 
 import pytest
 import torch
 from torch import nn
 
-from lm.models import recurrent
+import unroll.nn
 
 
 def results(layer, inputs, state, use_state):
@@ -23,7 +23,7 @@ def results(layer, inputs, state, use_state):
 def test_results_and_gradients_are_those_of_pytorch(layers, time, rows, use_state):
     torch.manual_seed(0)
     theirs = nn.GRU(4, 6, layers, batch_first=True, dtype=torch.float64)
-    ours = recurrent.GRU(4, 6, layers, batch_first=True, dtype=torch.float64)
+    ours = unroll.nn.GRU(4, 6, layers).double()
     ours.load_state_dict(theirs.state_dict())
     inputs = torch.randn(rows, time, 4, dtype=torch.float64)
     state = torch.randn(layers, rows, 6, dtype=torch.float64)
@@ -36,7 +36,7 @@ def test_results_and_gradients_are_those_of_pytorch(layers, time, rows, use_stat
 
 def test_in_mixed_precision_it_is_nearer_to_float32_than_pytorchs():
     torch.manual_seed(0)
-    theirs, ours = nn.GRU(32, 48, 2, batch_first=True), recurrent.GRU(32, 48, 2, batch_first=True)
+    theirs, ours = nn.GRU(32, 48, 2, batch_first=True), unroll.nn.GRU(32, 48, 2)
     ours.load_state_dict(theirs.state_dict())
     inputs, state = torch.randn(8, 30, 32), torch.randn(2, 8, 48)
     exact = results(theirs, inputs, state, True)
@@ -52,7 +52,7 @@ def test_the_first_weights_are_those_of_pytorch():
     torch.manual_seed(0)
     theirs = nn.GRU(4, 6, 2).state_dict()
     torch.manual_seed(0)
-    ours = recurrent.GRU(4, 6, 2).state_dict()
+    ours = unroll.nn.GRU(4, 6, 2).state_dict()
     assert list(ours) == list(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

@@ -166,13 +166,13 @@ class TestReport:
             hydra = tmp_path / name / ".hydra"
             hydra.mkdir(parents=True)
             (hydra / "overrides.yaml").write_text("".join(f"- {override}\n" for override in typed) or "[]")
-            (hydra / "config.yaml").write_text("seed: 0\ndata: {bptt: 20}\nmodel: {_target_: lm.models.GRU}\n")
+            (hydra / "config.yaml").write_text("seed: 0\ndata: {bptt: 20}\nmodel: {_target_: lm.language.GRU}\n")
             (hydra / "hydra.yaml").write_text(f"hydra: {{runtime: {{choices: {{model: {model}}}}}}}\n")
             metrics = {"valid/loss": loss, "valid/accuracy": 10 - loss}
             content = {"status": "finished", "metrics": metrics, "seconds": 2.0, "tokens_per_second": 10.0, **result}
             (tmp_path / name / "result.json").write_text(json.dumps(content))
             directions = {"train/loss": "min", "valid/loss": "min", "valid/accuracy": "max"}
-            (tmp_path / name / "figures.json").write_text(json.dumps(directions))
+            (tmp_path / name / "metrics.json").write_text(json.dumps(directions))
             return tmp_path / name
 
         return make

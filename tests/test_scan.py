@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lm.models.scan import MANY, scan
-from lm.models.stacks import MinGRULayer, MinLSTMLayer
+from lm.language.stacks import MinGRULayer, MinLSTMLayer
+from unroll.kernels.scan import MANY, scan
 
 
 def loop(a, b, h):

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-import lm.models
+import lm.language
 from unroll.errors import UserError
-from unroll.optimizers import parameter_groups
-from unroll.schedules import constant, cycle_ends, sgdr, steps
+from unroll.training.optimizers import parameter_groups
+from unroll.training.schedules import constant, cycle_ends, sgdr, steps
 
 
 def rates(schedule, total_epochs, steps_per_epoch=10, **settings):
@@ -50,7 +50,7 @@ def test_cycle_ends():
 
 class TestGroups:
     def test_every_parameter_is_in_one_group_and_named_layers_have_settings_of_their_own(self):
-        model = lm.models.GRU(vocab_size=9)
+        model = lm.language.GRU(vocab_size=9)
         groups = parameter_groups(model, {"embed": {"lr": 0.5}, "head": {"weight_decay": 0.0}})
         assert [group["name"] for group in groups] == ["rest", "embed", "head"]
         assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
@@ -61,7 +61,7 @@ class TestGroups:
         assert embed["params"] == [model.embed.weight]
 
     def test_a_schedule_scales_each_groups_own_rate(self):
-        model = lm.models.GRU(vocab_size=9)
+        model = lm.language.GRU(vocab_size=9)
         optimizer = torch.optim.AdamW(parameter_groups(model, {"embed": {"lr": 0.5}}), lr=0.1)
         scheduler = steps(optimizer, total_steps=20, steps_per_epoch=10, epochs=[1])
         for _ in range(10):
@@ -71,4 +71,4 @@ class TestGroups:
 
     def test_a_name_that_stands_for_nothing_is_refused_with_the_choices(self):
         with pytest.raises(UserError, match="embed, rnn, norm, head"):
-            parameter_groups(lm.models.GRU(vocab_size=9), {"embedding": {"lr": 0.5}})
+            parameter_groups(lm.language.GRU(vocab_size=9), {"embedding": {"lr": 0.5}})

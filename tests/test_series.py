@@ -1,4 +1,4 @@
-"""Forecasts of numbers: files, what is read and scored, figures beside the naive forecast, and the commands."""
+"""Forecasts of numbers: files, what is read and scored, metrics beside the naive forecast, and the commands."""
 
 import csv
 import io
@@ -10,12 +10,12 @@ import polars
 import pytest
 import torch
 
+from series.checkpoint import load_model
+from series.data import SeriesFiles
+from series.files import read_series
+from series.learner import ForecastError
+from series.model import Forecaster
 from unroll.errors import UserError
-from unroll.series.checkpoint import load_model
-from unroll.series.data import SeriesFiles
-from unroll.series.files import read_series
-from unroll.series.models import Forecaster
-from unroll.series.module import ForecastError
 
 STEPS = 600
 
@@ -204,15 +204,15 @@ def test_a_run_its_evaluation_its_resume_and_its_forecasts(trained, train, progr
     assert finished.stdout.splitlines()[0].split() == [
         "epoch", "train", "loss", "valid", "loss", "naive_loss", "mae", "naive_mae", "seconds",
     ]  # fmt: skip
-    figures = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
-    assert figures["valid/skill"] == pytest.approx(1 - figures["valid/loss"] / figures["valid/naive_loss"], abs=1e-6)
-    assert figures["valid/skill"] > 0.2
+    metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    assert metrics["valid/skill"] == pytest.approx(1 - metrics["valid/loss"] / metrics["valid/naive_loss"], abs=1e-6)
+    assert metrics["valid/skill"] > 0.2
     assert (tmp_path / "run" / "forecast.png").stat().st_size > 5000
 
     evaluated = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt")
     assert evaluated.returncode == 0, evaluated.stderr
     shown = dict(line.split() for line in evaluated.stdout.splitlines())
-    assert float(shown["valid/loss"]) == pytest.approx(figures["valid/loss"], abs=1e-4)
+    assert float(shown["valid/loss"]) == pytest.approx(metrics["valid/loss"], abs=1e-4)
     other = train("task=evaluate", "ckpt=run", f"data.train={tmp_path / 'hot.csv'}")
     assert other.returncode != 0
     polars.read_csv(file).with_columns(polars.col("wind") * 2).write_csv(tmp_path / "hot.csv")
@@ -222,7 +222,7 @@ def test_a_run_its_evaluation_its_resume_and_its_forecasts(trained, train, progr
     resumed = train("resume=run", "trainer.max_epochs=5")
     assert resumed.returncode == 0, resumed.stderr
 
-    forecast = program("unroll.series", "run", file, "--steps", 30)
+    forecast = program("series", "run", file, "--steps", 30)
     assert forecast.returncode == 0, forecast.stderr
     rows = list(csv.DictReader(io.StringIO(forecast.stdout)))
     assert [row["station"] for row in rows] == ["north"] * 30 + ["south"] * 30
@@ -248,10 +248,10 @@ def by_hand(loaded, file, steps):
 def test_what_the_model_does_not_forecast_limits_how_far_it_can_go_on(trained, program, file):
     finished = trained("trainer.max_epochs=1", "data.targets=[temperature]", "data.horizon=3", "logger=none")
     assert finished.returncode == 0, finished.stderr
-    within = program("unroll.series", "run", file, "--steps", 3)
+    within = program("series", "run", file, "--steps", 3)
     assert within.returncode == 0, within.stderr
     assert len(within.stdout.splitlines()) == 1 + 2 * 3
-    beyond = program("unroll.series", "run", file, "--steps", 4)
+    beyond = program("series", "run", file, "--steps", 4)
     assert beyond.returncode != 0
     assert beyond.stderr.startswith("error: the model reads wind but does not forecast them, so it can only forecast 3")
 

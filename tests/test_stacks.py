@@ -5,11 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lm.checkpoint import load_model
-from lm.models import AWDGRU, AWDLSTM, QRNN, MinGRU, MinGRUBlocks, MinLSTM, MinLSTMBlocks, Mogrifier, recurrent
-from lm.models.heads import TiedHead
-from lm.models.mogrifier import MogrifierLayer
-from lm.models.regularisation import (
+from lm.language import AWDGRU, AWDLSTM, QRNN, MinGRU, MinGRUBlocks, MinLSTM, MinLSTMBlocks, Mogrifier, recurrent
+from lm.language.checkpoint import load_model
+from lm.language.heads import TiedHead
+from lm.language.learner import LanguageModel
+from unroll import Stream, Window
+from unroll.nn.mogrifier import MogrifierLayer
+from unroll.nn.regularisation import (
     Embedding,
     LockedDropout,
     WeightDrop,
@@ -17,8 +19,6 @@ from lm.models.regularisation import (
     change_penalty,
     dropped,
 )
-from lm.module import LanguageModel
-from unroll import Stream, Window
 
 VOCAB = 33
 BLOCKS = [MinGRUBlocks, MinLSTMBlocks]
@@ -296,7 +296,7 @@ class TestMogrifier:
         torch.manual_seed(0)
         layer = MogrifierLayer(4, 6, rounds, rank).double()
         found = self.results(layer, time, rows)
-        monkeypatch.setattr("lm.models.mogrifier.written_out", lambda x: False)
+        monkeypatch.setattr("unroll.nn.mogrifier.written_out", lambda x: False)
         expected = self.results(layer, time, rows)
         for ours, recorded in zip(found, expected, strict=True):
             torch.testing.assert_close(ours, recorded, rtol=1e-11, atol=1e-12)

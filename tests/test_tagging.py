@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm.data.columns import read_sentences
-from lm.data.tagging import TaggedFiles
-from lm.models.crf import CRF
-from lm.models.tagger import LAYERS, Tagger
-from lm.spans import count, spans
-from lm.tag import Reader, load_model, redacted
+from lm.tagging.columns import read_sentences
+from lm.tagging.command import Reader, load_model, redacted
+from lm.tagging.crf import CRF
+from lm.tagging.data import TaggedFiles
+from lm.tagging.model import LAYERS, Tagger
+from lm.tagging.spans import count, spans
 from unroll.errors import UserError
 from unroll.streams import WholeSequences
 
@@ -208,9 +208,9 @@ def test_a_run_its_test_part_and_labels_for_text(trained, train, program, file, 
     finished = trained("model.crf=true", "trainer.max_epochs=3", f"data.test={tmp_path / 'test.txt'}")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.split()[:7] == ["epoch", "train", "loss", "valid", "loss", "accuracy", "f1"]
-    figures = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
-    assert figures["valid/f1"] > 0.95
-    assert set(figures) == {
+    metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    assert metrics["valid/f1"] > 0.95
+    assert set(metrics) == {
         "train/loss",
         *(f"valid/{name}" for name in ("loss", "accuracy", "precision", "recall", "f1")),
     }
@@ -246,9 +246,9 @@ def test_a_stream_in_one_direction(trained, train, program, file, tmp_path):
         guesses += reader.label([word for word, *_ in sentence], {"pos": [pos for _, pos, _ in sentence]})
         truth += [label for *_, label in sentence]
     counts = count([truth], [guesses])
-    figures = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
-    assert figures["valid/precision"] == pytest.approx(counts.correct / counts.predicted)
-    assert figures["valid/recall"] == pytest.approx(counts.correct / counts.true)
+    metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    assert metrics["valid/precision"] == pytest.approx(counts.correct / counts.predicted)
+    assert metrics["valid/recall"] == pytest.approx(counts.correct / counts.true)
     refused = program("lm.tag", "run", input="red car\n")
     assert refused.stderr.startswith("error: the model reads pos too: give a word per line and --columns word,pos")
     both = program("lm.tag", "run", "--columns", "word,pos", "--redact", "NP", input="red JJ\n")

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lm.data import Tokenizer, Vocabulary
-from lm.data.show import show_batch
+from lm.language.show import show_batch
+from lm.text import Tokenizer, Vocabulary
 from unroll import Stream
 from unroll.cli.commands import RisingRate, steepest
 from unroll.streams.one import OneSequence
@@ -92,9 +92,9 @@ class TestEvaluate:
         said = trained.stdout.splitlines()[1].split()
         found = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt")  # with the run's own data
         assert found.returncode == 0, found.stderr
-        figures = dict(line.split() for line in found.stdout.splitlines())
-        assert figures["valid/loss"] == said[2]
-        assert figures["valid/accuracy"] == said[3]
+        metrics = dict(line.split() for line in found.stdout.splitlines())
+        assert metrics["valid/loss"] == said[2]
+        assert metrics["valid/accuracy"] == said[3]
         other = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt", "data=human_numbers")
         assert other.returncode == 1
         assert "differ in their vocabulary" in other.stderr.splitlines()[-1]

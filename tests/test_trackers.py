@@ -1,4 +1,4 @@
-"""MLflow and Weights & Biases: figures, samples, plots and settings; a run that is resumed goes on in the same one."""
+"""MLflow and Weights & Biases: metrics, samples, plots and settings; a run that is resumed goes on in the same one."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from warm import TrainProcess
 
-from unroll.trackers import Told
+from unroll.training.trackers import Told
 
 SHORT = ["trainer.limit_train_batches=20", "trainer.limit_val_batches=2", "trainer.log_every_n_steps=1"]
 SMALL = ["model.hidden_size=8", "model.embedding_size=8", "checkpoint.every_n_steps=3", "hydra.run.dir=run"]
@@ -116,7 +116,7 @@ class TestWandb:
 
 
 def test_nothing_of_them_is_imported_unless_it_is_chosen(command):
-    code = "import sys, unroll.loggers, unroll.callbacks, lm.callbacks; print({'mlflow', 'wandb'} & {*sys.modules})"
+    code = "import sys, unroll.training.loggers, unroll.training.callbacks, lm.language.callbacks; print({'mlflow', 'wandb'} & {*sys.modules})"
     assert command("-c", code).stdout == "set()\n"
 
 

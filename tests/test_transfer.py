@@ -6,13 +6,13 @@ import pytest
 import torch
 from test_documents import file, reviews  # noqa: F401
 
-from lm.checkpoint import load_encoder
-from lm.models import AWDGRU, AWDLSTM, GRU
-from lm.models.classifier import Classifier
-from unroll.checkpoint import describe, write
+from lm.documents.model import Classifier
+from lm.language import AWDGRU, AWDLSTM, GRU
+from lm.language.checkpoint import load_encoder
 from unroll.errors import UserError
-from unroll.optimizers import discriminative_groups, parameter_groups
-from unroll.schedules import one_cycle, unfreeze
+from unroll.resume.checkpoint import describe, write
+from unroll.training.optimizers import discriminative_groups, parameter_groups
+from unroll.training.schedules import one_cycle, unfreeze
 
 TOKENS = ["xxunk", "xxpad", "a", "film", "fine"]
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.data.split import split_windows
+from lm.language.split import split_windows
 from unroll import IndependentWindows
 from unroll.errors import UserError
 

@@ -10,37 +10,37 @@ from typing import TYPE_CHECKING
 from unroll.lazy import lazily
 
 if TYPE_CHECKING:
-    from unroll.callbacks.last import LastCheckpoint
     from unroll.carry import CarriesState
-    from unroll.checkpoint_io import CheckpointFiles
-    from unroll.data import Data
     from unroll.errors import UserError
-    from unroll.module import Learner, WindowLearner
-    from unroll.objectives import CrossEntropy, MeanSquaredError, Objective
-    from unroll.schedules import constant, one_cycle, sgdr, steps
+    from unroll.resume.checkpoint_io import CheckpointFiles
+    from unroll.resume.last import LastCheckpoint
     from unroll.state_file import load_state, save_state
     from unroll.streams import IndependentWindows, Stream, Window
+    from unroll.training.data import Data
+    from unroll.training.learner import Learner, WindowLearner
+    from unroll.training.objectives import CrossEntropy, MeanSquaredError, Objective
+    from unroll.training.schedules import constant, one_cycle, sgdr, steps
 
 HOMES = {
     "CarriesState": "carry",
-    "CheckpointFiles": "checkpoint_io",
-    "CrossEntropy": "objectives",
-    "Data": "data",
+    "CheckpointFiles": "resume.checkpoint_io",
+    "CrossEntropy": "training.objectives",
+    "Data": "training.data",
     "IndependentWindows": "streams",
-    "LastCheckpoint": "callbacks.last",
-    "Learner": "module",
-    "MeanSquaredError": "objectives",
-    "Objective": "objectives",
+    "LastCheckpoint": "resume.last",
+    "Learner": "training.learner",
+    "MeanSquaredError": "training.objectives",
+    "Objective": "training.objectives",
     "Stream": "streams",
     "UserError": "errors",
     "Window": "streams",
-    "WindowLearner": "module",
-    "constant": "schedules",
+    "WindowLearner": "training.learner",
+    "constant": "training.schedules",
     "load_state": "state_file",
-    "one_cycle": "schedules",
+    "one_cycle": "training.schedules",
     "save_state": "state_file",
-    "sgdr": "schedules",
-    "steps": "schedules",
+    "sgdr": "training.schedules",
+    "steps": "training.schedules",
 }
 
 __all__ = [

@@ -61,9 +61,10 @@ class CarriesState(CheckpointHooks):
                 f"this batch is a {type(window).__name__}"
             )
         split = split or self._current_split()
+        window = window if isinstance(window, Window) else Window(window.inputs, window.targets, window.starts)
         rows, starts = len(window.starts), window.starts
         self.__dict__["_rows"] = rows
-        if starts.all():
+        if window.all_start:
             return None
         state = self.states.get(split)
         if state is None:  # after a window whose state was None: the model carries none
@@ -75,12 +76,12 @@ class CarriesState(CheckpointHooks):
         if before > rows:
             state = keep_rows(state, rows, self.state_axis)
         elif before < rows:
-            if not starts[before:].all():
+            if not window.on_host[0][before:].all():
                 raise UserError(
                     f"the window has {rows} rows and the one before had {before}; the others must start anew"
                 )
             state = add_rows(state, rows, self.state_axis)
-        return start_rows(state, starts, self.state_axis) if starts.any() else state
+        return start_rows(state, starts, self.state_axis) if window.some_start else state
 
     def carry(self, state: State, split: str | None = None) -> None:
         """Keeps the state that the model returned for the window that `state` was last called with.

@@ -1,19 +1,17 @@
-"""Files that are found whole by whoever reads them, even after a process was killed while writing; the cache."""
+"""Files that are found whole by whoever reads them, even after a process was killed while writing."""
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import platformdirs
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` to write to; at the end it replaces `path`, after an error it is deleted."""
-    unfinished = path.with_suffix(".tmp")
+    unfinished = path.with_name(f"{path.name}.tmp")  # of a.npz and a.json not the same
     try:
         yield unfinished
         os.replace(unfinished, path)
@@ -53,21 +51,3 @@ def write_json(path: Path, content: Any) -> None:
     """Writes the file whole."""
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def cache_folder(cache: str | Path | None) -> Path:
-    """The folder for what can be made again; by default the user's cache folder."""
-    return Path(cache).expanduser() if cache else Path(platformdirs.user_cache_dir("unroll"))
-
-
-@contextmanager
-def shown_progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda size: bar.advance(task, size)

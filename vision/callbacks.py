@@ -7,8 +7,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from unroll.callbacks.tensorboard import keep_plot, writers
-from vision.data.module import ImageData
+from unroll.training.callbacks.tensorboard import keep_plot, writers
+from vision.data.data_modules import ImageData
 
 MISTAKES = 24
 
@@ -53,8 +53,8 @@ class Mistakes(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        labels = outputs["targets"]
-        probabilities, predictions = outputs["outputs"].float().softmax(-1).max(-1)
+        labels = batch[1]
+        probabilities, predictions = outputs["features"].float().softmax(-1).max(-1)
         probabilities = probabilities.where(predictions != labels, 0.0)
         found, at = probabilities.topk(min(MISTAKES, len(probabilities)))
         for probability, prediction, label, pixels in zip(

@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unroll.checkpoint import checkpoint_file, model_class
+from unroll.resume.checkpoint import checkpoint_file, class_named
 from unroll.terminal import ending_in_one_line
-from vision.checkpoint import Loaded, load_model
+from vision.checkpoint import TrainedImageClassifier
 from vision.data.files import read_image
 
 
 @torch.inference_mode()
-def classify(loaded: Loaded, pixels: Tensor) -> Tensor:
+def classify(loaded: TrainedImageClassifier, pixels: Tensor) -> Tensor:
     """The probability of each class, float `[images, classes]`, for uint8 `[images, 3, size, size]`."""
     return loaded.model(loaded.normalise(pixels)).softmax(-1)
 
@@ -21,13 +21,12 @@ def classify(loaded: Loaded, pixels: Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vision.classify", description="Classifies images.")
     parser.add_argument("checkpoint", type=Path, help="a file in the checkpoints/ of a run, or the run directory")
-    parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own (default: as in its run)")
+    parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="files; their middle is classified")
     parser.add_argument("--top", type=int, default=3, help="how many classes are printed (default: %(default)s)")
     arguments = parser.parse_args()
     with ending_in_one_line():
-        path = checkpoint_file(arguments.checkpoint)
-        loaded = load_model(path, model_class(path, arguments.model))
+        loaded = TrainedImageClassifier.load(checkpoint_file(arguments.checkpoint), class_named(arguments.model))
         for path in arguments.images:
             (probabilities,) = classify(loaded, read_image(path, loaded.size)[None])
             top = probabilities.topk(max(1, min(arguments.top, len(probabilities))))

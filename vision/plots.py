@@ -7,7 +7,7 @@ import numpy
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from unroll.plots import FONT
+from unroll.training.plots import FONT
 
 COLUMNS = 8
 SIDE, GAP, LINE = 96, 8, 13  # pixels

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.peers.environment import HERE, fastai_python, fit_of
 from benchmarks.process import epoch_row, nietzsche_text, watch
-from lm.data.corpora import human_numbers, lines_between
+from lm.language.corpora import human_numbers, lines_between
 
 
 class Case(NamedTuple):
@@ -124,12 +124,12 @@ def table(results: dict[str, dict[str, list[Run]]]) -> str:
             for peer, runs in of_peers.items()
         }
         ours = medians["unroll"]
-        for peer, figures in medians.items():
+        for peer, metrics in medians.items():
             goals = [run.goal for run in of_peers[peer] if run.goal is not None]
             lines.append(
-                f"| {name} | {peer} | {figures['tokens_per_second']:,.0f} "
-                f"| {ours['tokens_per_second'] / figures['tokens_per_second']:.2f} "
-                f"| {figures['process']:.1f} | {ours['process'] / figures['process']:.2f} | {figures['memory']:,.0f} "
+                f"| {name} | {peer} | {metrics['tokens_per_second']:,.0f} "
+                f"| {ours['tokens_per_second'] / metrics['tokens_per_second']:.2f} "
+                f"| {metrics['process']:.1f} | {ours['process'] / metrics['process']:.2f} | {metrics['memory']:,.0f} "
                 f"| {f'{median(goals):.1f}' if goals else '–'} |"
             )
     return "\n".join(lines)
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--nietzsche", metavar="FILE", help="a copy of the text, instead of the download")
     parser.add_argument("--fastai", metavar="PYTHON", help="of an environment that has fastai")
     parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and all figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and all metrics there")
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"no such case: {', '.join(unknown)}; choose from: {', '.join(CASES)}")

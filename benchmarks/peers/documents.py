@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.peers.environment import HERE, fastai_python, fit_of
 from benchmarks.process import Table, watch
-from lm.data.documents import Document, Documents
+from lm.documents.data import Document, Documents
 from unroll.cli import build
 from unroll.cli.config import composed
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--fastai", metavar="PYTHON", help="of an environment that has fastai")
     parser.add_argument("--repeats", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments, overrides = parser.parse_known_args()
     beside_fastai(arguments.repeats, arguments.fastai or fastai_python(), arguments.write, overrides)
 

@@ -25,7 +25,7 @@ from benchmarks.peers.environment import HERE, fastai_python, fit_of
 from benchmarks.process import ROOT, Table, watch
 from unroll.cli import build
 from unroll.cli.config import composed
-from vision.module import FEW
+from vision.learner import FEW
 
 LENGTHS = {  # batches and epochs: from four seconds to half a minute on two cores
     "simple_net": (351, 6),
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(LENGTHS)} (default: all)")
     parser.add_argument("--fastai", metavar="PYTHON", help="of an environment that has fastai")
     parser.add_argument("--repeats", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the figures there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments, others = parser.parse_known_args()
     models = [name for name in arguments.models if "=" not in name] or list(LENGTHS)
     overrides = [name for name in arguments.models if "=" in name] + others

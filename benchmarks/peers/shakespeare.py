@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help=f"default: 3, but 1 for {', '.join(SEEDS)}")
     parser.add_argument("--threads", type=int, default=2, help="of our runs; default: %(default)s")
     parser.add_argument("--text", type=Path, metavar="FILE", help="a copy of the text, instead of the download")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table, the figures and the plot there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table, the metrics and the plot there")
     given = parser.parse_args()
     if not (given.nanogpt / "data" / "shakespeare_char" / "prepare.py").is_file():
         parser.error(f"{given.nanogpt}: is no checkout of nanoGPT")

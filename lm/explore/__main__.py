@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from unroll.checkpoint import checkpoint_file, model_class
 from unroll.errors import UserError, require
+from unroll.resume.checkpoint import checkpoint_file, class_named
 from unroll.terminal import ending_in_one_line
 
 
@@ -13,7 +13,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lm.explore", description="A page to watch a model on.")
     parser.add_argument("checkpoint", type=Path, help="a file in the checkpoints/ of a run, or the run directory")
     parser.add_argument("--port", type=int, default=8000, help="of this machine, 127.0.0.1 (default: %(default)s)")
-    parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own (default: as in its run)")
+    parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
     arguments = parser.parse_args()
     with ending_in_one_line():
         require("this", "explore", "starlette", "uvicorn")
@@ -39,7 +39,7 @@ def serve(path: Path, port: int, model: str | None) -> None:
         raise UserError(f"--port {port}: can't be used (another program may have it); choose another") from None
     port = listening.getsockname()[1]
     torch.set_num_threads(1)  # a step is too small for more
-    found = model_class(path, model)
+    found = class_named(model)
     server = Server(shown(load_step(path, found, None), path, found))
     print(f"http://127.0.0.1:{port}    (Ctrl-C ends it)", file=sys.stderr, flush=True)
     settings = uvicorn.Config(

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lm import tag
-from lm.data.tokenizers import WORD
 from lm.explore.units import features, follow
 from lm.export.steps import ClassifierStep, LanguageModelStep, Step, TaggerStep
-from lm.generate import draw, encode_prompt, texts, unspoken
+from lm.language.generation import draw, encode_prompt, texts, unspoken
+from lm.tagging.checkpoint import TrainedTagger
+from lm.tagging.command import Reader
+from lm.text.tokenizers import WORD
 from unroll.errors import UserError
 from unroll.state import State, tensors
 
@@ -178,7 +179,7 @@ class Labeller(Shown):
     """A tagger: each word with its label."""
 
     def __init__(self, path: Path, model: type[nn.Module] | None) -> None:
-        self.loaded = tag.load_model(path, model)
+        self.loaded = TrainedTagger.load(path, model)
         encoder = self.loaded.encoder
         if encoder.extras:
             columns = ", ".join(encoder.extras)
@@ -189,7 +190,7 @@ class Labeller(Shown):
         self.about = {"kind": "tagger", "name": name, "labels": encoder.labels, "text": ""}
 
     def read(self, text: str) -> Iterator[Event]:
-        reader = tag.Reader(self.loaded)
+        reader = Reader(self.loaded)
         count = 0
         for line in text.splitlines(keepends=True):
             words = [*WORD.finditer(line)]

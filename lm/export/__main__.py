@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lm.data.pieces import whole
 from lm.export.steps import LanguageModelStep, Step, load_step
-from lm.generate import encode_prompt, generate, texts, unspoken
-from unroll.checkpoint import checkpoint_file, model_class
+from lm.language.generation import encode_prompt, generate, texts, unspoken
+from lm.text.chunks import whole
 from unroll.errors import UserError, require
+from unroll.resume.checkpoint import checkpoint_file, class_named
 from unroll.state import State
 from unroll.terminal import ending_in_one_line
 
@@ -282,7 +282,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, help="tokens in a window (default: 1, of whole sentences 128)")
     parser.add_argument("--int8", action="store_true", help="write weights of 8 bits too, and say what that costs")
     parser.add_argument("--text", type=Path, metavar="FILE", help="measure that cost on this text")
-    parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own (default: as in its run)")
+    parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
     arguments = parser.parse_args()
     with ending_in_one_line():
         if arguments.window is not None and arguments.window < 1:
@@ -290,7 +290,7 @@ def main() -> None:
         if arguments.int8 and arguments.format != "onnx":
             raise UserError("--int8 is for --format onnx")
         path = checkpoint_file(arguments.checkpoint)
-        step = load_step(path, model_class(path, arguments.model), arguments.window)
+        step = load_step(path, class_named(arguments.model), arguments.window)
         try:
             said = export(step, arguments.folder, arguments.format, arguments.int8, arguments.text)
         except OSError as error:

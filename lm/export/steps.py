@@ -10,15 +10,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from lm import checkpoint, classify, tag
-from lm.data.tokenizers import END_OF_LINE, WORD
-from lm.data.vocabulary import Vocabulary
-from lm.data.word_encoder import LONGEST_WORD
-from lm.generate import unspoken
-from lm.models.classifier import Classifier
-from lm.models.tagger import PADDING
-from unroll.checkpoint import KEY, read
+from lm.documents.checkpoint import TrainedClassifier
+from lm.documents.model import Classifier
+from lm.language.checkpoint import TrainedLanguageModel
+from lm.language.generation import unspoken
+from lm.tagging.checkpoint import TrainedTagger
+from lm.tagging.encoder import LONGEST_WORD
+from lm.tagging.model import PADDING
+from lm.text.tokenizers import END_OF_LINE, WORD
+from lm.text.vocabulary import Vocabulary
 from unroll.errors import UserError
+from unroll.resume.checkpoint import KEY, read
 from unroll.state import State, change, tensors
 
 LOWEST = torch.finfo(torch.float32).min
@@ -98,7 +100,7 @@ class LanguageModelStep(Carrying):
     """A language model. One that carries no state reads windows of as many tokens as in its training."""
 
     def __init__(self, path: Path, model: type[nn.Module] | None, window: int | None) -> None:
-        loaded = checkpoint.load_model(path, model)
+        loaded = TrainedLanguageModel.load(path, model)
         vocabulary = loaded.vocabulary
         carries = getattr(loaded.model, "only_window", None) is None and carries_state(loaded.model)
         if window is not None and not carries:
@@ -124,7 +126,7 @@ class TaggerStep(Carrying):
     outputs = ("labels", "scores")
 
     def __init__(self, path: Path, model: type[nn.Module] | None, window: int | None) -> None:
-        loaded = tag.load_model(path, model)
+        loaded = TrainedTagger.load(path, model)
         self.encoder = encoder = loaded.encoder
         self.whole = not loaded.streams
         about = {
@@ -168,9 +170,9 @@ class ClassifierStep(Step):
     """A document classifier: the scores after each window. What is pooled so far is part of the state."""
 
     def __init__(self, path: Path, model: type[nn.Module] | None, window: int | None) -> None:
-        loaded = classify.load_model(path, model)
+        loaded = TrainedClassifier.load(path, model)
         if not isinstance(loaded.model, Classifier):
-            raise UserError(f"{path}: only classifiers made as lm.models.classifier.Classifier can be exported")
+            raise UserError(f"{path}: only classifiers made as lm.documents.model.Classifier can be exported")
         self.vocabulary = loaded.vocabulary
         about = {
             "kind": "classifier",
@@ -181,7 +183,8 @@ class ClassifierStep(Step):
         }
         super().__init__(loaded.model, window or 1, about)
         with torch.no_grad():
-            outputs, _, self.template = loaded.model.body.read(self.example(1, torch.Generator()), None)
+            body: Any = loaded.model.body
+            outputs, self.template = body.features(self.example(1, torch.Generator()))
         pooled = torch.zeros_like(outputs[:, :1])
         states = [torch.zeros_like(part) for part in tensors(self.template)]
         self.start = [torch.full_like(pooled, LOWEST), pooled, torch.zeros(1, 1, 1), *states]
@@ -189,7 +192,7 @@ class ClassifierStep(Step):
     def forward(self, inputs: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         highest, total, count, *parts = states
         given, model = iter(parts), cast(Classifier, self.model)
-        _, outputs, state = model.body.read(inputs, change(self.template, lambda _: next(given)))
+        outputs, state = model.body.features(inputs, change(self.template, lambda _: next(given)))
         highest = torch.maximum(highest, outputs.amax(1).unsqueeze(0))
         total = total + outputs.sum(1).unsqueeze(0)
         count = count + inputs.size(1)

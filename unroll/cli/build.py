@@ -15,14 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint
 from torch import nn
 
-from unroll.checkpoint import checkpoint_file, describe
 from unroll.checks import check_arguments
 from unroll.cli.messages import one_line
-from unroll.data import Data
 from unroll.errors import ArgumentError, UserError
-from unroll.module import Learner
-from unroll.optimizers import check_settings, discriminative_groups
+from unroll.resume.checkpoint import checkpoint_file, describe
 from unroll.terminal import say
+from unroll.training.data import Data
+from unroll.training.learner import Learner
+from unroll.training.optimizers import check_settings, discriminative_groups
 
 
 def part(config: DictConfig, key: str, leave_out: Sequence[str] = (), partial: bool = False, **more: Any) -> Any:
@@ -132,8 +132,8 @@ def learner(config: DictConfig, data: Data, trained: tuple[nn.Module, dict[str, 
             compile=config.model.compile,
             **decided,
         )
-    if config.objective not in built.figures:
-        raise UserError(f"objective={config.objective}: must be one of: {', '.join(built.figures)}")
+    if config.objective not in built.metrics:
+        raise UserError(f"objective={config.objective}: must be one of: {', '.join(built.metrics)}")
     return built
 
 

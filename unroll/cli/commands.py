@@ -14,12 +14,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.model_summary import ModelSummary
 
-from unroll.checkpoint import checkpoint_file, difference, rebuild
 from unroll.cli import build, plan, run_directory
 from unroll.cli.config import check
-from unroll.data import Data
 from unroll.errors import UserError
-from unroll.module import Learner
+from unroll.resume.checkpoint import checkpoint_file, difference, rebuild
+from unroll.training.data import Data
+from unroll.training.learner import Learner
 
 LR_STEPS = 100
 QUIET = {"logger": False, "enable_checkpointing": False, "callbacks": []}
@@ -143,7 +143,7 @@ def draw_lr_find(path: Path, rates: Sequence[float], losses: Sequence[float], su
 
 
 def evaluate(config: DictConfig, overrides: Sequence[str]) -> str:
-    """The validation figures of a checkpoint, by `Trainer.validate`; sums over a whole pass, divided once."""
+    """The validation metrics of a checkpoint, by `Trainer.validate`; sums over a whole pass, divided once."""
     path = checkpoint_file(Path(config.ckpt))
     typed = {override.split("=")[0] for override in overrides}
     run_dir = run_directory.of_checkpoint(path)
@@ -162,13 +162,13 @@ def evaluate(config: DictConfig, overrides: Sequence[str]) -> str:
         raise UserError(f"{path}: it and the data differ in their {part}; choose the data it was trained on")
     learner = build.learner(config, data, (model, metadata))
     build.trainer(config, **QUIET).validate(learner, datamodule=data, verbose=False)
-    figures = [(f"valid/{name}", f"{value:.4f}") for name, value in learner.total("valid").items()]
-    figures.append((f"valid/{learner.unit}", f"{learner.passes['valid'].targets:,}"))
+    metrics = [(f"valid/{name}", f"{value:.4f}") for name, value in learner.total("valid").items()]
+    metrics.append((f"valid/{learner.unit}", f"{learner.passes['valid'].targets:,}"))
     if OmegaConf.select(config, "evaluate") is not None:
         further = build.part(config, "evaluate")(learner, data)
-        figures += [(name, f"{value:.4f}") for name, value in further.items()]
-    width = max(16, *(len(name) for name, _ in figures))
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in figures)
+        metrics += [(name, f"{value:.4f}") for name, value in further.items()]
+    width = max(16, *(len(name) for name, _ in metrics))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in metrics)
 
 
 def batch_sizes(chosen: int) -> list[int]:

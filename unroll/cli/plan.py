@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from pytorch_lightning.utilities import move_data_to_device
 
-from unroll import random_state
-from unroll.data import ONE_SIZE, Data
 from unroll.errors import UserError
-from unroll.module import Learner
-from unroll.optimizers import parameter_groups
+from unroll.resume import random_state
+from unroll.training.data import ONE_SIZE, Data
+from unroll.training.learner import Learner
+from unroll.training.optimizers import parameter_groups
 
 STEPS = 3
 LONGEST_STEP = 2.0  # seconds; longer steps are not tried

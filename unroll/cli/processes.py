@@ -49,7 +49,7 @@ def prepare(config: Any, threads: int) -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.13
         ".*The value of the smallest subnormal.*",  # NumPy, where numbers that small become zeros
-        ".*sync_dist=True.* when logging on epoch level.*",  # those figures are of all processes already
+        ".*sync_dist=True.* when logging on epoch level.*",  # those metrics are of all processes already
     ):
         warnings.filterwarnings("ignore", habit)
     threading.excepthook = exit_if_tensorboard_cannot_write

@@ -152,9 +152,9 @@ def train(
     import_torch()
     from pytorch_lightning.callbacks import LambdaCallback
 
-    from unroll.callbacks import Result
-    from unroll.checkpoint_io import CheckpointFiles
     from unroll.cli import build
+    from unroll.resume.checkpoint_io import CheckpointFiles
+    from unroll.training.callbacks import Result
 
     prepare(config, run_directory.threads(config.threads))
     data = build.data(config)

@@ -34,7 +34,7 @@ class Run:
         directory: where it is.
         typed: the overrides that were typed.
         status: "finished", "interrupted", "failed", or "unfinished" for a run that was killed or is still training.
-        figures: by name, and with them seconds and throughput.
+        metrics: by name, and with them seconds and throughput.
         error: why it failed.
         directions: of each figure, whether less ("min") or more ("max") is better, as the run's task says.
     """
@@ -42,7 +42,7 @@ class Run:
     directory: Path
     typed: dict[str, Any]
     status: str
-    figures: dict[str, float | None] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
     error: str = ""
     directions: dict[str, str] = field(default_factory=dict)
 
@@ -51,14 +51,14 @@ class Run:
         overrides: Any = OmegaConf.load(directory / ".hydra" / "overrides.yaml")
         result = read_json(directory / "result.json")
         failure = read_json(directory / FAILURE)
-        directions = read_json(directory / "figures.json")
-        figures = dict(result.get("metrics", {}))
-        figures["seconds"] = result.get("seconds")
-        figures |= {key.removesuffix(SPEED) + "/s": value for key, value in result.items() if key.endswith(SPEED)}
+        directions = read_json(directory / "metrics.json")
+        metrics = dict(result.get("metrics", {}))
+        metrics["seconds"] = result.get("seconds")
+        metrics |= {key.removesuffix(SPEED) + "/s": value for key, value in result.items() if key.endswith(SPEED)}
         typed = dict(map(parse, overrides))
         if failure:
             return cls(directory, typed, "failed", error=failure["error"], directions=directions)
-        return cls(directory, typed, result.get("status", "unfinished"), figures, directions=directions)
+        return cls(directory, typed, result.get("status", "unfinished"), metrics, directions=directions)
 
     @cached_property
     def hydra_dir(self) -> tuple[Any, Any]:
@@ -81,9 +81,9 @@ class Setting:
     values: tuple[Any, ...]
     runs: list[Run]
 
-    def figures(self, name: str) -> list[float]:
-        figures = (run.figures.get(name) for run in self.runs if run.status == "finished")
-        return [figure for figure in figures if figure is not None]
+    def metrics(self, name: str) -> list[float]:
+        metrics = (run.metrics.get(name) for run in self.runs if run.status == "finished")
+        return [figure for figure in metrics if figure is not None]
 
 
 def parse(override: str) -> tuple[str, Any]:
@@ -129,8 +129,8 @@ def settings(runs: Sequence[Run], keys: Sequence[str], metric: str) -> list[Sett
     sign = -1 if direction(runs, metric) == "max" else 1
 
     def rank(setting: Setting) -> float:
-        figures = setting.figures(metric)
-        return sign * mean(figures) if figures else float("inf")
+        metrics = setting.metrics(metric)
+        return sign * mean(metrics) if metrics else float("inf")
 
     return sorted((Setting(values, group) for values, group in groups.items()), key=rank)
 
@@ -144,19 +144,19 @@ def show(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def deviation(figures: Sequence[float]) -> float:
-    return stdev(figures) if len(figures) > 1 else 0.0
+def deviation(metrics: Sequence[float]) -> float:
+    return stdev(metrics) if len(metrics) > 1 else 0.0
 
 
 def digits_of(name: str) -> int:
     return 1 if name == "seconds" else 0 if name.endswith("/s") else 4
 
 
-def spread(figures: Sequence[float], digits: int) -> str:
-    if not figures:
+def spread(metrics: Sequence[float], digits: int) -> str:
+    if not metrics:
         return "–"
-    sd = f" ± {deviation(figures):,.{digits}f}" if len(figures) > 1 else ""
-    return f"{mean(figures):,.{digits}f}{sd}"
+    sd = f" ± {deviation(metrics):,.{digits}f}" if len(metrics) > 1 else ""
+    return f"{mean(metrics):,.{digits}f}{sd}"
 
 
 def table(ranked: Sequence[Setting], keys: Sequence[str]) -> str:
@@ -165,8 +165,8 @@ def table(ranked: Sequence[Setting], keys: Sequence[str]) -> str:
     rows = [[*keys, "finished", *names]]
     for setting in ranked:
         finished = sum(run.status == "finished" for run in setting.runs)
-        figures = [spread(setting.figures(name), digits_of(name)) for name in names]
-        rows.append([*map(show, setting.values), f"{finished} of {len(setting.runs)}", *figures])
+        metrics = [spread(setting.metrics(name), digits_of(name)) for name in names]
+        rows.append([*map(show, setting.values), f"{finished} of {len(setting.runs)}", *metrics])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
     return "\n".join(
@@ -175,9 +175,9 @@ def table(ranked: Sequence[Setting], keys: Sequence[str]) -> str:
 
 
 def columns(ranked: Sequence[Setting]) -> list[str]:
-    """The figures that there are: of validation first, then of training, then seconds and throughput."""
+    """The metrics that there are: of validation first, then of training, then seconds and throughput."""
     runs = [run for setting in ranked for run in setting.runs]
-    found = dict.fromkeys(name for run in runs for name, value in run.figures.items() if value is not None)
+    found = dict.fromkeys(name for run in runs for name, value in run.metrics.items() if value is not None)
 
     def place(name: str) -> int:
         return 3 if name.endswith("/s") else 2 if name == "seconds" else 1 if name.startswith("train/") else 0
@@ -201,8 +201,8 @@ def write_csv(path: Path, ranked: Sequence[Setting], keys: Sequence[str]) -> Non
         writer.writerow([*keys, "seed", "status", *names, "directory", "error"])
         for setting in ranked:
             for run in setting.runs:
-                figures = [run.figures.get(name) for name in names]
-                row = [*setting.values, run.value("seed"), run.status, *figures, run.directory, run.error]
+                metrics = [run.metrics.get(name) for name in names]
+                row = [*setting.values, run.value("seed"), run.status, *metrics, run.directory, run.error]
                 writer.writerow(["" if cell is None else cell for cell in row])
 
 
@@ -212,7 +212,7 @@ def draw(path: Path, ranked: Sequence[Setting], keys: Sequence[str], metric: str
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    done = [setting for setting in ranked if setting.figures(metric)]
+    done = [setting for setting in ranked if setting.metrics(metric)]
     numeric = [all(isinstance(setting.values[at], (int, float)) for setting in done) for at in range(len(keys))]
     if not done:
         axes.text(0.5, 0.5, "no run has finished", ha="center")
@@ -222,8 +222,8 @@ def draw(path: Path, ranked: Sequence[Setting], keys: Sequence[str], metric: str
         draw_curves(axes, done, keys, numeric.index(True), metric)
     else:
         labels = [", ".join(map(show, setting.values)) or "all" for setting in done]
-        means = [mean(setting.figures(metric)) for setting in done]
-        axes.barh(labels, means, xerr=[deviation(setting.figures(metric)) for setting in done])
+        means = [mean(setting.metrics(metric)) for setting in done]
+        axes.barh(labels, means, xerr=[deviation(setting.metrics(metric)) for setting in done])
         axes.invert_yaxis()
         axes.set_xlabel(metric)
         axes.set_ylabel(", ".join(keys))
@@ -234,12 +234,12 @@ def draw_curves(axes: Any, done: Sequence[Setting], keys: Sequence[str], at: int
     names = sorted({setting.values[1 - at] for setting in done}, key=str) if len(keys) == 2 else [None]
     for name in names:
         line = sorted(
-            (setting.values[at], setting.figures(metric))
+            (setting.values[at], setting.metrics(metric))
             for setting in done
             if name is None or setting.values[1 - at] == name
         )
-        positions, figures = [x for x, _ in line], [y for _, y in line]
-        means, deviations = [mean(y) for y in figures], [deviation(y) for y in figures]
+        positions, metrics = [x for x, _ in line], [y for _, y in line]
+        means, deviations = [mean(y) for y in metrics], [deviation(y) for y in metrics]
         axes.errorbar(positions, means, yerr=deviations, marker="o", capsize=3, label=name)
     positions = sorted({setting.values[at] for setting in done})
     if positions[0] > 0 and positions[-1] >= 8 * positions[0]:
@@ -255,7 +255,7 @@ def draw_curves(axes: Any, done: Sequence[Setting], keys: Sequence[str], at: int
 
 def draw_heat_map(figure: Any, axes: Any, done: Sequence[Setting], keys: Sequence[str], metric: str) -> None:
     rows, columns = (sorted({setting.values[at] for setting in done}) for at in (0, 1))
-    means = {setting.values: mean(setting.figures(metric)) for setting in done}
+    means = {setting.values: mean(setting.metrics(metric)) for setting in done}
     grid = [[means.get((row, column), float("nan")) for column in columns] for row in rows]
     runs = (run for setting in done for run in setting.runs)
     image = axes.imshow(grid, aspect="auto", cmap="viridis" if direction(runs, metric) == "max" else "viridis_r")
@@ -299,10 +299,10 @@ def report(directories: Sequence[Path], folder: Path, metric: str = DEFAULT_METR
 def keep_report(config: DictConfig, folder: Path) -> None:
     """Hands a sweep's report to the trackers that its runs have used."""
     chosen = [settings._target_ for settings in config.logger.values() if settings]
-    if all(target.startswith("unroll.loggers.") for target in chosen):
+    if all(target.startswith("unroll.training.loggers.") for target in chosen):
         return
     from unroll.cli import build
-    from unroll.trackers import Tracker
+    from unroll.training.trackers import Tracker
 
     config.run_dir = str(folder)
     for logger in build.loggers(config):

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+import numpy
 import torch
-from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from unroll.errors import UserError
-from unroll.streams.sequences import is_exact
 
 Batches = TypeVar("Batches", bound="Resumable")
 
@@ -49,12 +48,8 @@ class Resumable(IterableDataset):
 
     def random(self, *purpose: int) -> torch.Generator:
         """A generator that depends on nothing but the seed, the epoch and what it is for."""
-        return torch.Generator().manual_seed(hash((self.seed, self.epoch, *purpose)) % 2**63)
-
-    def widened(self, part: Tensor) -> Tensor:
-        """Part of a batch, integers as int64, in pinned memory if it is to be copied to a GPU."""
-        part = part if is_exact(part) else part.long()
-        return part.pin_memory() if self.pin else part
+        (state,) = numpy.random.SeedSequence((self.seed, self.epoch, *purpose)).generate_state(1, numpy.uint64)
+        return torch.Generator().manual_seed(int(state) % 2**63)
 
     @property
     def nbytes(self) -> int:

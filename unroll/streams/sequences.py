@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from unroll.errors import UserError
+from unroll.streams.layout import described
 
 
 class Sequences:
@@ -98,9 +99,10 @@ class Sequences:
         return stacked
 
 
-def is_exact(tensor: Tensor) -> bool:
-    """Whether a window has values of the tensor's own type."""
-    return tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool
+def widened(part: Tensor) -> Tensor:
+    """Part of a batch: integers as int64, other types as they are."""
+    exact = part.is_floating_point() or part.is_complex() or part.dtype == torch.bool
+    return part if exact else part.long()
 
 
 def common_base(parts: Sequence[Tensor]) -> tuple[Tensor | None, numpy.ndarray]:
@@ -119,7 +121,3 @@ def common_base(parts: Sequence[Tensor]) -> tuple[Tensor | None, numpy.ndarray]:
     begins //= step
     count = int((begins + numpy.array([len(part) for part in parts])).max())
     return first.as_strided((count, *first.shape[1:]), stride, int(offsets.min())), begins
-
-
-def described(value: object) -> str:
-    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -1,13 +1,18 @@
 """The stream: sequences as aligned windows, for truncated backpropagation through time."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from copy import copy
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from unroll.errors import UserError
-from unroll.streams.resumable import Resumable
-from unroll.streams.sequences import described
+from unroll.streams.layout import Layout, described
+from unroll.streams.many import ManySequences
+from unroll.streams.one import OneSequence
+from unroll.streams.resumable import Resumable, rows_per_process
+from unroll.streams.window import Window
 
 
 class Stream(Resumable):
@@ -66,6 +71,9 @@ class Stream(Resumable):
 
     A pass can be resumed at any window (`Resumable`) and shared by processes (`shard`).
 
+    Attributes:
+        layout: what each row reads: `OneSequence` or `ManySequences`.
+
     Yields:
         `Window`s. Of one sequence, all rows start in the first of a pass and none in the others.
 
@@ -73,14 +81,6 @@ class Stream(Resumable):
         UserError: there is nothing to read, a sequence is not like the others, targets don't fit, or an argument is out
             of range.
     """
-
-    def __new__(cls, sequences: Any = None, *arguments: Any, **settings: Any) -> "Stream":
-        if cls is Stream:
-            from unroll.streams.many import ManySequences
-            from unroll.streams.one import OneSequence
-
-            cls = OneSequence if isinstance(sequences, Tensor) else ManySequences
-        return super().__new__(cls)
 
     def __init__(
         self,
@@ -104,20 +104,37 @@ class Stream(Resumable):
             raise UserError(f"tail={tail!r}: choose from: keep, drop")
         if warm_up < 0:
             raise UserError(f"warm_up={warm_up}: must be 0 or more")
-        self.ahead = 1 if targets is None else 0  # steps from an input to its target
         self.batch_size = batch_size
         self.bptt = bptt
-        self.tail = tail
-        self.jitter = jitter
-        self.shuffle = shuffle
         self.seed = seed
-        self.warm_up = warm_up
-        self.lay_out(sequences, targets)
+        settings = (batch_size, bptt, targets, tail, jitter, shuffle, warm_up)
+        self.layout: Layout = (
+            OneSequence(sequences, *settings) if isinstance(sequences, Tensor) else ManySequences(sequences, *settings)
+        )
 
-    def lay_out(self, sequences: Any, targets: Any) -> None:
-        """Checks the data and decides what each row reads. Its two kinds define it."""
-        raise NotImplementedError
+    def __len__(self) -> int:
+        """The number of windows, the same in every epoch."""
+        return len(self.layout)
 
-    def refuse_unless_scored(self, longest: int) -> None:
-        if self.warm_up >= longest:
-            raise UserError(f"warm_up={self.warm_up}: leaves nothing to score; the longest row has {longest} targets")
+    def batches(self, first: int) -> Iterator[Window]:
+        windows = self.layout.windows(first, self.random)
+        return (window.pin_memory() for window in windows) if self.pin else windows
+
+    def shard(self, rank: int, processes: int) -> "Stream":
+        """The rows of one of several processes, which keeps their states. Each process has as many windows; of a list
+        of sequences, one whose rows have all ended before those of another gets windows of one row in which every step
+        is masked.
+
+        Raises:
+            UserError: the rows can't be shared evenly, or a process would be left without one.
+        """
+        shard = copy(self)
+        shard.layout = self.layout.shard(rank, processes, rows_per_process(self.batch_size, processes))
+        return shard
+
+    @property
+    def nbytes(self) -> int:
+        return self.layout.nbytes
+
+    def move(self, device: torch.device) -> None:
+        self.layout = self.layout.moved(device)

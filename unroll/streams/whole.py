@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unroll.errors import UserError
 from unroll.streams.samples import IndependentSamples
-from unroll.streams.sequences import Sequences
+from unroll.streams.sequences import Sequences, widened
 from unroll.streams.window import Window
 
 PLACES = 1  # the random numbers of an epoch's places; those of its order are number 0
@@ -87,12 +87,15 @@ class WholeSequences(IndependentSamples):
         for numbers in self.numbers(first):
             chosen = numbers.numpy()
             lengths, starts = all_lengths[chosen], all_starts[chosen]
-            inputs = self.widened(self.sequences.stack(chosen, starts, lengths))
-            targets = self.widened(
+            inputs = widened(self.sequences.stack(chosen, starts, lengths))
+            targets = widened(
                 self.targets[numbers.to(self.targets.device)]
                 if isinstance(self.targets, Tensor)
                 else self.targets.stack(chosen, starts, lengths)
             )
-            scored = torch.from_numpy(numpy.arange(lengths.max()) < lengths[:, None]).to(inputs.device)
-            all_start = torch.ones(len(chosen), dtype=torch.bool, device=inputs.device)
-            yield Window(inputs, targets, all_start, None if scored.all() else scored)
+            scored = numpy.arange(lengths.max()) < lengths[:, None]
+            mask = None if scored.all() else torch.from_numpy(scored)
+            starts, device = torch.ones(len(chosen), dtype=torch.bool), inputs.device
+            window = Window(inputs, targets, starts.to(device), None if mask is None else mask.to(device))
+            window = window.known(starts, mask)
+            yield window.pin_memory() if self.pin else window

@@ -1,23 +1,92 @@
 """What a stream yields."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
-class Window(NamedTuple):
-    """Some steps of every row.
-
-    Windows that are independent of each other are windows in which every row starts.
-
-    Attributes:
-        inputs: `[rows, time, …]`.
-        targets: `[rows, time, …]`.
-        starts: bool `[rows]`: the rows that begin a new sequence at the window's first step.
-        mask: bool `[rows, time]`: the steps that count; None where all do.
-    """
+class Parts(NamedTuple):
+    """The fields of a `Window`."""
 
     inputs: Tensor
     targets: Tensor
     starts: Tensor
     mask: Tensor | None = None
+    resets: Tensor | None = None
+
+
+class Window(Parts):
+    """Some steps of every row.
+
+    Windows that are independent of each other are windows in which every row starts.
+
+    What is asked of a window in every step (whether rows start, how many targets count) is answered by the host: on a
+    GPU, asking the device would wait for it. So `starts` and `mask` stay known here when the window moves there.
+
+    Attributes:
+        inputs: `[rows, time, …]`.
+        targets: `[rows, time, …]`; of whole sequences with one target each `[rows, …]`.
+        starts: bool `[rows]`: the rows that begin a new sequence at the window's first step.
+        mask: bool `[rows, time]`: the steps that count; None where all do.
+        resets: bool `[rows, time]`: the steps before which the state of a row becomes zeros; None for none beside
+            `starts`.
+    """
+
+    _host: tuple[Tensor, Tensor | None] | None = None
+
+    def known(self, starts: Tensor, mask: Tensor | None) -> "Window":
+        """This window, of which the host knows `starts` and `mask`, on the CPU."""
+        self._host = starts, mask
+        return self
+
+    @property
+    def on_host(self) -> tuple[Tensor, Tensor | None]:
+        """`starts` and `mask` on the CPU."""
+        if self._host is None:
+            self._host = self.starts.cpu(), None if self.mask is None else self.mask.cpu()
+        return self._host
+
+    def to(self, device: torch.device | str) -> "Window":
+        """The same on a device; the host goes on knowing `starts` and `mask`."""
+        at_once = torch.device(device).type != "cuda"
+        return self._each(lambda part: part.to(device, non_blocking=not at_once))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Window":
+        parts: Any = (None if part is None else change(part) for part in self)
+        return Window(*parts).known(*self.on_host)
+
+    def pin_memory(self) -> "Window":
+        """The same in pinned memory, from which a GPU copies it while it computes."""
+        return self._each(Tensor.pin_memory)
+
+    @property
+    def all_start(self) -> bool:
+        """Whether every row begins a new sequence."""
+        return bool(self.on_host[0].all())
+
+    @property
+    def some_start(self) -> bool:
+        """Whether a row begins a new sequence."""
+        return bool(self.on_host[0].any())
+
+    @property
+    def num_targets(self) -> int:
+        """The number of steps that count."""
+        mask = self.on_host[1]
+        return self.inputs.size(0) * self.inputs.size(1) if mask is None else int(mask.sum())
+
+    def scored(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """What a model returned for the steps that count, `[targets, …]`, and their targets, `[targets, …]`.
+
+        Args:
+            features: `[rows, predictions, …]`: of the last steps, if they are fewer than the window's.
+        """
+        predictions = features.size(1)
+        features, targets = features.flatten(0, 1), self.targets[:, -predictions:].flatten(0, 1)
+        mask = self.on_host[1]
+        if mask is None:
+            return features, targets
+        places = mask[:, -predictions:].flatten().nonzero().squeeze(1).to(features.device, non_blocking=True)
+        return features[places], targets[places]

@@ -1,6 +1,6 @@
 """From images to batches: archive or generator → pixels → batches.
 
-The Lightning data modules are in `vision.data.module`, which is not imported here.
+The Lightning data modules are in `vision.data.data_modules`, which is not imported here.
 """
 
 from vision.data.batches import ImageBatches, Images

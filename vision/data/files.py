@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from unroll.errors import UserError
-from unroll.files import cache_folder, locked, read_json, shown_progress, write_json
+from unroll.files import locked, read_json, write_json
+from unroll.training.cache import cache_folder, shown_progress
 from vision.data.batches import Images
 
 FORMAT = 1

@@ -1,0 +1,1 @@
+"""A class for a document: data, model, learner and the command `python -m lm.classify`."""

@@ -1,0 +1,130 @@
+"""Labels for the words of a text: `python -m lm.tag CKPT < text.txt`; `--redact NP` blacks out spans instead."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from lm.tagging.checkpoint import TrainedTagger
+from lm.tagging.columns import read_sentences
+from lm.tagging.spans import spans
+from lm.text.tokenizers import WORD
+from unroll.errors import UserError
+from unroll.resume.checkpoint import checkpoint_file, class_named
+from unroll.state import State
+from unroll.terminal import ending_in_one_line
+
+BLACK = "\N{FULL BLOCK}"
+
+
+class Reader:
+    """Labels words as they come.
+
+    Args:
+        loaded: the model; one that was trained on a stream keeps its state between calls.
+    """
+
+    def __init__(self, loaded: TrainedTagger) -> None:
+        self.loaded = loaded
+        self.state: State = None
+
+    @torch.inference_mode()
+    def label(self, words: Sequence[str], extras: dict[str, list[str]] | None = None) -> list[str]:
+        """The labels of the words of a sentence, or of the next words of a stream.
+
+        Args:
+            words: as in the text.
+            extras: the values of each further column that the model reads.
+        """
+        if not words:
+            return []
+        inputs = self.loaded.encoder.encode(words, extras).long()[None]
+        scores, state = self.loaded.model(inputs, self.state)
+        if self.loaded.streams:
+            self.state = state
+        found = self.loaded.model.labels(scores, torch.ones_like(inputs[..., 0], dtype=torch.bool))[0]  # type: ignore[operator]
+        return [self.loaded.encoder.labels[number] for number in found.tolist()]
+
+
+def redacted(text: str, labels: Sequence[str], kind: str) -> str:
+    """The text with the spans of a type blacked out, blanks between their words too.
+
+    Args:
+        labels: of its words, in order.
+        kind: the type, such as NP, or a label without a prefix.
+    """
+    places = [match.span() for match in WORD.finditer(text)]
+    for span in spans(labels):
+        if span.kind == kind:
+            start, stop = places[span.start][0], places[span.stop - 1][1]
+            text = text[:start] + BLACK * (stop - start) + text[stop:]
+    return text
+
+
+def lines_of(files: Sequence[str]) -> Iterator[str]:
+    """The lines of the files, or of standard input, as they come.
+
+    Raises:
+        UserError: a file can't be read.
+    """
+    for file in files or ["-"]:
+        try:
+            if file == "-":
+                yield from sys.stdin
+            else:
+                with open(file, encoding="utf-8") as lines:
+                    yield from lines
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{'standard input' if file == '-' else file}: not UTF-8 text") from None
+
+
+def tag_columns(reader: Reader, lines: Iterable[str], columns: list[str]) -> None:
+    """Labels text that has a word per line: each line is printed with its label behind it."""
+    word, extras = columns[0], reader.loaded.encoder.extras
+    for sentence in read_sentences("".join(lines), columns, "the text"):
+        values = {name: [line[at] for line in sentence] for at, name in enumerate(columns)}
+        for line, label in zip(
+            sentence, reader.label(values[word], {name: values[name] for name in extras}), strict=True
+        ):
+            print(*line, label, sep="\t")
+        print(flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m lm.tag", description="Labels for the words of a text.")
+    parser.add_argument("checkpoint", type=Path, help="a file in the checkpoints/ of a run, or the run directory")
+    parser.add_argument("files", metavar="FILE", nargs="*", help="texts (default, and -: standard input)")
+    parser.add_argument("--redact", metavar="LABEL", help="print the text with these spans blacked out")
+    parser.add_argument("--columns", metavar="NAMES", help="a word per line, with these columns: word,pos")
+    parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
+    arguments = parser.parse_args()
+    with ending_in_one_line():
+        reader = Reader(TrainedTagger.load(checkpoint_file(arguments.checkpoint), class_named(arguments.model)))
+        columns = (arguments.columns or "word").split(",")
+        encoder = reader.loaded.encoder
+        if missing := [name for name in encoder.extras if name not in columns[1:]]:
+            raise UserError(
+                f"the model reads {', '.join(missing)} too: give a word per line and --columns word,{','.join(missing)}"
+            )
+        kinds = sorted({label.partition("-")[2] or label for label in encoder.labels} - {"O"})
+        if arguments.redact is not None and arguments.redact not in kinds:
+            raise UserError(f"--redact {arguments.redact}: choose from: {', '.join(kinds)}")
+        if arguments.redact is not None and arguments.columns is not None:
+            raise UserError("--redact blacks out running text; leave --columns out")
+        lines = lines_of(arguments.files)
+        if arguments.columns is not None:
+            tag_columns(reader, lines, columns)
+            return
+        for line in lines:  # a sentence each, or the next words of a stream
+            words = WORD.findall(line)
+            labels = reader.label(words)
+            if arguments.redact is not None:
+                print(redacted(line, labels, arguments.redact), end="", flush=True)
+            else:
+                for word, label in zip(words, labels, strict=True):
+                    print(word, label, sep="\t", flush=True)
+                print(flush=True)

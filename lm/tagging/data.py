@@ -1,0 +1,276 @@
+"""The Lightning data modules of labelled words: what `conf/data/` chooses from."""
+
+import zipfile
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+
+from lm.tagging.columns import Sentence, read_sentences, words_of
+from lm.tagging.encoder import LONGEST_WORD, Ids, WordEncoder, looked_up
+from lm.tagging.model import UNKNOWN
+from lm.text.files import UTF_8, known_encoding
+from lm.text.labelled import LabelledData, Splits
+from unroll import checks
+from unroll.checks import Count, Fraction, Rule, Size, check_arguments, checked
+from unroll.errors import UserError
+from unroll.streams import Stream, WholeSequences, Window
+from unroll.training.cache import download
+
+LENGTHS = (8, 16, 32, 64, 128)
+SHOWN = 4
+Names = Annotated[
+    Sequence[str], Rule(lambda value: checks.is_list(value) and len(set(value)) == len(value), "a list of columns")
+]
+
+
+class TaggedWords(LabelledData):
+    """Sentences in which every word has a label. A subclass says where they come from.
+
+    The ids are those of the training split. A label that does not occur there is refused in the others.
+
+    Args:
+        columns: the names of a line's columns.
+        word: the column of the word.
+        label: the column of its label.
+        extra: further columns that the model reads.
+        lower, zero_digits: look words up in lower case, and with 0 for every digit.
+        min_freq: words seen less often in training are unknown.
+        layout: "sentences": whole sentences of like length side by side; "stream": the text in its order, window by
+            window, the state carried.
+        batch_size: sentences or rows side by side.
+        bptt: words per window of a stream.
+        split: what is evaluated: "valid" or "test".
+        seed: of the order of sentences.
+    """
+
+    meaning = ("words", "characters", "extras", "labels", "lower", "zero_digits")
+    lengths = LENGTHS
+
+    @checked
+    def __init__(
+        self,
+        *,
+        columns: Names,
+        word: str = "word",
+        label: str = "tag",
+        extra: Names = (),
+        lower: bool = True,
+        zero_digits: bool = True,
+        min_freq: Size = 1,
+        layout: Literal["sentences", "stream"] = "sentences",
+        batch_size: Size = 32,
+        bptt: Size = 35,
+        split: Literal["valid", "test"] = "valid",
+        seed: Count = 0,
+    ) -> None:
+        super().__init__(split, seed)
+        for name in (word, label, *extra):
+            if name not in columns:
+                raise UserError(f"there is no column {name}; data.columns names {', '.join(columns)}")
+        self.columns = list(columns)
+        self.word, self.label, self.extra = word, label, list(extra)
+        self.lower, self.zero_digits, self.min_freq = lower, zero_digits, min_freq
+        self.layout = layout
+        self.batch_size = batch_size
+        self.bptt = bptt
+
+    def values(self, sentences: Sequence[Sentence], column: str) -> Iterable[str]:
+        return words_of(sentences, self.columns.index(column))
+
+    @cached_property
+    def encoder(self) -> WordEncoder:
+        train = self.splits.train
+        words = list(self.values(train, self.word))
+        return WordEncoder(
+            Ids.of((looked_up(word, self.lower, self.zero_digits) for word in words), self.min_freq),
+            Ids.of(character for word in words for character in word),
+            {name: Ids.of(self.values(train, name)) for name in self.extra},
+            self.label_names(),
+            self.lower,
+            self.zero_digits,
+        )
+
+    def label_names(self) -> list[str]:
+        """The labels that a model can give: those of the training split."""
+        return sorted(set(self.values(self.splits.train, self.label)))
+
+    @cached_property
+    def train(self) -> Stream | WholeSequences:
+        return self._batches("train", self.splits.train)
+
+    @cached_property
+    def valid(self) -> Stream | WholeSequences:
+        return self._batches(self.split, self.evaluated)
+
+    def _batches(self, split: str, sentences: Sequence[Sentence]) -> Stream | WholeSequences:
+        encoder, labels = self.encoder, {name: number for number, name in enumerate(self.encoder.labels)}
+        columns = {name: self.columns.index(name) for name in (self.word, self.label, *self.extra)}
+        inputs, targets = [], []
+        for sentence in sentences:
+            values = {name: [word[at] for word in sentence] for name, at in columns.items()}
+            for name in values[self.label]:
+                if name not in labels:
+                    raise UserError(f"{split} split: the label {name} does not occur in the training split")
+            inputs.append(encoder.encode(values[self.word], values))
+            targets.append(torch.tensor([labels[name] for name in values[self.label]]))
+        lengths = [len(target) for target in targets]
+        whole, every = torch.cat(inputs), torch.cat(targets)
+        try:
+            if self.layout == "sentences":
+                batch_size = self.batch_size if split == "train" else min(self.batch_size, len(lengths))
+                parts = whole.split(lengths), every.split(lengths)
+                return WholeSequences(*parts, batch_size, shuffle=split == "train", seed=self.seed)
+            rows = self.batch_size if split == "train" else 1  # one row, so that no span is cut in two
+            return Stream(whole, rows, self.bptt, every, seed=self.seed)
+        except UserError as error:
+            raise UserError(f"{split} split: {error}") from None
+
+    def model_arguments(self) -> dict[str, Any]:
+        encoder = self.encoder
+        return {
+            "vocab_size": len(encoder.words),
+            "labels": len(encoder.labels),
+            "characters": len(encoder.characters),
+            "extras": [len(ids) for ids in encoder.extras.values()],
+        }
+
+    def learner_arguments(self) -> dict[str, Any]:
+        return {"labels": self.encoder.labels}
+
+    def description(self) -> dict[str, Any]:
+        return {**self.encoder.description(), "layout": self.layout}
+
+    def summary(self) -> str:
+        train, valid = self.splits.train, self.evaluated
+        known = self.encoder.words
+        words = [looked_up(word, self.lower, self.zero_digits) for word in self.values(valid, self.word)]
+        unknown = sum(known[word] == UNKNOWN for word in words) / max(1, len(words))
+        name = self.evaluated_name
+        return (
+            f"{len(train):,} training and {len(valid):,} {name} sentences, "
+            f"{len(self.encoder.labels)} labels, {len(known):,} words; {unknown:.1%} of those in {name} are unknown"
+        )
+
+    def show(self, folder: Path) -> str:
+        window = next(self.train.batches(0))
+        lines = []
+        for row in range(min(SHOWN, len(window.inputs))):
+            counted = ... if window.mask is None else window.mask[row]
+            words = [self.encoder.words.entries[number] for number in window.inputs[row, :, 0][counted].tolist()]
+            labels = [self.encoder.labels[number] for number in window.targets[row][counted].tolist()]
+            lines.append(" ".join(f"{word}/{label}" for word, label in zip(words, labels, strict=True)))
+        rows, steps = window.inputs.shape[:2]
+        return "\n\n".join(
+            [*lines, f"{len(self.train):,} batches of {rows} rows in an epoch; the first has {steps} steps."]
+        )
+
+    def random_batch(self, rows: int, length: int) -> Window:
+        encoder = self.encoder
+        sizes = [len(ids) for ids in (encoder.words, *encoder.extras.values(), *[encoder.characters] * LONGEST_WORD)]
+        inputs = torch.stack([torch.randint(UNKNOWN, size, (rows, length)) for size in sizes], -1)
+        return Window(inputs, torch.randint(len(encoder.labels), (rows, length)), torch.ones(rows, dtype=torch.bool))
+
+
+class TaggedFiles(TaggedWords):
+    """Files of the user's own, a word per line (see `lm.tagging.columns`).
+
+    Args:
+        train, valid, test: the files; without `valid`, the end of the training file is set aside.
+        valid_fraction: the share of its sentences that is.
+        encoding: of the files, as Python names it.
+        words: as for `TaggedWords`.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: str,
+        valid: str | None = None,
+        test: str | None = None,
+        valid_fraction: Fraction = 0.1,
+        encoding: str = UTF_8,
+        **words: Any,
+    ) -> None:
+        super().__init__(**words)
+        check_arguments(TaggedFiles.__init__, {"valid_fraction": valid_fraction})
+        self.encoding = known_encoding(encoding)
+        self.files = (train, valid, test)
+        self.valid_fraction = valid_fraction
+
+    def read(self) -> Splits:
+        train, valid, test = ([] if path is None else self._sentences(Path(path)) for path in self.files)
+        if self.files[1] is None:
+            train, valid = set_aside(train, self.valid_fraction)
+        return Splits(train, valid, test)
+
+    def _sentences(self, path: Path) -> list[Sentence]:
+        try:
+            text = path.expanduser().read_text(encoding=self.encoding)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        except UnicodeDecodeError:
+            raise UserError(
+                f"{path}: not text in the encoding {self.encoding}; give another: data.encoding=…"
+            ) from None
+        return read_sentences(text, self.columns, path)
+
+
+class CoNLL2000(TaggedWords):
+    """The chunking task of CoNLL-2000: sections of the Wall Street Journal.
+
+    Args:
+        url, sha256, cache: as for `unroll.training.cache.download`.
+        path: a copy of the archive, or the folder that it unpacks to, instead.
+        valid_fraction: the share at the end of the training part that is for validation.
+        words: as for `TaggedWords`.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        sha256: str,
+        path: str | None,
+        cache: str | None,
+        valid_fraction: Fraction = 0.1,
+        **words: Any,
+    ) -> None:
+        super().__init__(**words)
+        check_arguments(CoNLL2000.__init__, {"valid_fraction": valid_fraction})
+        self.source = (url, sha256, cache)
+        self.path = path
+        self.valid_fraction = valid_fraction
+
+    def read(self) -> Splits:
+        path = Path(self.path).expanduser() if self.path else download(*self.source)
+        train, test = (read_sentences(self._text(path, name), self.columns, name) for name in ("train.txt", "test.txt"))
+        return Splits(*set_aside(train, self.valid_fraction), test)
+
+    def label_names(self) -> list[str]:
+        """The labels of the task: one of them occurs in the test part alone, and is an error of every model."""
+        return sorted({*self.values(self.splits.train, self.label), *self.values(self.splits.test, self.label)})
+
+    @staticmethod
+    def _text(path: Path, name: str) -> str:
+        try:
+            if path.is_dir():
+                return (path / name).read_text(encoding=UTF_8)
+            with zipfile.ZipFile(path) as archive:
+                return archive.read(f"conll2000/{name}").decode()
+        except (OSError, KeyError, zipfile.BadZipFile):
+            raise UserError(f"{path}: has no {name}; give conll2000.zip or the folder that it unpacks to") from None
+
+
+def set_aside(sentences: list[Sentence], fraction: float) -> tuple[list[Sentence], list[Sentence]]:
+    """All but the end of some sentences, and the end.
+
+    Raises:
+        UserError: there are too few for both.
+    """
+    cut = len(sentences) - max(1, round(fraction * len(sentences)))
+    if cut < 1:
+        raise UserError(f"{len(sentences)} sentences are too few to set some aside; give a file: data.valid=FILE")
+    return sentences[:cut], sentences[cut:]

@@ -1,0 +1,77 @@
+"""What recurrent layers have in common."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from unroll.state import State, start_rows, tensors
+
+
+class RecurrentLayer(nn.Module):
+    """A recurrent layer: `layer(x, state=None, resets=None) -> (y, state)`.
+
+    A subclass defines `read(x, state) -> (y, state)`.
+    """
+
+    def forward(self, x: Tensor, state: State = None, resets: Tensor | None = None) -> tuple[Tensor, State]:
+        """
+        Args:
+            x: float `[rows, time, size]`.
+            state: a tensor or a tuple of tensors, with the rows on axis 1, as it was returned for the window before;
+                None for zeros.
+            resets: bool `[rows, time]`: the steps before which the state of a row becomes zeros; None for none.
+
+        Returns:
+            The outputs, float `[rows, time, hidden]`, and the state after them. No state is kept on the layer.
+        """
+        return self.read(x, state) if resets is None else read_with_resets(self.read, x, state, resets)
+
+    def read(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        raise NotImplementedError
+
+
+def read_with_resets(
+    read: Callable[[Tensor, State], tuple[Tensor, State]], x: Tensor, state: State, resets: Tensor
+) -> tuple[Tensor, State]:
+    """Reads in parts that begin wherever the state of a row becomes zeros."""
+    places = resets.any(0).nonzero().flatten().tolist()
+    outputs = []
+    for start, stop in pairwise(sorted({0, *places, x.size(1)})):
+        if state is not None:
+            state = start_rows(state, resets[:, start])
+        y, state = read(x[:, start:stop], state)
+        outputs.append(y)
+    return torch.cat(outputs, 1), state
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """The same numbers, those of half precision as float32."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def by_layer(state: State, layers: int) -> Iterator[State]:
+    """The state of each of some layers, from what `together` returned; of None, each is None."""
+    for number in range(layers):
+        if state is None:
+            yield None
+            continue
+        if isinstance(state[0], Tensor):
+            parts = tuple(part[number : number + 1].contiguous() for part in tensors(state))
+        else:
+            parts = tuple(part.contiguous() for part in state[number])
+        yield parts if len(parts) > 1 else parts[0]
+
+
+def together(states: Sequence[State]) -> State:
+    """The states of several layers as one: stacked on axis 0 if all have the same sizes, else a tuple of tuples.
+
+    Args:
+        states: tensors `[1, rows, …]`, or tuples of such.
+    """
+    parts = [tuple(tensors(state)) for state in states]
+    if len({tuple(part.size(-1) for part in of_layer) for of_layer in parts}) > 1:
+        return tuple(parts)
+    stacked = tuple(torch.cat(layers) for layers in zip(*parts, strict=True))
+    return stacked if len(stacked) > 1 else stacked[0]

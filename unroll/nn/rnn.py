@@ -1,0 +1,28 @@
+"""The simple recurrent network."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from unroll.nn.cell import Cell
+from unroll.nn.layer import RecurrentLayer
+
+
+class RNNCell(Cell):
+    """h′ = tanh(W_ih x + b_ih + W_hh h + b_hh) (Elman 1990)."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, gates=1)
+
+    def forward(self, inputs: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(linear(inputs, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh))
+
+
+class RNN(RecurrentLayer, nn.RNN):  # type: ignore[misc]
+    """Layers of `RNNCell`s: `torch.nn.RNN`. The state is `[layers, rows, hidden]`."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
+        nn.RNN.__init__(self, input_size, hidden_size, num_layers, dropout=dropout, batch_first=True)
+
+    def read(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        return nn.RNN.forward(self, x, state)

@@ -1,0 +1,1 @@
+"""Checkpoints that resume exactly, and everything that touches Lightning's internals."""

@@ -1,0 +1,218 @@
+"""Checkpoint files: what makes one enough by itself, and how it is read and written safely."""
+
+import os
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from typing_extensions import Self
+
+from unroll.errors import UserError
+from unroll.files import replacing
+
+FORMAT_VERSION = 2
+KEY = "unroll"
+
+
+def describe(model: nn.Module, arguments: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """The metadata of a checkpoint: plain names, numbers and strings, no code.
+
+    Args:
+        model: the model whose weights the checkpoint holds.
+        arguments: what it was built with, the arguments that the data determine included.
+        data: what the model needs of the data it was trained on (`Data.description`).
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "model": {"name": type(model).__name__, "arguments": arguments},
+        "data": data,
+    }
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The file that a path stands for: of a run directory, its `best.ckpt`, or `last.ckpt` if there is no best."""
+    if not path.is_dir():
+        return path
+    found = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+    for file in found:
+        if file.exists():
+            return file
+    raise UserError(
+        f"{path}: neither a checkpoint nor a run directory (there is no {found[0].relative_to(path)} in it)"
+    )
+
+
+def write(checkpoint: dict[str, Any], path: Path) -> None:
+    """Writes the file whole or not at all: one that was there before stays until the new one is on the disk.
+
+    Raises:
+        UserError: the disk is full, or the folder can't be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as unfinished, open(unfinished, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch wraps some of the system's errors
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        before = "; the one before it is whole" if path.exists() else ""
+        raise UserError(f"{path}: the checkpoint can't be written ({cause.strerror}){before}") from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of the file, on the CPU. It is read with `weights_only=True`, so nothing in it is run.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds more than tensors and plain values.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()  # torch itself does not check the checksums
+        if damaged is None:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except Exception as error:  # both raise many kinds for files that are not checkpoints
+        raise UserError(f"{path}: not a checkpoint that can be read safely ({type(error).__name__})") from None
+    if damaged is not None:
+        raise UserError(f"{path}: the file is damaged (a checksum is wrong in {damaged})")
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: not a checkpoint of this project")
+    return checkpoint
+
+
+def rebuild(path: Path, models: Mapping[str, type[nn.Module]] | type[nn.Module]) -> tuple[nn.Module, dict[str, Any]]:
+    """The trained model, in eval mode on the CPU, and the checkpoint's metadata.
+
+    Nothing in the file is run (see `read`), and nothing but these classes is built.
+
+    Args:
+        path: the file.
+        models: the model's class, or the classes to choose from by the name that the file gives.
+
+    Raises:
+        UserError: the file is missing or not a checkpoint of this project, or its model is none of these.
+    """
+    checkpoint = read(path)
+    try:
+        metadata = checkpoint[KEY]
+        version = metadata["format_version"]
+        if version != FORMAT_VERSION:
+            raise UserError(f"{path}: format version {version}; this version of the project reads {FORMAT_VERSION}")
+        name, arguments = metadata["model"]["name"], dict(metadata["model"]["arguments"])
+        if not isinstance(metadata["data"], dict):
+            raise TypeError
+        weights = {
+            key.removeprefix("model."): tensor
+            for key, tensor in checkpoint["state_dict"].items()
+            if key.startswith("model.")
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: not a checkpoint of this project") from None
+    if isinstance(models, Mapping):
+        if name not in models:
+            raise UserError(
+                f"{path}: model {name!r} is not one of {', '.join(models)}; for a model of your own, give its class: "
+                f"load(path, model={name}), or on the command line --model MODULE.{name}"
+            )
+        models = models[name]
+    try:
+        model = models(**arguments)
+        model.load_state_dict(weights)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: its weights do not fit the model {models.__name__} ({reason})") from None
+    return model.eval(), metadata
+
+
+class TrainedModel(ABC):
+    """A trained model and what belongs to it. A kind of task brings a subclass, with attributes of its own.
+
+    Attributes:
+        model: in eval mode, on the CPU.
+        what: the kind of model, for messages.
+    """
+
+    model: nn.Module
+    what: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def models(cls) -> Mapping[str, type[nn.Module]]:
+        """The classes of models that a checkpoint may name."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, model: nn.Module, metadata: Mapping[str, Any]) -> Self:
+        """The model with what a checkpoint's metadata say of it; a KeyError, TypeError or ValueError if they don't."""
+
+    @classmethod
+    def load(cls, path: str | Path, model: type[nn.Module] | None = None) -> Self:
+        """From a checkpoint. Nothing in the file is run, and no class is built but `model`, or one of `models`.
+
+        Args:
+            path: the file.
+            model: the class, for a model of your own.
+
+        Raises:
+            UserError: the file is missing, or not a checkpoint of such a model.
+        """
+        loaded, metadata = rebuild(Path(path), model or cls.models())
+        try:
+            return cls.of(loaded, metadata)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{path}: not a checkpoint of {cls.what} of this project") from None
+
+
+def class_named(name: str | None) -> type[nn.Module] | None:
+    """The class of models that the user names as `module.Class`; None for None.
+
+    Raises:
+        UserError: there is no such class.
+    """
+    if name is None:
+        return None
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{name}: {error}; a module of your own is found in the folders of PYTHONPATH") from None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"{name}: not a class of models (torch.nn.Module)")
+    return found
+
+
+def refuse_unless_same(found: Any, wanted: Mapping[str, Any]) -> None:
+    """Compares the metadata of a checkpoint with that of the run that is to be resumed from it.
+
+    Raises:
+        UserError: they differ in their model or data.
+    """
+    if not isinstance(found, dict) or not {"format_version", "model", "data"} <= set(found):
+        raise UserError("the checkpoint is not one of this project")
+    if found["format_version"] != FORMAT_VERSION:
+        raise UserError(
+            f"the checkpoint has format version {found['format_version']}; "
+            f"this version of the project reads {FORMAT_VERSION}"
+        )
+    if found["model"] != wanted["model"]:
+        raise UserError(f"the checkpoint is of another model: {found['model']}; here: {wanted['model']}")
+    if part := difference(found["data"], wanted["data"], wanted["data"]):
+        raise UserError(f"the checkpoint and the data differ in their {part}; use the data that the run began with")
+
+
+def difference(found: Mapping[str, Any], wanted: Mapping[str, Any], parts: Iterable[str]) -> str | None:
+    """The first of these parts of two data descriptions that is not the same in both."""
+    return next((part for part in parts if found.get(part) != wanted.get(part)), None)

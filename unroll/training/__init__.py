@@ -1,0 +1,1 @@
+"""What trains: learners, objectives, optimizers, schedules, callbacks, loggers and plots."""

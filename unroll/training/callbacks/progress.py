@@ -1,0 +1,118 @@
+"""What a run shows while it trains: a bar with loss and throughput, and a table with a row per epoch."""
+
+import math
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from unroll.training.learner import Learner
+
+REFRESH_SECONDS = 0.25  # reading the loss waits for the device, so it is not read at every step
+
+
+class Progress(pl.Callback):
+    """A progress bar on standard error (if that is a terminal), and on standard output a table with a row per epoch.
+
+    The table has the training loss, the validation metrics that the objective names as columns, and the seconds.
+    """
+
+    def __init__(self) -> None:
+        self.bar: Bar | None = None
+        self.validated = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"validated": self.validated}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.validated = state_dict["validated"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        self._start_clock()
+        if not trainer.is_global_zero:
+            return
+        console = Console(stderr=True)
+        self.bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}"),
+            TextColumn(f"{{task.fields[speed]:,.0f}} {pl_module.unit}/s"),
+            TimeRemainingColumn(),
+            console=console,
+            refresh_per_second=1 / REFRESH_SECONDS,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # rows go above the bar, but never from a pipe to the screen
+            disable=not console.is_terminal,
+        )
+        self.bar.start()
+        self.task = self.bar.add_task(
+            "",
+            total=trainer.num_training_batches,
+            epoch=trainer.current_epoch + 1,
+            epochs=trainer.max_epochs or "…",
+            loss=math.nan,
+            speed=0,
+        )
+        names = ["train loss", *(title(name) for name in pl_module.objective.columns)]
+        self.widths = [max(len(name), 8) for name in names]
+        print("  ".join(["epoch", *map(str.rjust, names, self.widths), "seconds"]), flush=True)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_clock()
+        self.validated = False
+        if self.bar is not None:
+            self.bar.reset(self.task)
+            self.bar.update(self.task, epoch=trainer.current_epoch + 1)
+
+    def _start_clock(self) -> None:
+        self.started = self.shown = time.perf_counter()
+        self.units = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Learner)
+        self.units += pl_module.size(batch) * trainer.world_size
+        now = time.perf_counter()
+        if self.bar is None or self.bar.disable or now - self.shown < REFRESH_SECONDS:
+            return
+        self.shown = now
+        speed = self.units / (now - self.started)
+        self.bar.update(self.task, completed=batch_idx + 1, loss=float(outputs["loss"]), speed=speed)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.validated = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        train, valid = pl_module.total("train"), pl_module.total("valid")  # all processes must ask
+        if self.bar is None:
+            return
+        metrics = [train["loss"]]
+        metrics += [valid.get(name, math.nan) if self.validated else math.nan for name in pl_module.objective.columns]
+        cells = ["–" if math.isnan(figure) else f"{figure:.4f}" for figure in metrics]
+        seconds = time.perf_counter() - self.started
+        row = [f"{trainer.current_epoch + 1:>5}", *map(str.rjust, cells, self.widths), f"{seconds:>7.1f}"]
+        print("  ".join(row), flush=True)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+def title(name: str) -> str:
+    """The column's title for a validation figure."""
+    return "valid loss" if name == "loss" else name

@@ -1,0 +1,104 @@
+"""The metrics of a finished run, for people and programs: `result.json`."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from unroll.errors import Interrupted
+from unroll.files import write_json
+from unroll.training.learner import Learner
+
+METRICS = "metrics.json"
+
+
+def latest_figures(trainer: pl.Trainer, module: Learner) -> dict[str, float]:
+    """The module's metrics that were logged, each as it was logged last."""
+    logged = trainer.callback_metrics
+    return {name: logged[name].item() for name in module.metrics if name in logged}
+
+
+class Result(pl.Callback):
+    """Writes `result.json` when the fit has ended or was told to stop.
+
+    Beside it, `metrics.json` says which metrics the run has and whether less or more of each is better, for reports.
+    Seconds and throughput are those of the whole run: those before a resume count too.
+
+    Args:
+        folder: the run directory.
+        seed: the run's seed, to be recorded.
+        overrides: what was typed on the command line, to be recorded.
+    """
+
+    def __init__(self, folder: str | Path, seed: int, overrides: Sequence[str]) -> None:
+        self.folder = Path(folder)
+        self.seed = seed
+        self.overrides = list(overrides)
+        self.metrics: dict[str, float | None] = {}
+        self.seconds_before = 0.0
+        self.units = 0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, Learner)
+        self.metrics = dict.fromkeys(pl_module.metrics)
+        self.started = time.perf_counter()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        if trainer.is_global_zero:
+            write_json(self.folder / METRICS, pl_module.metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"metrics": self.metrics, "seconds": self._seconds(), "units": self.units}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.metrics = state_dict["metrics"]
+        self.units = state_dict["units"]
+        self.seconds_before = state_dict["seconds"]
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Learner)
+        self.units += pl_module.size(batch) * trainer.world_size
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._keep_figures(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._keep_figures(trainer, pl_module)
+
+    def _keep_figures(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Lightning's own memory of them ends with the process."""
+        assert isinstance(module, Learner)
+        self.metrics |= latest_figures(trainer, module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer, pl_module, "finished")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, Interrupted):
+            self._write(trainer, pl_module, "interrupted")
+
+    def _write(self, trainer: pl.Trainer, module: pl.LightningModule, status: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(module, Learner)
+        seconds = self._seconds()
+        result = {
+            "status": status,
+            "metrics": self.metrics,
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            f"{module.unit}_per_second": round(self.units / seconds, 1),
+            "seconds": round(seconds, 3),
+            "parameters": sum(parameter.numel() for parameter in module.parameters()),
+            "seed": self.seed,
+            "overrides": self.overrides,
+        }
+        write_json(self.folder / "result.json", result)

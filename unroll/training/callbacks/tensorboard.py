@@ -1,0 +1,135 @@
+"""What TensorBoard and other trackers show beside the logged metrics: throughput, the run's settings, and plots.
+
+Nothing here is in `metrics.csv`, which is the same for the same run.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from unroll.training.callbacks.result import latest_figures
+from unroll.training.learner import Learner
+from unroll.training.loggers import MetricsFile
+from unroll.training.trackers import Tracker
+
+# The HParams tab sorts columns by name and ticks the first five; the others are named "settings/…" to come after.
+TICKED = ("data", "data.bptt", "model", "optimizer.lr", "seed")
+
+
+def boards(trainer: pl.Trainer) -> list[Any]:
+    """TensorBoard's `SummaryWriter`s; only process 0 has some."""
+    found = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    return [board.experiment for board in found if trainer.is_global_zero]
+
+
+def writers(trainer: pl.Trainer) -> list[Any]:
+    """Those, and what other trackers have in their place (`unroll.training.trackers.TrackedWriter`)."""
+    return boards(trainer) + [tracker.writer for tracker in trackers(trainer)]
+
+
+def trackers(trainer: pl.Trainer) -> list[Tracker]:
+    """Those of process 0."""
+    return [logger for logger in trainer.loggers if isinstance(logger, Tracker) and trainer.is_global_zero]
+
+
+def keep_plot(trainer: pl.Trainer, folder: Path, name: str, pixels: numpy.ndarray) -> None:
+    """Saves a plot as `NAME.png` in the folder, and shows it in TensorBoard and other trackers.
+
+    Args:
+        pixels: uint8 `[height, width, 3]`.
+    """
+    from PIL import Image
+
+    Image.fromarray(pixels).save(folder / f"{name}.png", compress_level=1)
+    for writer in writers(trainer):
+        writer.add_image(name, pixels, trainer.global_step, dataformats="HWC")
+
+
+class Throughput(pl.Callback):
+    """Units per second while training, at the steps that are logged."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.writers = writers(trainer)
+        self._start_clock()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_clock()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_clock()
+
+    def _start_clock(self) -> None:
+        self.started, self.units = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Learner)
+        self.units += pl_module.size(batch) * trainer.world_size
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            speed = self.units / (time.perf_counter() - self.started)
+            for writer in self.writers:
+                writer.add_scalar(f"{pl_module.unit}_per_second", speed, trainer.global_step)
+            self._start_clock()
+
+
+class HyperParameters(pl.Callback):
+    """The run's settings and final metrics in TensorBoard's HParams tab, and its settings in other trackers.
+
+    Args:
+        settings: the parts of the configuration to show.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.flat = flat(settings)
+        self.settings = {name if name in TICKED else f"settings/{name}": value for name, value in self.flat.items()}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for tracker in trackers(trainer):
+            tracker.log_settings(self.flat)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        from torch.utils.tensorboard.summary import hparams
+
+        assert isinstance(pl_module, Learner)
+        for writer in boards(trainer):
+            for summary in hparams(self.settings, latest_figures(trainer, pl_module)):
+                writer.file_writer.add_summary(summary)
+
+
+def flat(settings: Any, prefix: str = "") -> dict[str, bool | str | float]:
+    """Nested settings as `{"data.bptt": 20, …}`; the HParams tab takes numbers, strings and booleans."""
+    if isinstance(settings, Mapping):
+        parts = (flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in settings.items())
+        return {key: value for part in parts for key, value in part.items()}
+    if prefix.endswith("._target_"):
+        return {prefix.removesuffix("._target_"): str(settings).rpartition(".")[2]}
+    if prefix.endswith("._partial_") or settings is None:
+        return {}
+    return {prefix: settings if isinstance(settings, (bool, int, float)) else str(settings)}
+
+
+class Curves(pl.Callback):
+    """`curves.png`: loss, metrics, learning rate and gradient norm over the run, from `metrics.csv`.
+
+    Args:
+        folder: the run directory.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        files = [logger for logger in trainer.loggers if isinstance(logger, MetricsFile)]
+        if not files or not trainer.is_global_zero:
+            return
+        from unroll.training.plots import curves  # matplotlib takes a while
+
+        assert isinstance(pl_module, Learner)
+        second = next((name for name in pl_module.objective.columns if name != "loss"), None)
+        keep_plot(trainer, self.folder, "curves", curves(files[0].read(), second))

@@ -1,0 +1,158 @@
+"""Faster versions of a model for batches of one shape: torch.compile and CUDA graphs."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unroll.errors import UserError
+from unroll.resume import random_state
+from unroll.terminal import say
+
+CUDA_GRAPH = "graph"
+
+Forward = Callable[..., tuple[Any, ...]]
+
+
+def read(model: nn.Module, *inputs: Tensor) -> tuple[Tensor]:
+    """The features of a model without a state, as a tuple of one: without a method `features`, its outputs."""
+    return (getattr(model, "features", model)(*inputs),)
+
+
+def read_window(model: nn.Module, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor | None]:
+    """The features of a recurrent model, the state after them, and what training adds to the loss, or None.
+
+    The last is there for models with a method `penalised(inputs, state) -> (features, state, penalty)`.
+    """
+    if model.training and hasattr(model, "penalised"):
+        return model.penalised(inputs, state)  # type: ignore[operator]
+    features, state = getattr(model, "features", model)(inputs, state)
+    return features, state, None
+
+
+class FastModel:
+    """Calls a model; training batches that come twice in a row in the same shapes go to a faster version of it.
+
+    All others go to the model itself, so nothing is compiled for them: the first window of a pass, which has no state
+    yet, smaller ones at the end of an epoch, and validation.
+
+    Args:
+        model: the model.
+        how: True for torch.compile; "graph" for CUDA graphs of the forward and the backward pass (each is launched as
+            one, where a small model is bound by launching hundreds of kernels). A model whose steps can't be captured
+            is called as it is; one that says why, in `not_captured`, is not tried.
+        call: calls the model with a batch's inputs; returns a tuple of tensors, tuples of tensors, or None.
+    """
+
+    def __init__(self, model: nn.Module, how: bool | str, call: Forward = read) -> None:
+        self.model = model
+        self.how = how
+        self.call = call
+        self.latest: Any = None
+        self.fast: Any = None
+        self.fast_for: Any = None
+
+    def __call__(self, *inputs: Any) -> tuple[Any, ...]:
+        """What `call` returns; inputs are tensors, tuples of tensors, or None."""
+        if not (self.how and self.model.training and torch.is_grad_enabled()):
+            return self.call(self.model, *inputs)
+        kind = shapes(inputs)
+        if self.fast is None and kind == self.latest:
+            self.fast, self.fast_for = self.make(inputs), kind
+        self.latest = kind
+        return self.fast(*inputs) if kind == self.fast_for else self.call(self.model, *inputs)
+
+    def make(self, inputs: tuple[Any, ...]) -> Any:
+        """The faster version; what its trial runs change (running statistics, random generators) is put back."""
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        random = random_state.get()
+        fast = self.graphed(inputs) if self.how == CUDA_GRAPH else self.compiled(inputs)
+        with torch.no_grad():
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+        random_state.restore(random)
+        return fast
+
+    def graphed(self, inputs: tuple[Any, ...]) -> Any:
+        """The call by CUDA graphs; of a model that can't be captured, the call itself, which is said once."""
+        reason = getattr(self.model, "not_captured", None)
+        try:
+            if reason is None:
+                return graph(self.model, self.call, inputs)
+        except RuntimeError as error:  # an operation that waits for the device, or one on another stream
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
+        name = type(self.model).__name__
+        say(f"model.compile=graph: {name} trains without CUDA graphs: it can't be captured ({reason})")
+        self.how = False
+        return partial(self.call, self.model)
+
+    def compiled(self, inputs: tuple[Any, ...]) -> Any:
+        """The call by torch.compile, run once."""
+
+        def call(*inputs: Any) -> tuple[Any, ...]:
+            return self.call(self.model, *inputs)
+
+        torch._dynamo.config.allow_rnn = True
+        fast = torch.compile(call, dynamic=False)
+        try:
+            fast(*inputs)
+        except Exception as error:  # many kinds; a missing C++ compiler among them
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"model.compile=true: torch.compile can't do it here ({reason}); leave it out") from error
+        return fast
+
+
+def shapes(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(shapes, value))
+    return None if value is None else value.shape
+
+
+def graph(model: nn.Module, call: Forward, inputs: tuple[Any, ...]) -> Any:
+    """The model as two CUDA graphs (`torch.cuda.make_graphed_callables`).
+
+    The graphs read from buffers of their own, into which every later window is copied, and write to others, which the
+    next call overwrites: so what is kept beyond a step, the state, is a copy.
+    """
+    tensors = TensorsOnly(model, call)
+    buffers = copies(present(inputs))
+    with torch.autocast(
+        "cuda", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda"), cache_enabled=False
+    ):
+        # the head is not called here: the loss is computed from the features, outside of the graphs
+        graphed: Any = torch.cuda.make_graphed_callables(tensors, buffers, allow_unused_input=True)
+
+    def fast(*inputs: Any) -> tuple[Any, ...]:
+        outputs, *others = graphed(*present(inputs))
+        given = iter((outputs, *copies(tuple(others))))
+        return tuple(next(given) if there else None for there in tensors.there)
+
+    return fast
+
+
+def copies(values: Any) -> Any:
+    """Copies of tensors, in the same tuples; gradients go through them."""
+    return tuple(map(copies, values)) if isinstance(values, tuple) else values.clone()
+
+
+def present(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value for value in values if value is not None)
+
+
+class TensorsOnly(nn.Module):
+    """What a call returns without the parts that are None, which a CUDA graph can't return."""
+
+    def __init__(self, model: nn.Module, call: Forward) -> None:
+        super().__init__()
+        self.model = model  # registered, so that its parameters are found
+        self.call = call
+        self.there: list[bool] = []
+
+    def forward(self, *inputs: Any) -> Any:
+        parts = self.call(self.model, *inputs)
+        self.there = [part is not None for part in parts]
+        return present(parts)
