@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from test_module import fit
 
-from lm.language.checkpoint import load_model
+from lm.language.checkpoint import TrainedLanguageModel
 from unroll.training.callbacks import Average, NonMonotonicAverage
 from unroll.training.schedules import constant
 
@@ -76,7 +76,7 @@ def test_the_checkpoint_and_the_result_are_of_the_average(train, tmp_path):
         assert f"{metrics['valid/loss']:.4f}" in evaluated.stdout
         assert f"{metrics['valid/accuracy']:.4f}" in evaluated.stdout
         trained = torch.load(path, weights_only=True)["current_model_state"]["model.head.weight"]
-        assert not torch.equal(load_model(path).model.head.weight, trained)
+        assert not torch.equal(TrainedLanguageModel.load(path).model.head.weight, trained)
 
 
 class Worsening(pl.Callback):

@@ -164,7 +164,7 @@ def test_the_state_is_that_of_reading_each_row_from_its_start(cell):
         _, state = module.model(window.inputs, module.state(window))
         module.carry(state)
     # The last row has ended before; the others have been read to their ends.
-    rows = stream.sequence[: 3 * stream.row_length].view(3, -1, 1)
+    rows = stream.layout.sequence[: 3 * stream.layout.row_length].view(3, -1, 1)
     _, whole = module.model(rows)
     for carried, expected in zip(tensors(module.states["train"]), tensors(whole), strict=True):
         torch.testing.assert_close(carried, expected, atol=1e-6, rtol=0)

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 import lm.language
-import lm.language.checkpoint
-import vision.checkpoint
 import vision.models
+from lm.language.checkpoint import TrainedLanguageModel
 from lm.language.learner import LanguageModel
 from lm.text import Tokenizer, Vocabulary
 from unroll.errors import UserError
 from unroll.resume.checkpoint import KEY, describe, read, write
 from unroll.training.learner import NEEDED_TO_RESUME
+from vision.checkpoint import TrainedImageClassifier
 from vision.learner import ImageClassifier
 
 VOCABULARY = Vocabulary.build(["one", "two", "three"], Tokenizer("words", lower=True))
@@ -31,7 +31,7 @@ DATA = {
     "images": {"classes": ["cat", "dog"], "size": 32, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
 }
 NAMED = {"text": "vocabulary", "images": "classes"}
-LOAD = {"text": lm.language.checkpoint.load_model, "images": vision.checkpoint.load_model}
+LOAD = {"text": TrainedLanguageModel.load, "images": TrainedImageClassifier.load}
 
 
 def build(kind):
@@ -80,7 +80,8 @@ def test_the_model_comes_back(checkpoint, saved, load_model):
 
 @pytest.mark.parametrize("kind", ["text"], indirect=True)
 def test_so_does_what_it_speaks(checkpoint, saved, load_model):
-    _, vocabulary, context, prompt = load_model(saved(checkpoint))
+    loaded = load_model(saved(checkpoint))
+    vocabulary, context, prompt = loaded.vocabulary, loaded.context, loaded.prompt
     assert (context, prompt) == (20, "one two")
     assert vocabulary.textify(vocabulary.encode("THREE one")) == "three one"
 
@@ -169,7 +170,7 @@ def test_a_model_of_ones_own_is_built_from_the_class_that_the_caller_gives(kind,
     checkpoint["state_dict"] = {f"model.{key}": tensor for key, tensor in mine.state_dict().items()}
     checkpoint[KEY]["model"]["name"] = "Mine"
     path = saved(checkpoint)
-    with pytest.raises(UserError, match=r"load_model\(path, model=Mine\)"):
+    with pytest.raises(UserError, match=r"load\(path, model=Mine\)"):
         load_model(path)
     assert torch.equal(load_model(path, model=Mine).model.head.weight, mine.head.weight)
 

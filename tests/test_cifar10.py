@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from unroll.errors import UserError
-from vision.checkpoint import load_model
+from vision.checkpoint import TrainedImageClassifier
 from vision.data import draw_shapes, read_cifar10
 from vision.data.cifar10 import NAMES, TEST, TRAIN
 from vision.data.data_modules import CIFAR10
@@ -126,7 +126,7 @@ class TestDownload:
         assert (result["status"], result["steps"]) == ("finished", 3)
         assert set(result["metrics"]) == {"train/loss", "valid/loss", "valid/accuracy"}
         assert result["images_per_second"] * result["seconds"] == pytest.approx(100, rel=0.01)
-        assert load_model(tmp_path / "run" / "checkpoints" / "last.ckpt").classes == SHAPES
+        assert TrainedImageClassifier.load(tmp_path / "run" / "checkpoints" / "last.ckpt").classes == SHAPES
         again = train(*SHORT[:-1], *overrides)
         assert again.returncode == 0, again.stderr
         assert requests == ["/cifar-10-binary.tar.gz"]

@@ -12,7 +12,7 @@ from warm import train
 
 from unroll.errors import UserError
 from vision.callbacks import Mistakes
-from vision.checkpoint import load_model
+from vision.checkpoint import TrainedImageClassifier
 from vision.classify import classify
 from vision.data import draw_shapes
 from vision.data.files import read_image
@@ -58,7 +58,7 @@ class TestRun:
         assert "valid/perplexity" not in last
 
     def test_the_checkpoint_alone_gives_the_trained_model(self, run):
-        loaded = load_model(run[0] / "run" / "checkpoints" / "last.ckpt")
+        loaded = TrainedImageClassifier.load(run[0] / "run" / "checkpoints" / "last.ckpt")
         assert loaded.classes == NAMES
         assert loaded.model(loaded.normalise(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))).shape == (1, 10)
 
@@ -146,7 +146,7 @@ class TestClassify:
         checkpoint = run[0] / "run" / "checkpoints" / "last.ckpt"
         shown = program("vision.classify", checkpoint, "small.png", "large.png")
         assert shown.returncode == 0, shown.stderr
-        loaded = load_model(checkpoint)
+        loaded = TrainedImageClassifier.load(checkpoint)
         for line, sure in zip(shown.stdout.splitlines(), classify(loaded, pixels), strict=True):
             first, *others = line.split(": ")[1].split(", ")
             assert first == f"{NAMES[sure.argmax()]} {sure.max():.3f}"

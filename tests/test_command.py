@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lm.language.checkpoint import load_model
+from lm.language.checkpoint import TrainedLanguageModel
 
 SHORT = ["trainer.max_epochs=2", "trainer.limit_train_batches=15", "trainer.log_every_n_steps=5"]
 
@@ -101,7 +101,7 @@ class TestRun:
     def test_the_checkpoint_alone_gives_the_trained_model(self, run_dir, tmp_path):
         moved = (run_dir[0] / "checkpoints" / "last.ckpt").read_bytes()
         (tmp_path / "moved.ckpt").write_bytes(moved)
-        model, vocabulary, *_ = load_model(tmp_path / "moved.ckpt")
+        model, vocabulary, *_ = TrainedLanguageModel.load(tmp_path / "moved.ckpt")
         after_eight, _ = model(vocabulary.encode("nine hundred , eight").unsqueeze(0))
         assert vocabulary.decode([after_eight[0, -1].argmax()])[0] in vocabulary.entries
         assert len(vocabulary) == after_eight.size(-1) == 33

@@ -12,7 +12,7 @@ from lm.tagging.model import Tagger
 from unroll import Stream
 from unroll.nn.regularisation import WeightDrop
 from unroll.state import change, detach, keep_rows, tensors
-from unroll.training.compiled import FastModel, forward_window
+from unroll.training.compiled import FastModel, read_window
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -51,7 +51,7 @@ def test_torch_compile_gives_the_same_losses_and_leaves_odd_windows_alone():
 
 def test_compiling_leaves_statistics_and_random_generators_as_they_were():
     model = RNN(10).train()
-    read = FastModel(model, True, forward_window)
+    read = FastModel(model, True, read_window)
     tokens = torch.randint(10, (4, 2))
     _, state, _ = read(tokens, torch.zeros(1, 4, 64))
     before = torch.get_rng_state()
@@ -64,7 +64,7 @@ def test_compiling_leaves_statistics_and_random_generators_as_they_were():
 @pytest.mark.parametrize("how", [True, "graph"])
 def test_nothing_is_compiled_for_a_window_that_comes_once(how):
     model = GRU(10).train()
-    read = FastModel(model, how, forward_window)
+    read = FastModel(model, how, read_window)
     tokens = torch.randint(10, (4, 6))
     _, state, _ = read(tokens, None)
     _, state, _ = read(tokens[:, :5], state.detach())
@@ -119,7 +119,7 @@ def train_by_hand(model_class, how, epochs=3):
     before = tokens.clone()
     model = model_class(10, hidden_size=8, embedding_size=8).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    read, losses, kept = FastModel(model, how, forward_window), [], []
+    read, losses, kept = FastModel(model, how, read_window), [], []
     for _ in range(epochs):
         state = None
         for window in Stream(tokens, batch_size=4, bptt=4):
@@ -165,7 +165,7 @@ def test_what_cannot_be_captured_trains_without_a_graph_and_says_so_once(monkeyp
 def test_a_model_that_waits_for_the_device_is_not_tried(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", pytest.fail)
     model = Tagger(5, 3, 4, bidirectional=False).train()
-    read = FastModel(model, "graph", forward_window)
+    read = FastModel(model, "graph", read_window)
     words = torch.randint(2, 4, (2, 3, 1 + 20))
     _, state, _ = read(words, None)
     for _ in range(3):

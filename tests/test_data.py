@@ -38,8 +38,8 @@ class TestHumanNumbers:
         assert [next(iter(split)).inputs.size(0) for split in (windows.train, windows.valid)] == [32, 8]
 
     def test_the_lessons_counts(self, numbers):
-        assert len(numbers.train.sequence) == 50_079
-        assert len(numbers.valid.sequence) == 13_017
+        assert len(numbers.train.layout.sequence) == 50_079
+        assert len(numbers.valid.layout.sequence) == 13_017
         words = set(numbers.vocabulary.entries) - {"xxunk", "xxpad", "xxbos"}
         assert len(words) == 30
         assert "," in words
@@ -47,7 +47,7 @@ class TestHumanNumbers:
     def test_a_recipe_is_searched_for_on_the_training_numbers_alone(self):
         split = compose_data("human_numbers_search")
         data = HumanNumbers(numbers=split["numbers"], bptt=70, batch_size=64)
-        train, valid = (data.vocabulary.textify(stream.sequence) for stream in (data.train, data.valid))
+        train, valid = (data.vocabulary.textify(stream.layout.sequence) for stream in (data.train, data.valid))
         assert f"{train} , seven thousand , {valid.removeprefix('xxbos ')}" == human_numbers()[0]
 
     def test_the_lessons_first_windows(self, numbers):
@@ -122,18 +122,18 @@ class TestTextFiles:
 
     def test_one_file_is_split_at_its_end(self, file):
         data = self.data(file("a.txt", "0123456789" * 10), valid_fraction=0.2)
-        assert data.vocabulary.textify(data.train.sequence) == "0123456789" * 8
-        assert data.vocabulary.textify(data.valid.sequence) == "0123456789" * 2
+        assert data.vocabulary.textify(data.train.layout.sequence) == "0123456789" * 8
+        assert data.vocabulary.textify(data.valid.layout.sequence) == "0123456789" * 2
 
     def test_the_vocabulary_is_the_training_files_alone(self, file):
         data = self.data(file("a.txt", "abcabc"), valid=file("b.txt", "abcd"))
         assert data.vocabulary.entries == ["xxunk", "xxpad", "a", "b", "c"]
-        assert data.vocabulary.decode(data.valid.sequence) == ["a", "b", "c", "xxunk"]
+        assert data.vocabulary.decode(data.valid.layout.sequence) == ["a", "b", "c", "xxunk"]
 
     def test_lower_and_min_freq(self, file):
         data = self.data(file("a.txt", "AaAbbc"), valid=file("b.txt", "ABC"), lower=True, min_freq=2)
         assert data.vocabulary.entries == ["xxunk", "xxpad", "a", "b"]
-        assert data.vocabulary.decode(data.valid.sequence) == ["a", "b", "xxunk"]
+        assert data.vocabulary.decode(data.valid.layout.sequence) == ["a", "b", "xxunk"]
 
     def test_a_byte_order_mark_is_not_text(self, file):
         assert (

@@ -9,7 +9,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lm.documents.command import classify, load_model
+from lm.documents.checkpoint import TrainedClassifier
+from lm.documents.command import classify
 from lm.documents.data import MovieReviews, read_documents
 from lm.documents.learner import Classes
 from lm.documents.model import BODIES, Classifier
@@ -181,7 +182,7 @@ def test_a_run_its_test_part_and_classes_for_text(trained, train, program, tmp_p
 
     tested = train("task=evaluate", "ckpt=run", "data.split=test")
     assert tested.returncode == 0, tested.stderr
-    loaded = load_model(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    loaded = TrainedClassifier.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
     right = [loaded.classes[int(classify([loaded], text).argmax())] == label for text, label in reviews(40, seed=1)]
     assert float(tested.stdout.split("valid/accuracy")[1].split()[0]) == pytest.approx(sum(right) / 40, abs=1e-4)
 
@@ -199,7 +200,7 @@ def test_a_model_that_reads_backwards_and_the_mean_of_two(trained, program, tmp_
     for name, backwards in (("there", False), ("back", True)):
         finished = trained("trainer.max_epochs=1", f"data.backwards={backwards}", f"hydra.run.dir={name}")
         assert finished.returncode == 0, finished.stderr
-    there, back = (load_model(tmp_path / name / "checkpoints" / "best.ckpt") for name in ("there", "back"))
+    there, back = (TrainedClassifier.load(tmp_path / name / "checkpoints" / "best.ckpt") for name in ("there", "back"))
     text = "a lovely film , great and fine ."
     tokens = back.vocabulary.encode(text).flip(0)
     with torch.no_grad():

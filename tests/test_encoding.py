@@ -232,5 +232,5 @@ def test_reading_all_of_a_mapped_file_takes_no_memory(tmp_path):
         tokens += inputs.numel()
         if number % 1000 == 0:
             most = max(most, in_kib("/proc/self/status", "VmRSS"))
-    assert tokens == len(data.train.sequence) - 1 > 80_000_000
+    assert tokens == len(data.train.layout.sequence) - 1 > 80_000_000
     assert most - before < 40_000  # KiB

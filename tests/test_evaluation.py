@@ -57,7 +57,7 @@ class TestDynamic:
         evaluation = DynamicEvaluation(lr=0.05, decay=0.1, window=7, **settings)
         roots = evaluation.roots(learner, data.train)
         steps = evaluation.steps(learner, Stream(tokens, 1, 7), roots)
-        return torch.cat([learner.model.head.scores(step.outputs.activations).detach() for step in steps])
+        return torch.cat([learner.model.head(step.outputs.activations).detach() for step in steps])
 
     def test_a_changed_future_leaves_all_earlier_scores_alone(self):
         tokens = text(300, seed=1)
@@ -91,7 +91,7 @@ class TestDynamic:
         roots = evaluation.roots(learner, data.train)
         torch.testing.assert_close(roots[number], means[number])
         expected = trained
-        windows = list(Stream(data.valid.sequence, 1, 10))[:3]
+        windows = list(Stream(data.valid.layout.sequence, 1, 10))[:3]
         state = None
         for window, _ in zip(windows, evaluation.steps(learner, windows, roots), strict=True):
             torch.testing.assert_close(weight.detach(), expected)
@@ -141,7 +141,7 @@ class TestCache:
         model.head.scoring = False
         hidden = model(tokens[None, :-1])[0][0].detach()
         model.head.scoring = True
-        own = model.head.scores(hidden).softmax(-1).detach()
+        own = model.head(hidden).softmax(-1).detach()
         for t, target in enumerate(tokens[1:]):
             mixed = own[t]
             if t > 0:

@@ -18,10 +18,13 @@ import torch
 from small_models import WORDS, save_classifier, save_language_model, save_tagger
 
 import lm.language
-from lm import classify, tag
+from lm.documents.checkpoint import TrainedClassifier
+from lm.documents.command import classify
 from lm.explore.units import features, follow
 from lm.export.steps import load_step
 from lm.language.generation import encode_prompt, generate, texts, unspoken
+from lm.tagging.checkpoint import TrainedTagger
+from lm.tagging.command import Reader
 from unroll.errors import UserError
 
 uvicorn = pytest.importorskip("uvicorn")
@@ -163,7 +166,7 @@ class TestReading:
         text = "The cat, 333 times.\n\n the mat"
         parts = [part for event in labeller.read(text) for part in event["tokens"]]
         assert "".join(part["text"] for part in parts) == text
-        reader = tag.Reader(tag.load_model(tmp_path / "model.ckpt"))
+        reader = Reader(TrainedTagger.load(tmp_path / "model.ckpt"))
         expected = reader.label(["The", "cat", ",", "333", "times", "."]) + reader.label(["the", "mat"])
         assert [part["label"] for part in parts if "label" in part] == expected
 
@@ -177,7 +180,7 @@ class TestReading:
         text = "the dog sat and ran to the zebra " * 3
         words = [word for event in judge.read(text) for word in event["tokens"]]
         assert len(words) == 24
-        expected = classify.classify([classify.load_model(tmp_path / "model.ckpt")], text)
+        expected = classify([TrainedClassifier.load(tmp_path / "model.ckpt")], text)
         assert words[-1]["shares"] == pytest.approx(expected.tolist(), abs=1e-4)
 
     @pytest.mark.parametrize(("save", "text"), [(save_tagger, " \n"), (save_classifier, " ")])

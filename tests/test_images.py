@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unroll.errors import UserError
-from vision.checkpoint import load_model
+from vision.checkpoint import TrainedImageClassifier
 from vision.data import ImageBatches, Images, draw_shapes
 from vision.data.batches import move
 from vision.data.data_modules import Shapes, channel_statistics
@@ -197,7 +197,7 @@ class TestTestTimeAugmentation:
 def test_a_model_prepares_itself_from_the_training_images(train, tmp_path):
     short = ["model=whitened_net", "data=shapes", "model.widths=[4,4,4]", "logger=none", "trainer.precision=32-true"]
     assert train(*short, "trainer.max_epochs=1", "hydra.run.dir=run").returncode == 0
-    trained = load_model(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    trained = TrainedImageClassifier.load(tmp_path / "run" / "checkpoints" / "last.ckpt")
     data = Shapes(train_images=1000, valid_images=20, batch_size=20, pad=0, flip=False)
     with torch.no_grad():
         whitened = trained.model.first(trained.normalise(data.splits.train.pixels))[:, :DIRECTIONS]

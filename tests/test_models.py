@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import lm.language
-from lm.language import cells
+from unroll import nn as cells
 from unroll.errors import UserError
 from unroll.state import ROW_AXIS, detach
 

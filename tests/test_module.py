@@ -125,7 +125,7 @@ class TestState:
         for window in stream:
             module.step("train", window)
         # The last row has ended before; the others have read all of theirs.
-        rows = stream.sequence[: 3 * stream.row_length].view(3, -1)
+        rows = stream.layout.sequence[: 3 * stream.layout.row_length].view(3, -1)
         _, whole = module.model(rows)
         torch.testing.assert_close(module.states["train"], whole, atol=1e-5, rtol=0)
 

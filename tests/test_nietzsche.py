@@ -91,7 +91,7 @@ class TestFacts:
             batch_size=64,
         )
         assert len(data.vocabulary) == 54 + 2
-        assert len(data.train.sequence) + len(data.valid.sequence) == 600_893
+        assert len(data.train.layout.sequence) + len(data.valid.layout.sequence) == 600_893
 
 
 def test_a_recipe_is_searched_for_on_the_training_lines_alone():

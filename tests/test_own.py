@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from lm.language.checkpoint import load_model
+from lm.language.checkpoint import TrainedLanguageModel
 from unroll.errors import UserError
 
 MODEL = """
@@ -181,11 +181,11 @@ def test_a_model_does_all_that_ours_do(run, train, program, folder, monkeypatch)
     monkeypatch.syspath_prepend(folder)
     from mine import TinyGRU
 
-    loaded = load_model(folder / "alone.ckpt", model=TinyGRU)
+    loaded = TrainedLanguageModel.load(folder / "alone.ckpt", model=TinyGRU)
     assert isinstance(loaded.model, TinyGRU)
     assert loaded.model.rnn.hidden_size == 16
-    with pytest.raises(UserError, match=r"load_model\(path, model=TinyGRU\)"):
-        load_model(folder / "alone.ckpt")
+    with pytest.raises(UserError, match=r"load\(path, model=TinyGRU\)"):
+        TrainedLanguageModel.load(folder / "alone.ckpt")
     refused = program("lm.generate", "alone.ckpt")
     assert refused.returncode == 1
     assert "--model MODULE.TinyGRU" in refused.stderr

@@ -48,12 +48,12 @@ def test_the_vocabulary_is_that_of_the_text_frequent_words_first(path):
 
 def test_every_line_ends_in_a_token_that_counts(path):
     whole = data(path)
-    assert whole.vocabulary.textify(whole.valid.sequence[:7]) == "the u.s. did <eos> <unk> say <eos>"
+    assert whole.vocabulary.textify(whole.valid.layout.sequence[:7]) == "the u.s. did <eos> <unk> say <eos>"
     assert whole.valid.num_targets == 5 * 7 - 1
 
 
 def test_the_test_part_is_read_when_it_is_asked_for(path):
-    ids = data(path, split="test").valid.sequence
+    ids = data(path, split="test").valid.layout.sequence
     assert data(path).vocabulary.textify(ids[:4]) == "co. did n't <eos>"
 
 
@@ -68,7 +68,7 @@ def test_a_text_of_ones_own_that_is_split_already(tmp_path):
     settings = {"tokenizer": "whitespace", "bptt": 5, "batch_size": 2}
     train, valid, test = (str(tmp_path / name) for name in PARTS)
     mine = TextFiles(train, valid, test, split="test", **settings)
-    assert mine.vocabulary.textify(mine.valid.sequence[:4]) == "co. did n't <eos>"
+    assert mine.vocabulary.textify(mine.valid.layout.sequence[:4]) == "co. did n't <eos>"
     with pytest.raises(UserError, match=r"data.split=test: there is no test part"):
         TextFiles(train, valid, split="test", **settings)
 

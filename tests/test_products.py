@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lm.language import products
+from unroll.kernels import products
 
 
 @pytest.fixture(params=["oneDNN", "PyTorch"])

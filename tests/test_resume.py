@@ -21,12 +21,12 @@ from test_documents import reviews
 from test_tagging import sentences, written
 from warm import TrainProcess
 
-import lm.language.checkpoint
-import vision.checkpoint
+from lm.language.checkpoint import TrainedLanguageModel
 from unroll.cli.config import CONFIG_DIR
 from unroll.cli.run_directory import claim
 from unroll.errors import UserError
 from unroll.resume.checkpoint import KEY, write
+from vision.checkpoint import TrainedImageClassifier
 
 # One thread, as the tests run side by side.
 EXACT = ["threads=1", "trainer.log_every_n_steps=1", "checkpoint.every_n_steps=7", "callbacks.curves=null"]
@@ -249,7 +249,7 @@ def finished(request, tmp_path_factory):
     chosen = IMAGES if request.param == "images" else []
     run = Run(tmp_path_factory.mktemp("finished"), "run", [*chosen, *SHORT, "trainer.max_epochs=1"])
     run.finish()
-    run.load_model = vision.checkpoint.load_model if chosen else lm.language.checkpoint.load_model
+    run.load_model = (TrainedImageClassifier if chosen else TrainedLanguageModel).load
     return run
 
 

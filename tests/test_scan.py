@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lm.language.stacks import MinGRULayer, MinLSTMLayer
 from unroll.kernels.scan import MANY, scan
+from unroll.nn import MinGRU, MinLSTM
 
 
 def loop(a, b, h):
@@ -63,7 +63,7 @@ def test_a_state_of_zeros_and_nothing_new_stays_zero():
     assert nothing.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("layer", [MinGRULayer(1, 1), MinLSTMLayer(1, 1)])
+@pytest.mark.parametrize("layer", [MinGRU(1, 1), MinLSTM(1, 1)])
 @pytest.mark.parametrize("score", [-1e4, 1e4])
 def test_extreme_scores_of_minimal_layers_give_finite_gradients(layer, score):
     scores = torch.full((2, 9, 1), score).requires_grad_()

@@ -54,7 +54,7 @@ def joined(windows):
 def expected(stream):
     return {
         number: [(SEQUENCE * number + step, SEQUENCE * number + step + 1) for step in range(count)]
-        for number, count in enumerate(stream.counts.tolist())
+        for number, count in enumerate(stream.layout.counts.tolist())
     }
 
 
@@ -62,7 +62,7 @@ def expected(stream):
 def test_windows_joined_give_the_sequences_back_and_each_target_counts_once(stream):
     windows = list(stream)
     assert joined(windows) == expected(stream)
-    assert sum(int(mask_of(window).sum()) for window in windows) == sum(stream.counts)
+    assert sum(int(mask_of(window).sum()) for window in windows) == sum(stream.layout.counts)
 
 
 @given(streams())
@@ -74,7 +74,7 @@ def test_there_are_as_many_windows_in_every_epoch(stream):
 
 @given(streams())
 def test_a_row_reads_a_sequence_to_its_end_and_then_takes_the_next_one(stream):
-    sequence, following, waiting = {}, {}, set(range(len(stream.counts)))
+    sequence, following, waiting = {}, {}, set(range(len(stream.layout.counts)))
     for window in stream:
         mask = mask_of(window)
         assert window.starts.shape == mask.shape[:1]
@@ -96,7 +96,7 @@ def test_a_row_reads_a_sequence_to_its_end_and_then_takes_the_next_one(stream):
                 waiting.remove(sequence[row])
             else:
                 assert first == following[row]
-            ended = first % SEQUENCE + steps == stream.counts[sequence[row]]
+            ended = first % SEQUENCE + steps == stream.layout.counts[sequence[row]]
             assert ended or steps == min(stream.bptt, mask.size(1))
             following[row] = "end" if ended else first + steps
         assert not (idle and waiting), "a row is idle while a sequence waits"
@@ -121,7 +121,7 @@ def test_a_pass_goes_on_where_another_stopped(stream, data):
 @given(streams(), st.integers(1, 3))
 def test_processes_share_the_rows(stream, processes):
     stream.batch_size *= processes
-    if stream.rows <= (processes - 1) * (stream.batch_size // processes):
+    if stream.layout.rows <= (processes - 1) * (stream.batch_size // processes):
         with pytest.raises(UserError, match="without a row"):
             stream.shard(0, processes)
         return
@@ -208,7 +208,7 @@ def test_the_steps_after_a_start_are_read_but_not_scored(counts, batch_size, bpt
 def test_one_sequence_warms_up_each_of_its_rows():
     stream = Stream(torch.arange(101), batch_size=4, bptt=7, warm_up=10)
     scored = [target for window in stream for target in window.targets[mask_of(window)].tolist()]
-    cold = [target for start in range(0, 101, stream.row_length) for target in range(start + 1, start + 11)]
+    cold = [target for start in range(0, 101, stream.layout.row_length) for target in range(start + 1, start + 11)]
     assert sorted(scored) == [target for target in range(1, 101) if target not in cold]
     assert [window.mask is None for window in stream] == [False, False, *[True] * (len(stream) - 2)]
 

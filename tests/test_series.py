@@ -10,7 +10,7 @@ import polars
 import pytest
 import torch
 
-from series.checkpoint import load_model
+from series.checkpoint import TrainedForecaster
 from series.data import SeriesFiles
 from series.files import read_series
 from series.learner import ForecastError
@@ -228,7 +228,7 @@ def test_a_run_its_evaluation_its_resume_and_its_forecasts(trained, train, progr
     assert [row["station"] for row in rows] == ["north"] * 30 + ["south"] * 30
     assert rows[0]["time"] == "2026-01-26 00:00:00"  # an hour after the last
     assert rows[29]["time"] == "2026-01-27 05:00:00"
-    expected = by_hand(load_model(tmp_path / "run" / "checkpoints" / "best.ckpt"), file, 30)
+    expected = by_hand(TrainedForecaster.load(tmp_path / "run" / "checkpoints" / "best.ckpt"), file, 30)
     for row, values in zip(rows, expected, strict=False):
         assert [float(row["temperature"]), float(row["wind"])] == pytest.approx(values, rel=1e-4)
 

@@ -5,19 +5,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lm.language import AWDGRU, AWDLSTM, QRNN, MinGRU, MinGRUBlocks, MinLSTM, MinLSTMBlocks, Mogrifier, recurrent
-from lm.language.checkpoint import load_model
+import unroll.nn
+from lm.language import AWDGRU, AWDLSTM, QRNN, MinGRU, MinGRUBlocks, MinLSTM, MinLSTMBlocks, Mogrifier
+from lm.language.checkpoint import TrainedLanguageModel
 from lm.language.heads import TiedHead
 from lm.language.learner import LanguageModel
 from unroll import Stream, Window
-from unroll.nn.mogrifier import MogrifierLayer
 from unroll.nn.regularisation import (
-    Embedding,
+    EmbeddingDropout,
     LockedDropout,
     WeightDrop,
     activation_penalty,
     change_penalty,
-    dropped,
+    drop_weights,
 )
 
 VOCAB = 33
@@ -46,7 +46,7 @@ class TestPieces:
 
     def test_embedding_dropout_leaves_out_whole_tokens_wherever_they_stand(self):
         torch.manual_seed(0)
-        embed = Embedding(VOCAB, 12, dropout=0.5)
+        embed = EmbeddingDropout(VOCAB, 12, dropout=0.5)
         ids = tokens(64)
         vectors = embed(ids)
         out = {
@@ -57,7 +57,7 @@ class TestPieces:
             expected = torch.zeros(12) if token in out else 2 * embed.weight[token]
             assert torch.equal(vectors[ids == token], expected.expand((ids == token).sum(), -1))
 
-    @pytest.mark.parametrize("rnn", [nn.LSTM, recurrent.GRU])
+    @pytest.mark.parametrize("rnn", [unroll.nn.LSTM, unroll.nn.GRU])
     def test_weight_drop_leaves_out_hidden_to_hidden_weights_and_no_others(self, rnn):
         torch.manual_seed(0)
         inner = rnn(5, 8, batch_first=True)
@@ -76,7 +76,7 @@ class TestPieces:
         torch.testing.assert_close(outputs, by_hand(inputs)[0], atol=1e-6, rtol=0)
 
     def test_a_share_of_one_leaves_out_all_of_a_matrix(self):
-        assert torch.equal(dropped(torch.ones(3, 4), 1.0), torch.zeros(3, 4))
+        assert torch.equal(drop_weights(torch.ones(3, 4), 1.0), torch.zeros(3, 4))
 
     @pytest.mark.parametrize("piece", [LockedDropout(0.5), WeightDrop(nn.LSTM(5, 5, batch_first=True), 0.5)])
     def test_nothing_is_left_out_in_eval(self, piece):
@@ -88,7 +88,7 @@ class TestPieces:
             torch.testing.assert_close(result[0] if isinstance(result, tuple) else result, expected)
 
     def test_a_tied_head_scores_by_the_embedding(self):
-        embed = Embedding(VOCAB, 12)
+        embed = EmbeddingDropout(VOCAB, 12)
         activations = torch.randn(2, 3, 12)
         torch.testing.assert_close(TiedHead(embed, 12)(activations), activations @ embed.weight.t())
         head = TiedHead(embed, 16)
@@ -164,7 +164,7 @@ def test_from_the_command_line_to_a_checkpoint_with_every_switch_on(train, tmp_p
         *["trainer.limit_train_batches=5", "trainer.max_epochs=2", "hydra.run.dir=run"],
     )
     assert run.returncode == 0, run.stderr
-    checkpoint = load_model(tmp_path / "run/checkpoints/last.ckpt")
+    checkpoint = TrainedLanguageModel.load(tmp_path / "run/checkpoints/last.ckpt")
     logits, _ = checkpoint.model(tokens())
     assert logits.isfinite().all()
 
@@ -271,7 +271,7 @@ class TestParallel:
 
 class TestMogrifier:
     def test_each_round_is_that_of_the_paper(self):
-        layer = MogrifierLayer(12, 16, rounds=4, rank=3)
+        layer = unroll.nn.Mogrifier(12, 16, rounds=4, rank=3)
         x, h, c = torch.randn(4, 5, 12), torch.randn(4, 16), torch.randn(4, 16)
         outputs, (last_h, last_c) = layer(x, (h.unsqueeze(0), c.unsqueeze(0)))
         lstm = nn.LSTMCell(12, 16)
@@ -294,7 +294,7 @@ class TestMogrifier:
     @pytest.mark.parametrize(("time", "rows"), [(1, 1), (7, 3)])
     def test_the_written_gradient_is_that_of_the_recorded_loop(self, rounds, rank, time, rows, monkeypatch):
         torch.manual_seed(0)
-        layer = MogrifierLayer(4, 6, rounds, rank).double()
+        layer = unroll.nn.Mogrifier(4, 6, rounds, rank).double()
         found = self.results(layer, time, rows)
         monkeypatch.setattr("unroll.nn.mogrifier.written_out", lambda x: False)
         expected = self.results(layer, time, rows)

@@ -45,13 +45,13 @@ def test_targets_are_one_step_ahead_and_windows_have_at_most_batch_size_rows(str
 
 @given(streams(tails=["keep"]))
 def test_keep_makes_every_token_but_the_first_a_target_once_and_in_order(stream):
-    assert [target for row in rows_of(stream) for target in row] == list(range(1, len(stream.sequence)))
+    assert [target for row in rows_of(stream) for target in row] == list(range(1, len(stream.layout.sequence)))
 
 
 @given(streams(tails=["keep"]))
 def test_keep_makes_rows_of_equal_length_but_the_last(stream):
     lengths = [len(row) for row in rows_of(stream) if row]
-    row_length = math.ceil(len(stream.sequence) / stream.batch_size)
+    row_length = math.ceil(len(stream.layout.sequence) / stream.batch_size)
     assert all(length == row_length for length in lengths[:-1])
     assert lengths[-1] <= row_length
 
@@ -62,7 +62,7 @@ def test_drop_makes_equal_rows_and_leaves_out_less_than_one_target_a_row(stream)
     assert len({len(row) for row in rows}) == 1
     flat = [target for row in rows for target in row]
     assert flat == list(range(1, len(flat) + 1))
-    assert 0 <= len(stream.sequence) - 1 - len(flat) < stream.batch_size
+    assert 0 <= len(stream.layout.sequence) - 1 - len(flat) < stream.batch_size
 
 
 @given(streams())
@@ -87,7 +87,7 @@ def test_len_is_the_number_of_batches_in_every_epoch(stream):
 
 @given(streams())
 def test_nothing_is_copied(stream):
-    storage = stream.sequence.untyped_storage().data_ptr()
+    storage = stream.layout.sequence.untyped_storage().data_ptr()
     for inputs, targets, *_ in stream:
         assert inputs.untyped_storage().data_ptr() == storage
         assert targets.untyped_storage().data_ptr() == storage
@@ -96,8 +96,8 @@ def test_nothing_is_copied(stream):
 @given(streams())
 def test_without_jitter_only_a_rows_end_cuts_a_window(stream):
     stream.jitter = False
-    ends = {stream.last_row_length, stream.row_length, len(stream.sequence) - 1}
-    for start, stop in stream.windows():
+    ends = {stream.layout.last_row_length, stream.layout.row_length, len(stream.layout.sequence) - 1}
+    for start, stop in stream.layout.cuts(stream.random):
         assert stop - start == stream.bptt or stop in ends
 
 
@@ -140,7 +140,7 @@ def test_processes_share_the_rows(stream, processes):
     try:
         shards = [stream.shard(rank, processes) for rank in range(processes)]
     except UserError:
-        short_of_rows = stream.rows - (stream.last_row_length < stream.row_length)
+        short_of_rows = stream.layout.rows - (stream.layout.last_row_length < stream.layout.row_length)
         assert stream.batch_size % processes or short_of_rows <= stream.batch_size // processes * (processes - 1)
         return
     assert {len(shard) for shard in shards} == {len(stream)}
@@ -154,7 +154,7 @@ class TestJitter:
     def windows(self, seed, epoch):
         stream = Stream(torch.arange(10_000), batch_size=4, bptt=20, jitter=True, seed=seed)
         stream.set_epoch(epoch)
-        return list(stream.windows())
+        return list(stream.layout.cuts(stream.random))
 
     def test_comes_from_seed_and_epoch_alone(self):
         assert self.windows(1, 2) == self.windows(1, 2)

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lm.tagging.checkpoint import TrainedTagger
 from lm.tagging.columns import read_sentences
-from lm.tagging.command import Reader, load_model, redacted
+from lm.tagging.command import Reader, redacted
 from lm.tagging.crf import CRF
 from lm.tagging.data import TaggedFiles
 from lm.tagging.model import LAYERS, Tagger
@@ -217,7 +218,7 @@ def test_a_run_its_test_part_and_labels_for_text(trained, train, program, file, 
 
     tested = train("task=evaluate", "ckpt=run", "data.split=test")
     assert tested.returncode == 0, tested.stderr
-    reader = Reader(load_model(tmp_path / "run" / "checkpoints" / "best.ckpt"))
+    reader = Reader(TrainedTagger.load(tmp_path / "run" / "checkpoints" / "best.ckpt"))
     text = sentences(40, seed=1)
     guesses = [reader.label([word for word, *_ in sentence]) for sentence in text]
     counts = count([[label for *_, label in sentence] for sentence in text], guesses)
@@ -239,7 +240,7 @@ def test_a_stream_in_one_direction(trained, train, program, file, tmp_path):
     assert "data.layout=stream: needs model.bidirectional=false model.crf=false" in whole.stderr
     finished = trained("data.layout=stream", "model.bidirectional=false", "trainer.max_epochs=5", "data.extra=[pos]")
     assert finished.returncode == 0, finished.stderr
-    loaded = load_model(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    loaded = TrainedTagger.load(tmp_path / "run" / "checkpoints" / "last.ckpt")
     valid = sentences(200)[180:]
     reader, guesses, truth = Reader(loaded), [], []
     for sentence in valid:  # the state is carried from one to the next

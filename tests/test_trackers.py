@@ -116,14 +116,16 @@ class TestWandb:
 
 
 def test_nothing_of_them_is_imported_unless_it_is_chosen(command):
-    code = "import sys, unroll.training.loggers, unroll.training.callbacks, lm.language.callbacks; print({'mlflow', 'wandb'} & {*sys.modules})"
+    modules = "unroll.training.loggers, unroll.training.callbacks, lm.language.callbacks"
+    code = f"import sys, {modules}; print({{'mlflow', 'wandb'}} & {{*sys.modules}})"
     assert command("-c", code).stdout == "set()\n"
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
 def test_without_the_library_one_line_says_how_to_install_it(name, monkeypatch, tmp_path):
-    from unroll import errors, trackers
+    from unroll import errors
     from unroll.errors import UserError
+    from unroll.training import trackers
 
     monkeypatch.setattr(errors, "find_spec", lambda library: None)
     make = {
