@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.process import Table, nietzsche_text, watch
-from lm.text.chunks import set_aside, whole
+from lm.text.chunks import whole, without_end
 from lm.text.encoding import Recipe, encode_files
 
 MEGABYTES = (1, 10, 100, 1000)
@@ -47,7 +47,7 @@ def tokenise(text: Path, tokenizer: str) -> float:
     """MB per second, into a new cache, in a process of its own."""
     with tempfile.TemporaryDirectory(dir=text.parent) as cache:
         started = time.perf_counter()
-        train_piece, valid_piece = set_aside(whole(text), 0.1, words=tokenizer != "characters")
+        train_piece, valid_piece = without_end(whole(text), 0.1, words=tokenizer != "characters")
         encode_files(train_piece, valid_piece, Recipe(tokenizer, False, 1, 4096), cache)
         return text.stat().st_size / 1e6 / (time.perf_counter() - started)
 

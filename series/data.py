@@ -14,10 +14,9 @@ from series.files import Gaps, Series, read_series
 from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, checked
 from unroll.errors import UserError
-from unroll.streams import Stream, Window
+from unroll.streams import Stream
 from unroll.training.data import Data
 
-LENGTHS = (8, 16, 32, 70, 140, 280, 560)  # of windows, that `task=plan` measures
 SHOWN = 8
 Names = Annotated[
     Sequence[str],
@@ -71,7 +70,6 @@ class SeriesFiles(Data):
     """
 
     meaning = ("columns", "targets", "horizon", "mean", "std")
-    lengths = LENGTHS
 
     @checked
     def __init__(
@@ -253,10 +251,6 @@ class SeriesFiles(Data):
         rows = [[f"{value:.6g}" for value in row] for row in torch.cat([read, truth], 1).tolist()]
         widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
         return "\n".join("  ".join(map(str.rjust, row, widths)) for row in [titles, *rows])
-
-    def random_batch(self, rows: int, length: int) -> Window:
-        inputs = torch.randn(rows, length, len(self.columns))
-        return Window(inputs, torch.randn(rows, length, len(self.targets), 2), torch.zeros(rows, dtype=torch.bool))
 
 
 def standard(values: numpy.ndarray) -> tuple[list[float], list[float]]:

@@ -36,7 +36,7 @@ def save_language_model(path, model_class, vocabulary=CHARACTERS, **settings):
     torch.manual_seed(0)
     arguments = {"vocab_size": len(vocabulary), "hidden_size": 16, **settings}
     prompt = vocabulary.tokenizer.join(vocabulary.tokenizer.split(TEXT)[:9])
-    data = {**of_text(vocabulary), "context": getattr(model_class, "only_window", 3), "prompt": prompt}
+    data = {**of_text(vocabulary), "context": getattr(model_class, "only_window", 3), "prompt": prompt, "excerpt": TEXT}
     return save(path, model_class(**arguments), arguments, data)
 
 

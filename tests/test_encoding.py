@@ -1,4 +1,4 @@
-"""Texts of any size become the same ids: in pieces or whole, in memory or in a file that is mapped."""
+"""Texts of any size become the same ids: in chunks or whole, in memory or in a file that is mapped."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from warm import ROOT
 from lm.language.data import TextFiles
 from lm.language.generation import texts
 from lm.text import Tokenizer, Vocabulary
-from lm.text.chunks import Text, cut_up, set_aside, whole
+from lm.text.chunks import Text, chunks_of, whole, without_end
 from lm.text.encoding import IN_MEMORY, Recipe, encode, encode_files
 from lm.text.tokenizers import learn_bpe
 from unroll import Stream
@@ -47,24 +47,24 @@ class TestPieces:
     def test_together_they_are_the_whole(self, tmp_path_factory, text, size):
         path = tmp_path_factory.getbasetemp() / "text.txt"
         path.write_bytes(text.encode())
-        pieces = [piece.read() for piece in cut_up(whole(path), size)]
+        chunks = [chunk.read() for chunk in chunks_of(whole(path), size)]
         as_read = path.read_text(encoding="utf-8")
-        assert "".join(pieces) == as_read
+        assert "".join(chunks) == as_read
         for tokenizer in (Tokenizer("words", lower=True), Tokenizer("characters", lower=True)):
-            assert [token for piece in pieces for token in tokenizer.split(piece)] == tokenizer.split(as_read)
+            assert [token for chunk in chunks for token in tokenizer.split(chunk)] == tokenizer.split(as_read)
 
     @given(TEXT, st.floats(0.01, 0.99))
-    def test_what_is_set_aside_is_the_end(self, tmp_path_factory, text, fraction):
+    def test_what_is_without_end_is_the_end(self, tmp_path_factory, text, fraction):
         path = tmp_path_factory.getbasetemp() / "text.txt"
         path.write_bytes(text.encode())
         for words in (True, False):
-            train, valid = set_aside(whole(path), fraction, words)
+            train, valid = without_end(whole(path), fraction, words)
             assert train.read() + valid.read() == path.read_text(encoding="utf-8")
 
     def test_words_are_not_cut(self, tmp_path):
         path = tmp_path / "text.txt"
         path.write_text("one two three four")
-        train, valid = set_aside(whole(path), 0.5, words=True)
+        train, valid = without_end(whole(path), 0.5, words=True)
         assert (train.read(), valid.read()) == ("one two three ", "four")
 
 
@@ -79,9 +79,9 @@ class TestPieces:
     ids=lambda value: getattr(value, "tokenizer", None),
 )
 def test_ids_from_files_are_those_from_memory(large, tmp_path, recipe, dtype):
-    train, valid = set_aside(whole(large), 0.1, words=True)
+    train, valid = without_end(whole(large), 0.1, words=True)
     kept = encode_files(train, valid, recipe, tmp_path)
-    if recipe.tokenizer == "bpe":  # which cuts a run of blanks otherwise at the end of a piece
+    if recipe.tokenizer == "bpe":  # which cuts a run of blanks otherwise at the end of a chunk
         assert (
             kept.vocabulary.textify(kept.train[-5000:])
             == train.read()[-len(kept.vocabulary.textify(kept.train[-5000:])) :]
@@ -104,7 +104,7 @@ class TestCache:
 
     def made(self, path, cache, recipe=recipe):
         """When the files of ids were made, by folder."""
-        train, valid = set_aside(whole(path), 0.1, words=False)
+        train, valid = without_end(whole(path), 0.1, words=False)
         encoded = encode_files(train, valid, recipe, cache)
         return encoded, {file.parent.name: file.stat().st_mtime_ns for file in cache.glob("ids/*/train.bin")}
 
@@ -144,7 +144,7 @@ class TestCache:
     def test_processes_that_start_at_once_make_it_once(self, large, tmp_path):
         code = (
             "import sys; from lm.text.encoding import *; from lm.text.chunks import *\n"
-            "train, valid = set_aside(whole(sys.argv[1]), 0.1, words=False)\n"
+            "train, valid = without_end(whole(sys.argv[1]), 0.1, words=False)\n"
             "print(encode_files(train, valid, Recipe('characters', False, 1), sys.argv[2]).train.long().sum().item())"
         )
         command = [sys.executable, "-c", code, str(large), str(tmp_path)]

@@ -22,14 +22,14 @@ from lm.documents.checkpoint import TrainedClassifier
 from lm.documents.command import classify
 from lm.explore.units import features, follow
 from lm.export.steps import load_step
-from lm.language.generation import encode_prompt, generate, texts, unspoken
+from lm.language.generation import encode_prompt, generate, special_ids, texts
 from lm.tagging.checkpoint import TrainedTagger
 from lm.tagging.command import Reader
 from unroll.errors import UserError
 
 uvicorn = pytest.importorskip("uvicorn")
 
-from lm.explore.models import Place, Writer, shown  # noqa: E402
+from lm.explore.models import LanguageModelView, Place, shown  # noqa: E402
 from lm.explore.server import AT_ONCE, LARGEST, PLACES, Server  # noqa: E402
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -85,9 +85,9 @@ class TestWriting:
     @pytest.mark.parametrize("model_class", [lm.language.GRU, lm.language.CharLSTM, lm.language.Loop])
     def test_it_writes_what_generate_writes_with_the_probability_of_each_token(self, model, model_class):
         writer = model(save_language_model, model_class)
-        assert isinstance(writer, Writer)
+        assert isinstance(writer, LanguageModelView)
         events, _ = written(writer, "the cat", 30)
-        prompt, never = encode_prompt(writer.vocabulary, "the cat"), unspoken(writer.vocabulary)
+        prompt, never = encode_prompt(writer.vocabulary, "the cat"), special_ids(writer.vocabulary)
         tokens = [*islice(generate(writer.model, prompt, greedy=True, context=writer.context, never=never), 30)]
         assert "".join(event["text"] for event in events) == "".join(texts(writer.vocabulary, tokens))
         for event in events:  # the likeliest was taken each time

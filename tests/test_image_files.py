@@ -9,8 +9,9 @@ from conftest import ROOT
 from PIL import Image
 
 from unroll.errors import UserError
+from unroll.training.split import set_aside
 from vision.data.data_modules import ImageFiles
-from vision.data.files import decode, find_images, read_image, set_aside
+from vision.data.files import decode, find_images, read_image
 from vision.data.shapes import NAMES, draw_shapes
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -199,11 +200,10 @@ def test_a_hundred_thousand_files(tmp_path, data):
 
 
 def test_every_share_leaves_an_image_of_each_class_in_training():
-    from vision.data.batches import Images
-
-    images = Images(torch.zeros(6, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 0, 0, 0, 1, 1]))
-    train, valid = set_aside(images, 0.99, seed=0)
-    assert (train.labels.tolist(), sorted(valid.labels.tolist())) == ([0, 1], [0, 0, 0, 1])
+    labels = [0, 0, 0, 0, 1, 1]
+    train, valid = set_aside(labels, 0.99, 0, "images", "more")
+    assert [labels[number] for number in train] == [0, 1]
+    assert [labels[number] for number in valid] == [0, 0, 0, 1]
 
 
 def test_training_evaluation_and_classification_of_files(train, tmp_path):

@@ -65,8 +65,6 @@ class Waves(Data):
     def show(self, folder):
         return str(next(self.train.batches(0)).inputs[0, :, 0])
 
-    def random_batch(self, rows, length):
-        return next(Stream(torch.randn(rows * length + 1, 1), rows, length).batches(0))
 
 
 class Forecaster(nn.Module):

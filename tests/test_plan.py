@@ -25,17 +25,16 @@ def test_it_measures_each_window_and_batch_size(train):
     assert shown.returncode == 0, shown.stderr
     header, *rows = shown.stdout.split("\n\n")[0].splitlines()
     assert header.split() == ["data.bptt", "batch_size=2", "batch_size=4", "batch_size=8", "batch_size=16"]
-    assert [int(row.split()[0]) for row in rows] == list(HumanNumbers.lengths)
+    assert [int(row.split()[0]) for row in rows] == list(plan.LENGTHS)
     assert all(row.count("/s, ") == 4 for row in rows)
     assert "At data.batch_size=4 the longest window is data.bptt=560" in shown.stdout
 
 
 def test_longer_windows_and_more_rows_take_more_memory():
     data = human_numbers()
-    data.lengths = (8, 140)
     module = LanguageModel(GRU(33, hidden_size=64), partial(torch.optim.AdamW, lr=1e-2))
     before = random_state.get()["torch"]
-    trials = plan.plan(module, data, [64, 512], CPU)
+    trials = plan.plan(module, data, [64, 512], CPU, lengths=(8, 140))
     assert torch.equal(random_state.get()["torch"], before)
     small, large = trials[8, 64], trials[140, 512]
     assert isinstance(small, Trial)

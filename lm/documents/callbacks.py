@@ -12,7 +12,7 @@ from unroll.training.callbacks.tensorboard import writers
 MISTAKES, SAMPLES, WORDS = 20, 6, 80
 
 
-class Said(NamedTuple):
+class Prediction(NamedTuple):
     """The class of a document that a model predicts, with its probability, and the true one; the tokens int64."""
 
     probability: float
@@ -38,8 +38,8 @@ class DocumentMistakes(pl.Callback):
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
-        self.mistakes: list[Said] = []
-        self.samples: list[Said] = []
+        self.mistakes: list[Prediction] = []
+        self.samples: list[Prediction] = []
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.mistakes, self.samples = [], []
@@ -56,19 +56,19 @@ class DocumentMistakes(pl.Callback):
         scores, labels = outputs["features"].float().cpu(), batch[1].cpu()
         probabilities, predictions = scores.softmax(-1).max(-1)
 
-        def said(row: int) -> Said:
+        def predicted(row: int) -> Prediction:
             tokens = batch.inputs[row] if batch.mask is None else batch.inputs[row][batch.mask[row]]
-            return Said(float(probabilities[row]), int(predictions[row]), int(labels[row]), tokens.cpu())
+            return Prediction(float(probabilities[row]), int(predictions[row]), int(labels[row]), tokens.cpu())
 
         if len(self.samples) < SAMPLES:
-            self.samples.append(said(0))
+            self.samples.append(predicted(0))
         wrong = (predictions != labels).nonzero().flatten().tolist()
-        self.mistakes = sorted([*self.mistakes, *map(said, wrong)], key=lambda one: -one.probability)[:MISTAKES]
+        self.mistakes = sorted([*self.mistakes, *map(predicted, wrong)], key=lambda one: -one.probability)[:MISTAKES]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         for writer in writers(trainer):
-            shown = [line for said in self.samples for line in said.lines(data)]
+            shown = [line for predicted in self.samples for line in predicted.lines(data)]
             writer.add_text("validation", "\n".join(shown), trainer.global_step)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -76,5 +76,5 @@ class DocumentMistakes(pl.Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, Documents)
-        lines = ["# The surest mistakes", "", *(line for said in self.mistakes for line in said.lines(data))]
+        lines = ["# The surest mistakes", "", *(line for predicted in self.mistakes for line in predicted.lines(data))]
         (self.folder / "mistakes.md").write_text("\n".join(lines), encoding="utf-8")

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from lm.language.show import show_batch
 from lm.text.files import UTF_8, known_encoding
@@ -19,19 +20,32 @@ from lm.text.tokenizers import Tokenizer
 from lm.text.tokens import NextTokenData, TokenData
 from lm.text.vocabulary import Vocabulary
 from unroll import checks
-from unroll.checks import Count, Fraction, Size, check_arguments, checked
+from unroll.checks import Count, Fraction, Size, checked
 from unroll.errors import UserError
-from unroll.streams import Stream, WholeSequences, Window
+from unroll.streams import Stream, WholeSequences
 from unroll.training.cache import download
+from unroll.training.split import set_aside
 
 FOLDS = 10
 SHOWN, WIDTH = 6, 300  # documents, and characters of each
-LENGTHS = (35, 70, 140, 280, 560, 1120)
 
 
 class Document(NamedTuple):
     text: str
     label: str
+
+
+class DocumentSettings(TypedDict, total=False):
+    """The arguments of all data modules of documents (see `Documents`)."""
+
+    tokenizer: Literal["words", "characters"]
+    lower: bool
+    min_freq: int
+    backwards: bool
+    batch_size: int
+    crop: int | None
+    split: Literal["valid", "test"]
+    seed: int
 
 
 class Documents(TokenData, LabelledData):
@@ -51,7 +65,6 @@ class Documents(TokenData, LabelledData):
     """
 
     meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer", "classes", "backwards")
-    lengths = LENGTHS
 
     @checked
     def __init__(
@@ -164,10 +177,6 @@ class Documents(TokenData, LabelledData):
         lines.append(f"{len(self.train):,} batches of {rows} documents in an epoch; the first has {steps:,} steps.")
         return "\n\n".join(lines)
 
-    def random_batch(self, rows: int, length: int) -> Window:
-        tokens = torch.randint(len(self.vocabulary), (rows, length))
-        return Window(tokens, torch.randint(len(self.classes), (rows,)), torch.ones(rows, dtype=torch.bool))
-
 
 class MovieReviews(Documents):
     """2,000 film reviews (Pang & Lee 2004), in the authors' ten folds.
@@ -180,6 +189,7 @@ class MovieReviews(Documents):
         documents: as for `Documents`.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -189,10 +199,9 @@ class MovieReviews(Documents):
         cache: str | None,
         fold: Annotated[int, checks.one_of(*range(FOLDS))] = 0,
         hold_out: bool = True,
-        **documents: Any,
+        **documents: Unpack[DocumentSettings],
     ) -> None:
         super().__init__(**documents)
-        check_arguments(MovieReviews.__init__, {"fold": fold, "hold_out": hold_out})
         self.source = (url, sha256, cache)
         self.path = path
         self.fold = fold
@@ -242,6 +251,7 @@ class DocumentFiles(Documents):
         documents: as for `Documents`.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -252,10 +262,9 @@ class DocumentFiles(Documents):
         text: str = "text",
         label: str = "label",
         encoding: str = UTF_8,
-        **documents: Any,
+        **documents: Unpack[DocumentSettings],
     ) -> None:
         super().__init__(**documents)
-        check_arguments(DocumentFiles.__init__, {"valid_fraction": valid_fraction})
         self.files = (train, valid, test)
         self.valid_fraction = valid_fraction
         self.columns = (text, label)
@@ -267,7 +276,10 @@ class DocumentFiles(Documents):
             for path in self.files
         )
         if self.files[1] is None:
-            train, valid = set_aside(train, self.valid_fraction, self.seed)
+            numbers = {name: number for number, name in enumerate(sorted({document.label for document in train}))}
+            labels = [numbers[document.label] for document in train]
+            parts = set_aside(labels, self.valid_fraction, self.seed, "documents", "a file: data.valid=FILE")
+            train, valid = ([train[number] for number in part] for part in parts)
         return Splits(train, valid, test)
 
 
@@ -283,9 +295,9 @@ class AsText(NextTokenData, Documents):
 
     meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer", "backwards")
 
-    def __init__(self, *, bptt: Size = 70, **documents: Any) -> None:
+    @checked
+    def __init__(self, *, bptt: Size = 70, **documents: Any) -> None:  # of the class of documents beside it
         super().__init__(**documents)
-        check_arguments(AsText.__init__, {"bptt": bptt})
         if self.crop is not None:
             raise UserError(f"data.crop={self.crop}: is for classes; a language model reads documents whole")
         self.bptt = bptt
@@ -314,6 +326,7 @@ class AsText(NextTokenData, Documents):
             "vocabulary": self.vocabulary.entries,
             "context": self.bptt,
             "prompt": self.prompt(),
+            "excerpt": self.excerpt(),
             "tokenizer": self.tokenizer.settings(),
             "backwards": self.backwards,
         }
@@ -386,18 +399,3 @@ def read_documents(path: Path, text: str, label: str, encoding: str) -> list[Doc
     if not found:
         raise UserError(f"{path}: has no documents")
     return [Document(content, name) for _, content, name in found]
-
-
-def set_aside(documents: list[Document], fraction: float, seed: int) -> tuple[list[Document], list[Document]]:
-    """All but a share of each class, drawn at random, and this share."""
-    generator = torch.Generator().manual_seed(seed)
-    held: set[int] = set()
-    for name in sorted({document.label for document in documents}):
-        numbers = [number for number, document in enumerate(documents) if document.label == name]
-        order = torch.randperm(len(numbers), generator=generator).tolist()
-        held |= {numbers[at] for at in order[: round(fraction * len(numbers))]}
-    if not held:
-        raise UserError(f"{len(documents)} documents are too few to set some aside; give a file: data.valid=FILE")
-    return [one for number, one in enumerate(documents) if number not in held], [
-        documents[number] for number in sorted(held)
-    ]

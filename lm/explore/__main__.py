@@ -26,7 +26,7 @@ def serve(path: Path, port: int, model: str | None) -> None:
     import torch
     import uvicorn
 
-    from lm.explore.models import shown
+    from lm.explore.models import view_of
     from lm.explore.server import Server
     from lm.export.steps import load_step
 
@@ -40,7 +40,7 @@ def serve(path: Path, port: int, model: str | None) -> None:
     port = listening.getsockname()[1]
     torch.set_num_threads(1)  # a step is too small for more
     found = class_named(model)
-    server = Server(shown(load_step(path, found, None), path, found))
+    server = Server(view_of(load_step(path, found, None), path, found))
     print(f"http://127.0.0.1:{port}    (Ctrl-C ends it)", file=sys.stderr, flush=True)
     settings = uvicorn.Config(
         server.app(port), log_level="error", lifespan="off", timeout_graceful_shutdown=1, limit_concurrency=1000

@@ -7,7 +7,6 @@ the others waiting.
 import base64
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from lm.explore.units import features, follow
 from lm.export.steps import ClassifierStep, LanguageModelStep, Step, TaggerStep
-from lm.language.generation import draw, encode_prompt, texts, unspoken
+from lm.language.generation import draw, encode_prompt, special_ids, texts
 from lm.tagging.checkpoint import TrainedTagger
 from lm.tagging.command import Reader
 from lm.text.tokenizers import WORD
@@ -45,7 +44,7 @@ class Place(NamedTuple):
     window: list[int]
 
 
-class Shown(ABC):
+class ModelView(ABC):
     """A model on the page.
 
     Attributes:
@@ -63,19 +62,19 @@ class Shown(ABC):
         """
 
 
-class Writer(Shown):
+class LanguageModelView(ModelView):
     """A language model."""
 
-    def __init__(self, step: LanguageModelStep, validation: str | None) -> None:
+    def __init__(self, step: LanguageModelStep) -> None:
         self.model, self.vocabulary, self.context = step.model, step.vocabulary, step.context
-        self.never = unspoken(self.vocabulary)
+        self.never = special_ids(self.vocabulary)
         tokenizer = self.vocabulary.tokenizer
         units = sum(part.numel() for part in step.start[:1])
         self.about = {
             "kind": "language_model",
             "name": f"{type(self.model).__name__}: {len(self.vocabulary):,} {tokenizer.units}, {units:,} units",
             "prompt": step.about["prompt"],
-            "text": validation or step.about["prompt"],
+            "text": step.excerpt,
             "between": tokenizer.join(["", ""]),
         }
 
@@ -175,7 +174,7 @@ def followed(units: Tensor, words: Sequence[str]) -> Event:
     return {"features": [*found], "closeness": closeness, "values": values}
 
 
-class Labeller(Shown):
+class TaggerView(ModelView):
     """A tagger: each word with its label."""
 
     def __init__(self, path: Path, model: type[nn.Module] | None) -> None:
@@ -207,7 +206,7 @@ class Labeller(Shown):
             raise UserError("the text is empty")
 
 
-class Judge(Shown):
+class ClassifierView(ModelView):
     """A document classifier: the probabilities of the classes after each word."""
 
     def __init__(self, step: ClassifierStep) -> None:
@@ -238,30 +237,15 @@ class Judge(Shown):
             yield {"tokens": shown}
 
 
-def validation_text(run_dir: Path, length: int) -> str | None:
-    """The beginning of the validation text of a run, if its data are there."""
-    try:
-        from omegaconf import OmegaConf
-
-        config: Any = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
-        settings: Any = OmegaConf.to_container(config.data, resolve=True)
-        module, _, name = settings.pop("_target_").rpartition(".")
-        settings.pop("gives", None)
-        data = getattr(import_module(module), name)(**settings)
-        return data.vocabulary.textify(data.start_of_validation(length)[:length])
-    except Exception:  # no network, no file, no text: the page can do without
-        return None
-
-
-def shown(step: Step, path: Path, model: type[nn.Module] | None) -> Shown:
+def view_of(step: Step, path: Path, model: type[nn.Module] | None) -> ModelView:
     """The page's side of a checkpoint.
 
     Raises:
         UserError: a page can't show it.
     """
     if isinstance(step, TaggerStep):
-        return Labeller(path, model)
+        return TaggerView(path, model)
     if isinstance(step, ClassifierStep):
-        return Judge(step)
+        return ClassifierView(step)
     assert isinstance(step, LanguageModelStep)
-    return Writer(step, validation_text(path.resolve().parent.parent, 1000))
+    return LanguageModelView(step)

@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lm.explore.models import Place, Shown, Writer
+from lm.explore.models import LanguageModelView, ModelView, Place
 from unroll.errors import UserError
 
 FILES = Path(__file__).parent / "page"
@@ -81,11 +81,11 @@ class Server:
     """Answers for one model. One thread works on it, a slice of each request in turn.
 
     Args:
-        shown: the model.
+        view: of the model.
     """
 
-    def __init__(self, shown: Shown) -> None:
-        self.shown = shown
+    def __init__(self, view: ModelView) -> None:
+        self.view = view
         self.worker = ThreadPoolExecutor(1)
         self.places: OrderedDict[str, Place] = OrderedDict()
         self.working = 0
@@ -104,14 +104,14 @@ class Server:
         return answer
 
     async def about(self, request: Request) -> Response:
-        return JSONResponse(self.shown.about)
+        return JSONResponse(self.view.about)
 
     async def read(self, request: Request) -> Response:
-        return await self.answered(request, lambda asked: self.shown.read(string(asked, "text")))
+        return await self.answered(request, lambda asked: self.view.read(string(asked, "text")))
 
     async def write(self, request: Request) -> Response:
-        writer = self.shown
-        if not isinstance(writer, Writer):
+        writer = self.view
+        if not isinstance(writer, LanguageModelView):
             return refusal("this model does not write", 404)
 
         def written(asked: dict[str, Any]) -> Iterator[Any]:
@@ -138,7 +138,7 @@ class Server:
         try:
             events = begin(parsed(await body(request)))
             first = await self.next_of(events)
-            stream = Served(self, self.lines(events, first), media_type="application/x-ndjson")
+            stream = CountedStream(self, self.lines(events, first), media_type="application/x-ndjson")
             return stream
         except ClientDisconnect:
             return Response(status_code=499)
@@ -171,7 +171,7 @@ class Server:
         return name
 
 
-class Served(StreamingResponse):
+class CountedStream(StreamingResponse):
     """A stream of which the server knows when it has ended, also when the reader has gone."""
 
     def __init__(self, server: Server, content: AsyncIterator[bytes], **settings: Any) -> None:

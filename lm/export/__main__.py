@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lm.export.steps import LanguageModelStep, Step, load_step
-from lm.language.generation import encode_prompt, generate, texts, unspoken
+from lm.language.generation import encode_prompt, generate, special_ids, texts
 from lm.text.chunks import whole
 from unroll.errors import UserError, require
 from unroll.resume.checkpoint import checkpoint_file, class_named
@@ -219,7 +219,7 @@ def same_text(step: LanguageModelStep, folder: Path) -> str:
     """
     prompt = step.about["prompt"]
     ids = encode_prompt(step.vocabulary, prompt)
-    tokens = generate(step.model, ids, greedy=True, context=step.context, never=unspoken(step.vocabulary))
+    tokens = generate(step.model, ids, greedy=True, context=step.context, never=special_ids(step.vocabulary))
     expected = "".join(texts(step.vocabulary, islice(tokens, TOKENS)))
     program = program_of(folder)
     if (found := "".join(program.Model().write(prompt, TOKENS, 0, None))) != expected:
@@ -255,7 +255,7 @@ def text_to_score(step: LanguageModelStep, text: Path | None) -> tuple[Tensor, s
         except KeyError as error:
             raise UserError(f"{text}: has {error}, which the model does not know") from None
     prompt = encode_prompt(step.vocabulary, step.about["prompt"])
-    tokens = generate(step.model, prompt, seed=0, context=step.context, never=unspoken(step.vocabulary))
+    tokens = generate(step.model, prompt, seed=0, context=step.context, never=special_ids(step.vocabulary))
     return torch.cat([prompt, torch.tensor([*islice(tokens, SCORED)])]), "a text of its own"
 
 

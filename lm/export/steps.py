@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lm.documents.checkpoint import TrainedClassifier
 from lm.documents.model import Classifier
 from lm.language.checkpoint import TrainedLanguageModel
-from lm.language.generation import unspoken
+from lm.language.generation import special_ids
 from lm.tagging.checkpoint import TrainedTagger
 from lm.tagging.encoder import LONGEST_WORD
 from lm.tagging.model import PADDING
@@ -109,10 +109,11 @@ class LanguageModelStep(Carrying):
             "kind": "language_model",
             **text_settings(vocabulary),
             "between": vocabulary.tokenizer.join(["", ""]),
-            "never": unspoken(vocabulary),
+            "never": special_ids(vocabulary),
             "prompt": loaded.prompt,
         }
         self.vocabulary = vocabulary
+        self.excerpt = loaded.excerpt
         self.context = None if carries else loaded.context
         super().__init__(loaded.model, (window or 1) if carries else loaded.context, about)
 

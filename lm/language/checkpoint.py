@@ -24,12 +24,14 @@ class TrainedLanguageModel(TrainedModel):
         vocabulary: the tokens it knows.
         context: the number of tokens in a window of its training.
         prompt: a text to begin with.
+        excerpt: the beginning of the validation text.
     """
 
     model: nn.Module
     vocabulary: Vocabulary
     context: int
     prompt: str
+    excerpt: str
     what = "a language model"
 
     @classmethod
@@ -43,7 +45,7 @@ class TrainedLanguageModel(TrainedModel):
         size = metadata["model"]["arguments"]["vocab_size"]
         if len(vocabulary) != size:
             raise UserError(f"its vocabulary has {len(vocabulary)} tokens, which do not fit its model's {size}")
-        return cls(model, vocabulary, data["context"], data["prompt"])
+        return cls(model, vocabulary, data["context"], data["prompt"], data["excerpt"])
 
 
 class Matched(NamedTuple):

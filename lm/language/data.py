@@ -5,29 +5,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 import torch
 from torch import Tensor
+from typing_extensions import Required, Unpack
 
 from lm.language.corpora import human_numbers, lines_between
 from lm.language.show import show_batch
 from lm.language.split import split_windows
-from lm.text.chunks import Text, set_aside, whole
+from lm.text.chunks import Text, whole, without_end
 from lm.text.encoding import Encoded, Recipe, encode, encode_files
 from lm.text.files import UTF_8, known_encoding, plain_text
 from lm.text.tokenizers import TokenizerName
 from lm.text.tokens import NextTokenData
 from lm.text.vocabulary import Vocabulary
 from unroll import checks
-from unroll.checks import Count, Fraction, Rule, Size, check_arguments, checked
+from unroll.checks import Count, Fraction, Rule, Size, checked
 from unroll.errors import ArgumentError, UserError
 from unroll.streams import IndependentWindows, Stream
 from unroll.training.cache import download
 
-LET_GO_EVERY = 256  # batches
+RELEASE_EVERY = 256  # batches
 COUNTED = 2**24  # tokens of a split in which the unknown ones are counted
-WINDOWS = (8, 16, 32, 70, 140, 280, 560)  # that `task=plan` measures
+
+
+class TextSettings(TypedDict, total=False):
+    """The arguments of all data modules of text (see `TextData`)."""
+
+    bptt: Required[int]
+    batch_size: Required[int]
+    valid_batch_size: int | None
+    layout: Literal["stream", "windows"]
+    stride: int | None
+    tokenizer: TokenizerName
+    lower: bool
+    min_freq: int | None
+    unknown: bool
+    vocab_size: int | None
+    tail: Literal["keep", "drop"]
+    jitter: bool
+    seed: int
 
 
 class TextData(NextTokenData):
@@ -53,7 +71,6 @@ class TextData(NextTokenData):
     """
 
     meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer")
-    lengths = WINDOWS
     frequent_words_first: ClassVar[bool] = False  # in the vocabulary; the lessons have theirs in alphabetical order
 
     @checked
@@ -155,6 +172,7 @@ class TextData(NextTokenData):
             "vocabulary": self.vocabulary.entries,
             "context": self.bptt,
             "prompt": self.prompt(),
+            "excerpt": self.excerpt(),
             "tokenizer": self.vocabulary.tokenizer.settings(),
         }
 
@@ -194,8 +212,8 @@ class TextData(NextTokenData):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         self.batches_read += 1
-        if self.batches_read % LET_GO_EVERY == 0:
-            self.encoded.let_go()
+        if self.batches_read % RELEASE_EVERY == 0:
+            self.encoded.release_pages()
         return batch
 
 
@@ -232,8 +250,9 @@ class HumanNumbers(TextData):
         text: as for `TextData`.
     """
 
-    def __init__(self, numbers: Mapping[str, Sequence[int]] | None = None, **text: Any) -> None:
-        super().__init__(**{"min_freq": 1, **text})  # xxbos occurs once
+    def __init__(self, numbers: Mapping[str, Sequence[int]] | None = None, **text: Unpack[TextSettings]) -> None:
+        text.setdefault("min_freq", 1)  # xxbos occurs once
+        super().__init__(**text)
         self.numbers = numbers or {}
         check_splits("numbers", self.numbers, FirstAndLast)
 
@@ -261,6 +280,7 @@ class TextFiles(TextData):
     meaning: ClassVar[tuple[str, ...]] = ("vocabulary", "tokenizer", "backwards")
     frequent_words_first = True
 
+    @checked
     def __init__(
         self,
         train: str,
@@ -271,11 +291,9 @@ class TextFiles(TextData):
         encoding: str = UTF_8,
         cache: str | None = None,
         backwards: bool = False,
-        **text: Any,
+        **text: Unpack[TextSettings],
     ) -> None:
         super().__init__(**text)
-        given = {"valid_fraction": valid_fraction, "split": split, "backwards": backwards}
-        check_arguments(TextFiles.__init__, given)
         if split == "test" and test is None:
             raise UserError("data.split=test: there is no test part; give one: data.test=FILE")
         self.backwards = backwards
@@ -291,7 +309,7 @@ class TextFiles(TextData):
         if self.valid_file is not None:
             valid = whole(plain_text(self.valid_file, self.encoding, self.cache))
         else:
-            train, valid = set_aside(train, self.valid_fraction, words=self.recipe.tokenizer != "characters")
+            train, valid = without_end(train, self.valid_fraction, words=self.recipe.tokenizer != "characters")
         if self.test_file is not None:
             valid = whole(plain_text(self.test_file, self.encoding, self.cache))
         encoded = encode_files(train, valid, self.recipe, self.cache)
@@ -303,6 +321,19 @@ class TextFiles(TextData):
         return {**super().description(), "backwards": self.backwards}
 
 
+class DownloadSettings(TypedDict):
+    """Where a text comes from (see `DownloadedText`)."""
+
+    url: str
+    sha256: str
+    path: str | None
+    cache: str | None
+
+
+class DownloadedTextSettings(TextSettings, DownloadSettings):
+    """The arguments of all data modules of downloaded text."""
+
+
 class DownloadedText(TextData):
     """One text from a public address. A subclass says how it is split.
 
@@ -312,7 +343,9 @@ class DownloadedText(TextData):
         text: as for `TextData`.
     """
 
-    def __init__(self, url: str, sha256: str, path: str | None, cache: str | None, **text: Any) -> None:
+    def __init__(
+        self, url: str, sha256: str, path: str | None, cache: str | None, **text: Unpack[TextSettings]
+    ) -> None:
         super().__init__(**text)
         self.source = (url, sha256, path, cache)
 
@@ -331,17 +364,16 @@ class Nietzsche(DownloadedText):
         text: as for `DownloadedText`.
     """
 
+    @checked
     def __init__(
         self,
         lines: Mapping[str, Sequence[float]] | None = None,
         valid_fraction: Fraction = 0.2,
         split_seed: Count = 42,
         split_among: Size | None = None,
-        **text: Any,
+        **text: Unpack[DownloadedTextSettings],
     ) -> None:
         super().__init__(**text)
-        split = {"valid_fraction": valid_fraction, "split_seed": split_seed, "split_among": split_among}
-        check_arguments(Nietzsche.__init__, split)
         check_splits("lines", lines or {}, TwoShares)
         if lines is None and self.layout == "stream":
             raise UserError("data.lines=null: splits windows at random, so it needs data.layout=windows")

@@ -109,7 +109,7 @@ def step(model: nn.Module, window: Tensor, state: State, choose: Callable[[Tenso
     return choose(logits[0, -1].float().cpu()), state
 
 
-def unspoken(vocabulary: Vocabulary) -> tuple[int, ...]:
+def special_ids(vocabulary: Vocabulary) -> tuple[int, ...]:
     """The ids that are no text: unknown and padding."""
     entries = (*SPECIALS, MARKED_UNKNOWN, PADDING_CHARACTER)
     return tuple(vocabulary.ids[entry] for entry in entries if entry in vocabulary.ids)
@@ -159,7 +159,7 @@ def main() -> None:
                 greedy=arguments.greedy,
                 seed=arguments.seed,
                 context=loaded.context,
-                never=unspoken(loaded.vocabulary),
+                never=special_ids(loaded.vocabulary),
             )
             print(text, end="", flush=True)
             try:

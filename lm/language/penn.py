@@ -2,13 +2,15 @@
 
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from lm.language.data import TextData
+from typing_extensions import Unpack
+
+from lm.language.data import TextData, TextSettings
 from lm.text.chunks import Text
 from lm.text.encoding import Encoded, encode
 from lm.text.files import UTF_8
-from unroll.checks import check_arguments
+from unroll.checks import checked
 from unroll.errors import UserError
 
 
@@ -26,9 +28,10 @@ class PennTreebank(TextData):
 
     frequent_words_first = True
 
-    def __init__(self, path: str, split: Literal["valid", "test"] = "valid", **text: Any) -> None:
-        super().__init__(**{"tokenizer": "whitespace", **text})
-        check_arguments(PennTreebank.__init__, {"split": split})
+    @checked
+    def __init__(self, path: str, split: Literal["valid", "test"] = "valid", **text: Unpack[TextSettings]) -> None:
+        text.setdefault("tokenizer", "whitespace")
+        super().__init__(**text)
         self.path = Path(path).expanduser()
         self.split = split
 

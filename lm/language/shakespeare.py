@@ -1,9 +1,10 @@
 """Tiny Shakespeare, the text of char-rnn and nanoGPT."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from lm.language.data import DownloadedText, TwoShares, check_splits
+from typing_extensions import Unpack
+
+from lm.language.data import DownloadedText, DownloadedTextSettings, TwoShares, check_splits
 from lm.text.chunks import Text
 from lm.text.encoding import Encoded, encode
 
@@ -16,8 +17,10 @@ class Shakespeare(DownloadedText):
         text: as for `DownloadedText`.
     """
 
-    def __init__(self, characters: Mapping[str, Sequence[float]], **text: Any) -> None:
-        super().__init__(**{"tokenizer": "characters", "unknown": False, **text})
+    def __init__(self, characters: Mapping[str, Sequence[float]], **text: Unpack[DownloadedTextSettings]) -> None:
+        text.setdefault("tokenizer", "characters")
+        text.setdefault("unknown", False)
+        super().__init__(**text)
         check_splits("characters", characters, TwoShares)
         self.characters = characters
 

@@ -4,26 +4,44 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import torch
+from typing_extensions import Required, Unpack
 
 from lm.tagging.columns import Sentence, read_sentences, words_of
-from lm.tagging.encoder import LONGEST_WORD, Ids, WordEncoder, looked_up
+from lm.tagging.encoder import Ids, WordEncoder, lookup_form
 from lm.tagging.model import UNKNOWN
 from lm.text.files import UTF_8, known_encoding
 from lm.text.labelled import LabelledData, Splits
 from unroll import checks
-from unroll.checks import Count, Fraction, Rule, Size, check_arguments, checked
+from unroll.checks import Count, Fraction, Rule, Size, checked
 from unroll.errors import UserError
-from unroll.streams import Stream, WholeSequences, Window
+from unroll.streams import Stream, WholeSequences
 from unroll.training.cache import download
+from unroll.training.split import set_aside_end
 
-LENGTHS = (8, 16, 32, 64, 128)
 SHOWN = 4
 Names = Annotated[
     Sequence[str], Rule(lambda value: checks.is_list(value) and len(set(value)) == len(value), "a list of columns")
 ]
+
+
+class TaggedSettings(TypedDict, total=False):
+    """The arguments of all data modules of labelled words (see `TaggedWords`)."""
+
+    columns: Required[Sequence[str]]
+    word: str
+    label: str
+    extra: Sequence[str]
+    lower: bool
+    zero_digits: bool
+    min_freq: int
+    layout: Literal["sentences", "stream"]
+    batch_size: int
+    bptt: int
+    split: Literal["valid", "test"]
+    seed: int
 
 
 class TaggedWords(LabelledData):
@@ -47,7 +65,6 @@ class TaggedWords(LabelledData):
     """
 
     meaning = ("words", "characters", "extras", "labels", "lower", "zero_digits")
-    lengths = LENGTHS
 
     @checked
     def __init__(
@@ -85,7 +102,7 @@ class TaggedWords(LabelledData):
         train = self.splits.train
         words = list(self.values(train, self.word))
         return WordEncoder(
-            Ids.of((looked_up(word, self.lower, self.zero_digits) for word in words), self.min_freq),
+            Ids.of((lookup_form(word, self.lower, self.zero_digits) for word in words), self.min_freq),
             Ids.of(character for word in words for character in word),
             {name: Ids.of(self.values(train, name)) for name in self.extra},
             self.label_names(),
@@ -146,7 +163,7 @@ class TaggedWords(LabelledData):
     def summary(self) -> str:
         train, valid = self.splits.train, self.evaluated
         known = self.encoder.words
-        words = [looked_up(word, self.lower, self.zero_digits) for word in self.values(valid, self.word)]
+        words = [lookup_form(word, self.lower, self.zero_digits) for word in self.values(valid, self.word)]
         unknown = sum(known[word] == UNKNOWN for word in words) / max(1, len(words))
         name = self.evaluated_name
         return (
@@ -167,12 +184,6 @@ class TaggedWords(LabelledData):
             [*lines, f"{len(self.train):,} batches of {rows} rows in an epoch; the first has {steps} steps."]
         )
 
-    def random_batch(self, rows: int, length: int) -> Window:
-        encoder = self.encoder
-        sizes = [len(ids) for ids in (encoder.words, *encoder.extras.values(), *[encoder.characters] * LONGEST_WORD)]
-        inputs = torch.stack([torch.randint(UNKNOWN, size, (rows, length)) for size in sizes], -1)
-        return Window(inputs, torch.randint(len(encoder.labels), (rows, length)), torch.ones(rows, dtype=torch.bool))
-
 
 class TaggedFiles(TaggedWords):
     """Files of the user's own, a word per line (see `lm.tagging.columns`).
@@ -184,6 +195,7 @@ class TaggedFiles(TaggedWords):
         words: as for `TaggedWords`.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -192,10 +204,9 @@ class TaggedFiles(TaggedWords):
         test: str | None = None,
         valid_fraction: Fraction = 0.1,
         encoding: str = UTF_8,
-        **words: Any,
+        **words: Unpack[TaggedSettings],
     ) -> None:
         super().__init__(**words)
-        check_arguments(TaggedFiles.__init__, {"valid_fraction": valid_fraction})
         self.encoding = known_encoding(encoding)
         self.files = (train, valid, test)
         self.valid_fraction = valid_fraction
@@ -203,7 +214,7 @@ class TaggedFiles(TaggedWords):
     def read(self) -> Splits:
         train, valid, test = ([] if path is None else self._sentences(Path(path)) for path in self.files)
         if self.files[1] is None:
-            train, valid = set_aside(train, self.valid_fraction)
+            train, valid = in_two(train, self.valid_fraction)
         return Splits(train, valid, test)
 
     def _sentences(self, path: Path) -> list[Sentence]:
@@ -228,6 +239,7 @@ class CoNLL2000(TaggedWords):
         words: as for `TaggedWords`.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -236,10 +248,9 @@ class CoNLL2000(TaggedWords):
         path: str | None,
         cache: str | None,
         valid_fraction: Fraction = 0.1,
-        **words: Any,
+        **words: Unpack[TaggedSettings],
     ) -> None:
         super().__init__(**words)
-        check_arguments(CoNLL2000.__init__, {"valid_fraction": valid_fraction})
         self.source = (url, sha256, cache)
         self.path = path
         self.valid_fraction = valid_fraction
@@ -247,7 +258,7 @@ class CoNLL2000(TaggedWords):
     def read(self) -> Splits:
         path = Path(self.path).expanduser() if self.path else download(*self.source)
         train, test = (read_sentences(self._text(path, name), self.columns, name) for name in ("train.txt", "test.txt"))
-        return Splits(*set_aside(train, self.valid_fraction), test)
+        return Splits(*in_two(train, self.valid_fraction), test)
 
     def label_names(self) -> list[str]:
         """The labels of the task: one of them occurs in the test part alone, and is an error of every model."""
@@ -264,13 +275,7 @@ class CoNLL2000(TaggedWords):
             raise UserError(f"{path}: has no {name}; give conll2000.zip or the folder that it unpacks to") from None
 
 
-def set_aside(sentences: list[Sentence], fraction: float) -> tuple[list[Sentence], list[Sentence]]:
-    """All but the end of some sentences, and the end.
-
-    Raises:
-        UserError: there are too few for both.
-    """
-    cut = len(sentences) - max(1, round(fraction * len(sentences)))
-    if cut < 1:
-        raise UserError(f"{len(sentences)} sentences are too few to set some aside; give a file: data.valid=FILE")
+def in_two(sentences: list[Sentence], fraction: float) -> tuple[list[Sentence], list[Sentence]]:
+    """The sentences to train on, and the share at their end, to validate on."""
+    cut = set_aside_end(len(sentences), fraction, "sentences", "a file: data.valid=FILE")
     return sentences[:cut], sentences[cut:]

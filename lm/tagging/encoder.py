@@ -59,7 +59,7 @@ class WordEncoder(NamedTuple):
         rows = []
         for number, word in enumerate(words):
             others = [ids[(extras or {})[name][number]] for name, ids in self.extras.items()]
-            rows.append([self.words[looked_up(word, self.lower, self.zero_digits)], *others, *self.spelling(word)])
+            rows.append([self.words[lookup_form(word, self.lower, self.zero_digits)], *others, *self.spelling(word)])
         return torch.tensor(rows, dtype=torch.int32).view(len(words), 1 + len(self.extras) + LONGEST_WORD)
 
     def spelling(self, word: str) -> list[int]:
@@ -85,7 +85,7 @@ class WordEncoder(NamedTuple):
         return cls(words, characters, extras, list(found["labels"]), found["lower"], found["zero_digits"])
 
 
-def looked_up(word: str, lower: bool, zero_digits: bool) -> str:
+def lookup_form(word: str, lower: bool, zero_digits: bool) -> str:
     """A word as it is in the vocabulary."""
     word = word.lower() if lower else word
     return "".join("0" if character.isdigit() else character for character in word) if zero_digits else word

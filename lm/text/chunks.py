@@ -8,7 +8,7 @@ from typing import Protocol
 
 from unroll.errors import UserError
 
-PIECE = 2**20  # bytes
+CHUNK = 2**20  # bytes
 REACH = 2**16  # bytes in which the end of a chunk is looked for
 LINE_END, BLANK = re.compile(rb"\n"), re.compile(rb"[ \n\t]")
 CHARACTER = re.compile(rb"(?s)(?!\r\n).[\x80-\xbf]*(?![\x80-\xbf])")  # up to the beginning of the next one
@@ -30,7 +30,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """The bytes `[start, stop)` of a UTF-8 file."""
 
     path: Path
@@ -62,8 +62,8 @@ class Piece:
         return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def whole(path: str | Path) -> Piece:
-    """A text file as one piece.
+def whole(path: str | Path) -> Chunk:
+    """A text file as one chunk.
 
     Raises:
         UserError: the file is missing, not a file, or empty.
@@ -80,39 +80,39 @@ def whole(path: str | Path) -> Piece:
     start = len(BYTE_ORDER_MARK) if beginning.startswith(BYTE_ORDER_MARK) else 0
     if size <= REACH and not beginning[start:].strip():
         raise UserError(f"{path}: the file is empty")
-    return Piece(path, start, size)
+    return Chunk(path, start, size)
 
 
-def set_aside(piece: Piece, fraction: float, words: bool) -> tuple[Piece, Piece]:
-    """A piece without the last share of its bytes, and that share; `words`: no word is cut."""
-    cut = edge(piece, piece.stop - round(len(piece) * fraction), [BLANK] if words else [])
-    return Piece(piece.path, piece.start, cut), Piece(piece.path, cut, piece.stop)
+def without_end(chunk: Chunk, fraction: float, words: bool) -> tuple[Chunk, Chunk]:
+    """A chunk without the last share of its bytes, and that share; `words`: no word is cut."""
+    cut = edge(chunk, chunk.stop - round(len(chunk) * fraction), [BLANK] if words else [])
+    return Chunk(chunk.path, chunk.start, cut), Chunk(chunk.path, cut, chunk.stop)
 
 
-def cut_up(piece: Piece, size: int = PIECE) -> Iterator[Piece]:
+def chunks_of(chunk: Chunk, size: int = CHUNK) -> Iterator[Chunk]:
     """Pieces of about `size` bytes, one after the other; each but the last ends after a line, or a word."""
-    start = piece.start
-    while start < piece.stop:
-        stop = edge(piece, start + size, [LINE_END, BLANK])
-        yield Piece(piece.path, start, stop)
+    start = chunk.start
+    while start < chunk.stop:
+        stop = edge(chunk, start + size, [LINE_END, BLANK])
+        yield Chunk(chunk.path, start, stop)
         start = stop
 
 
-def edge(piece: Piece, place: int, behind: list[re.Pattern[bytes]]) -> int:
+def edge(chunk: Chunk, place: int, behind: list[re.Pattern[bytes]]) -> int:
     """The first byte from `place` on that follows one of these, the first pattern first.
 
-    If none is near, it is the end of the piece, if that is near, or else the first byte of a character.
+    If none is near, it is the end of the chunk, if that is near, or else the first byte of a character.
     """
-    if place >= piece.stop:
-        return piece.stop
-    before = max(place - 1, piece.start)
-    with open(piece.path, "rb") as file:
+    if place >= chunk.stop:
+        return chunk.stop
+    before = max(place - 1, chunk.start)
+    with open(chunk.path, "rb") as file:
         file.seek(before)
-        near = file.read(min(REACH, piece.stop - before))
+        near = file.read(min(REACH, chunk.stop - before))
     for pattern in behind:
         if found := pattern.search(near):
             return before + found.end()
-    if behind and before + len(near) == piece.stop:
-        return piece.stop
+    if behind and before + len(near) == chunk.stop:
+        return chunk.stop
     character = CHARACTER.search(near)
-    return before + character.end() if character else piece.stop
+    return before + character.end() if character else chunk.stop

@@ -21,8 +21,8 @@ import numpy
 import torch
 from torch import Tensor
 
-from lm.text.chunks import PIECE, Piece, Readable, cut_up
-from lm.text.files import sum_of
+from lm.text.chunks import CHUNK, Chunk, Readable, chunks_of
+from lm.text.files import checksum
 from lm.text.tokenizers import Tokenizer, learn_bpe
 from lm.text.vocabulary import Vocabulary
 from unroll.files import locked, read_json
@@ -32,8 +32,8 @@ Result = TypeVar("Result")
 
 FORMAT = 2
 DESCRIPTION = "vocabulary.json"
-IN_MEMORY = 4 * PIECE  # bytes of text; larger files are cached as ids
-BPE_SAMPLE = 64  # pieces that byte pairs are learnt from, evenly spread over the text
+IN_MEMORY = 4 * CHUNK  # bytes of text; larger files are cached as ids
+BPE_SAMPLE = 64  # chunks that byte pairs are learnt from, evenly spread over the text
 TYPES = ("uint8", "uint16", "int32")
 
 
@@ -46,7 +46,7 @@ class Encoded:
     valid: Tensor
     maps: list[mmap.mmap] = field(default_factory=list)
 
-    def let_go(self) -> None:
+    def release_pages(self) -> None:
         """Releases the pages of the mapped files that have been read, which count as this process's memory."""
         for mapped in self.maps:
             if hasattr(mapped, "madvise"):  # Windows does without
@@ -71,15 +71,15 @@ class Recipe:
     unknown: bool = True
     frequent_first: bool = False
 
-    def vocabulary(self, pieces: Sequence[Readable], run: "Runner") -> Vocabulary:
+    def vocabulary(self, chunks: Sequence[Readable], run: "Runner") -> Vocabulary:
         if self.tokenizer == "bpe":
             assert self.vocab_size is not None
-            sample = pieces[:: max(1, len(pieces) // BPE_SAMPLE)]
-            tokenizer = learn_bpe((piece.read() for piece in sample), self.vocab_size, self.lower, self.min_freq)
+            sample = chunks[:: max(1, len(chunks) // BPE_SAMPLE)]
+            tokenizer = learn_bpe((chunk.read() for chunk in sample), self.vocab_size, self.lower, self.min_freq)
             return Vocabulary.of_counts({}, tokenizer)
         tokenizer = Tokenizer(self.tokenizer, self.lower)
         total: Counter[str] = Counter()
-        for counts in run(count, tokenizer, pieces):
+        for counts in run(count, tokenizer, chunks):
             total.update(counts)
         return Vocabulary.of_counts(total, tokenizer, self.min_freq, self.unknown, self.frequent_first)
 
@@ -87,26 +87,26 @@ class Recipe:
 Runner = Callable[[Callable[[Any, Readable], Any], Any, Sequence[Any]], Iterator[Any]]
 
 
-def count(tokenizer: Tokenizer, piece: Readable) -> Counter[str]:
-    return tokenizer.count(piece.read())
+def count(tokenizer: Tokenizer, chunk: Readable) -> Counter[str]:
+    return tokenizer.count(chunk.read())
 
 
-def number(vocabulary_and_type: tuple[Vocabulary, str], piece: Readable) -> numpy.ndarray:
+def number(vocabulary_and_type: tuple[Vocabulary, str], chunk: Readable) -> numpy.ndarray:
     vocabulary, dtype = vocabulary_and_type
-    return vocabulary.numbers(piece.read(), dtype)
+    return vocabulary.numbers(chunk.read(), dtype)
 
 
 def encode(train: Readable, valid: Readable, recipe: Recipe) -> Encoded:
     """The ids of two texts, in memory, int64; the vocabulary is that of the training text."""
-    vocabulary = recipe.vocabulary([train], in_turn)
+    vocabulary = recipe.vocabulary([train], serially)
     ids = [torch.from_numpy(vocabulary.numbers(text.read(), "int64")) for text in (train, valid)]
     return Encoded(vocabulary, ids[0], ids[1])
 
 
-def encode_files(train: Piece, valid: Piece, recipe: Recipe, cache: str | Path | None = None) -> Encoded:
+def encode_files(train: Chunk, valid: Chunk, recipe: Recipe, cache: str | Path | None = None) -> Encoded:
     """The same for two texts in files; the ids of large ones are written to files and mapped.
 
-    Large texts are read in pieces by as many processes as there are cores, and their ids kept under `cache` (by
+    Large texts are read in chunks by as many processes as there are cores, and their ids kept under `cache` (by
     default the user's cache folder) in a folder named by the content and the recipe. The folder appears whole or not at
     all; of processes that need the same one, the first writes it and the others wait.
 
@@ -116,7 +116,7 @@ def encode_files(train: Piece, valid: Piece, recipe: Recipe, cache: str | Path |
     if len(train) + len(valid) <= IN_MEMORY:
         return encode(train, valid, recipe)
     folder = cache_folder(cache)
-    sums = [(sum_of(piece.path, folder), piece.start, piece.stop) for piece in (train, valid)]
+    sums = [(checksum(chunk.path, folder), chunk.start, chunk.stop) for chunk in (train, valid)]
     key = hashlib.sha256(repr((FORMAT, sums, recipe)).encode()).hexdigest()[:32]
     kept = folder / "ids" / key
     with locked(folder / "ids" / f"{key}.lock"):
@@ -126,7 +126,7 @@ def encode_files(train: Piece, valid: Piece, recipe: Recipe, cache: str | Path |
     return mapped(kept, description)
 
 
-def write(train: Piece, valid: Piece, recipe: Recipe, folder: Path) -> dict[str, Any]:
+def write(train: Chunk, valid: Chunk, recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Writes the folder with the ids of both texts; returns its description."""
     size = len(train) + len(valid)
     print(f"reading {size / 1e6:,.0f} MB of text once; the ids are kept in {folder}", file=sys.stderr)
@@ -136,12 +136,12 @@ def write(train: Piece, valid: Piece, recipe: Recipe, folder: Path) -> dict[str,
     unfinished.mkdir(parents=True)
     try:
         with shown_progress(size if recipe.tokenizer == "bpe" else len(train) + size) as advance:
-            run = side_by_side(advance)
-            pieces = {"train": list(cut_up(train)), "valid": list(cut_up(valid))}
-            vocabulary = recipe.vocabulary(pieces["train"], run)
+            run = in_processes(advance)
+            chunks = {"train": list(chunks_of(train)), "valid": list(chunks_of(valid))}
+            vocabulary = recipe.vocabulary(chunks["train"], run)
             dtype = next(name for name in TYPES if len(vocabulary) <= numpy.iinfo(name).max + 1)
             sizes = {}
-            for split, of_split in pieces.items():
+            for split, of_split in chunks.items():
                 with open(unfinished / f"{split}.bin", "wb") as file:
                     sizes[split] = sum(file.write(ids) for ids in run(number, (vocabulary, dtype), of_split))
         description = {
@@ -177,25 +177,25 @@ def mapped(folder: Path, description: dict[str, Any]) -> Encoded:
     return Encoded(vocabulary, ids[0], ids[1], maps)
 
 
-# Piece by piece, in this process or in several
+# Chunk by chunk, in this process or in several
 
 
-def in_turn(function: Callable[[Any, Piece], Result], settings: Any, pieces: Sequence[Piece]) -> Iterator[Result]:
-    return (function(settings, piece) for piece in pieces)
+def serially(function: Callable[[Any, Chunk], Result], settings: Any, chunks: Sequence[Chunk]) -> Iterator[Result]:
+    return (function(settings, chunk) for chunk in chunks)
 
 
-def side_by_side(advance: Callable[[int], None]) -> Runner:
-    """As `in_turn`, in several processes; results come in order, and few of them wait in memory."""
+def in_processes(advance: Callable[[int], None]) -> Runner:
+    """As `serially`, in several processes; results come in order, and few of them wait in memory."""
 
-    def run(function: Callable[[Any, Piece], Result], settings: Any, pieces: Sequence[Piece]) -> Iterator[Result]:
+    def run(function: Callable[[Any, Chunk], Result], settings: Any, chunks: Sequence[Chunk]) -> Iterator[Result]:
         workers = os.cpu_count() or 1
         start = "fork" if sys.platform == "linux" else "spawn"
         with ProcessPoolExecutor(workers, multiprocessing.get_context(start), set_job, (function, settings)) as pool:
             waiting: deque[tuple[int, Any]] = deque()
-            for piece in chain(pieces, [None] * 2 * workers):
-                if piece is not None:
-                    waiting.append((len(piece), pool.submit(work, piece)))
-                if waiting and (piece is None or len(waiting) > 2 * workers):
+            for chunk in chain(chunks, [None] * 2 * workers):
+                if chunk is not None:
+                    waiting.append((len(chunk), pool.submit(work, chunk)))
+                if waiting and (chunk is None or len(waiting) > 2 * workers):
                     size, future = waiting.popleft()
                     yield future.result()
                     advance(size)
@@ -203,16 +203,16 @@ def side_by_side(advance: Callable[[int], None]) -> Runner:
     return run
 
 
-job: tuple[Callable[[Any, Piece], Any], Any]  # of a worker process
+job: tuple[Callable[[Any, Chunk], Any], Any]  # of a worker process
 
 
-def set_job(function: Callable[[Any, Piece], Any], settings: Any) -> None:
+def set_job(function: Callable[[Any, Chunk], Any], settings: Any) -> None:
     global job
     job = function, settings
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one ends the others
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there are as many processes as cores already
 
 
-def work(piece: Piece) -> Any:
+def work(chunk: Chunk) -> Any:
     function, settings = job
-    return function(settings, piece)
+    return function(settings, chunk)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from lm.text.chunks import PIECE
+from lm.text.chunks import CHUNK
 from unroll.errors import ArgumentError, UserError
 from unroll.files import locked, replacing
 from unroll.training.cache import cache_folder
@@ -20,7 +20,7 @@ UTF_8 = "utf-8"
 COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
-def sum_of(path: Path, folder: Path) -> str:
+def checksum(path: Path, folder: Path) -> str:
     """The sha256 of a file's content, cached for as long as its size and modification time stay the same."""
     status = path.stat()
     known_as = repr((str(path.resolve()), status.st_size, status.st_mtime_ns))
@@ -29,7 +29,7 @@ def sum_of(path: Path, folder: Path) -> str:
         if not remembered.exists():
             digest = hashlib.sha256()
             with open(path, "rb") as file:
-                while block := file.read(PIECE):
+                while block := file.read(CHUNK):
                     digest.update(block)
             with replacing(remembered) as unfinished:
                 unfinished.write_text(digest.hexdigest())
@@ -51,7 +51,7 @@ def plain_text(path: str | Path, encoding: str = UTF_8, cache: str | Path | None
     if not path.is_file() or (path.suffix not in (*COMPRESSED, ".zst") and encoding == UTF_8):
         return path
     folder = cache_folder(cache)
-    key = hashlib.sha256(repr((sum_of(path, folder), path.suffix, encoding)).encode()).hexdigest()[:32]
+    key = hashlib.sha256(repr((checksum(path, folder), path.suffix, encoding)).encode()).hexdigest()[:32]
     copy = folder / "texts" / f"{key}.txt"
     with locked(copy.with_suffix(".lock")):
         if not copy.exists():
@@ -59,7 +59,7 @@ def plain_text(path: str | Path, encoding: str = UTF_8, cache: str | Path | None
             decoder = codecs.getincrementaldecoder(encoding)()
             try:
                 with opened(path) as source, replacing(copy) as unfinished, open(unfinished, "wb") as target:
-                    while block := source.read(PIECE):
+                    while block := source.read(CHUNK):
                         target.write(block if encoding == UTF_8 else decoder.decode(block).encode())
                     target.write(decoder.decode(b"", final=True).encode())
             except UnicodeDecodeError:

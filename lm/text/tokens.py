@@ -4,12 +4,12 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lm.text.vocabulary import Vocabulary
-from unroll.streams import Window
 from unroll.training.data import Data
+
+EXCERPT = 1000  # tokens
 
 
 class TokenData(Data):
@@ -44,6 +44,6 @@ class NextTokenData(TokenData):
         known = [int(index) for index in self.start_of_validation() if index != self.vocabulary.unknown_id]
         return self.vocabulary.textify(known[:8])
 
-    def random_batch(self, rows: int, length: int) -> Window:
-        tokens = torch.randint(len(self.vocabulary), (rows, length + 1))
-        return Window(tokens[:, :-1], tokens[:, 1:], torch.zeros(rows, dtype=torch.bool))
+    def excerpt(self) -> str:
+        """The beginning of the validation text, for a page that shows how a model reads it."""
+        return self.vocabulary.textify(self.start_of_validation(EXCERPT)[:EXCERPT])

@@ -14,11 +14,14 @@ from pytorch_lightning.utilities import move_data_to_device
 
 from unroll.errors import UserError
 from unroll.resume import random_state
-from unroll.training.data import ONE_SIZE, Data
+from unroll.streams import Window
+from unroll.training.data import Data
 from unroll.training.learner import Learner
 from unroll.training.optimizers import parameter_groups
 
 STEPS = 3
+LENGTHS = (8, 16, 32, 70, 140, 280, 560)  # of windows
+ONE_SIZE = 1  # the length of samples that have no steps, such as images
 LONGEST_STEP = 2.0  # seconds; longer steps are not tried
 MEMORY_SHARE = 0.8  # of the free memory; the rest is for validation and other programs
 MIB = 2**20
@@ -63,9 +66,9 @@ class Rehearsal:
 
 
 def plan(
-    learner: Learner, data: Data, batch_sizes: Sequence[int], device: torch.device
+    learner: Learner, data: Data, batch_sizes: Sequence[int], device: torch.device, lengths: Sequence[int] = LENGTHS
 ) -> dict[tuple[int, int], Trial | str]:
-    """Trains a copy of the module for some steps on random batches, of each length (`Data.lengths`) and batch size.
+    """Trains a copy of the module for some steps on batches of each length and size, cut from the first training batch.
 
     The state of the random generators is restored.
 
@@ -75,23 +78,38 @@ def plan(
     before = random_state.get()
     trials: dict[tuple[int, int], Trial | str] = {}
     limit = MEMORY_SHARE * free_memory(device)
-    if len(data.lengths) == 1:
-        runs = [[(data.lengths[0], rows) for rows in batch_sizes]]
+    batch = next(data.train.batches(0))
+    if isinstance(batch, Window):
+        runs = [[(length, rows) for length in lengths] for rows in batch_sizes]
     else:
-        runs = [[(length, rows) for length in data.lengths] for rows in batch_sizes]
+        runs = [[(ONE_SIZE, rows) for rows in batch_sizes]]
     for run in runs:  # each about twice as much as the one before
         beyond: str | None = None
         for length, rows in run:
-            trial = trials[length, rows] = beyond or tried(learner, data, rows, length, device)
+            trial = trials[length, rows] = beyond or tried(learner, resized(batch, rows, length), device)
             beyond = why_no_longer(trial, limit)
     random_state.restore(before)
     return trials
 
 
-def tried(learner: Learner, data: Data, rows: int, length: int, device: torch.device) -> Trial | str:
-    """The fastest of some steps, or why there is none."""
+def resized(batch: Any, rows: int, length: int) -> Any:
+    """A batch of another size: rows and steps of this one, again and again. Every step counts."""
+
+    def of_rows(part: torch.Tensor) -> torch.Tensor:
+        return part[torch.arange(rows) % len(part)]
+
+    if not isinstance(batch, Window):
+        return tuple(map(of_rows, batch))
+    steps = torch.arange(length) % batch.inputs.size(1)
+    targets = of_rows(batch.targets)
+    return Window(
+        of_rows(batch.inputs)[:, steps], targets if targets.dim() == 1 else targets[:, steps], of_rows(batch.starts)
+    )
+
+
+def tried(learner: Learner, batch: Any, device: torch.device) -> Trial | str:
+    """The fastest of some steps on a batch, or why there is none."""
     rehearsal = Rehearsal(learner, device)
-    batch = data.random_batch(rows, length)
     size = learner.size(batch)
     batch = move_data_to_device(batch, device)
 

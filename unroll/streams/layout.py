@@ -18,12 +18,12 @@ class Layout(ABC):
     """What each row reads in each window.
 
     Attributes:
-        held: names of the tensors that windows are cut from.
+        tensor_names: names of the tensors that windows are cut from.
         rows: how many rows there are.
         shard_rows: those of this process.
     """
 
-    held: tuple[str, ...]
+    tensor_names: tuple[str, ...]
     rows: int
     shard_rows: range
 
@@ -49,12 +49,12 @@ class Layout(ABC):
     @property
     def nbytes(self) -> int:
         """The size of the data in bytes."""
-        return sum(getattr(self, name).nbytes for name in self.held)
+        return sum(getattr(self, name).nbytes for name in self.tensor_names)
 
     def moved(self: Kind, device: torch.device) -> Kind:
         """The same with its data on a device."""
         layout = copy(self)
-        for name in self.held:
+        for name in self.tensor_names:
             setattr(layout, name, getattr(self, name).to(device))
         return layout
 

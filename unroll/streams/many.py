@@ -45,7 +45,7 @@ class ManySequences(Layout):
             number = int(self.counts.argmin())
             raise UserError(f"sequence {number} has a single step, so nothing to predict; leave it out")
         self.targets = None if targets is None else aligned(targets, lengths)
-        self.held = ("sequences",) if targets is None else ("sequences", "targets")
+        self.tensor_names = ("sequences",) if targets is None else ("sequences", "targets")
         windows = -(-self.counts // bptt)
         self.rows = min(batch_size, len(sequences))
         self.shard_rows = range(self.rows)

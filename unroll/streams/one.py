@@ -60,7 +60,7 @@ class OneSequence(Layout):
                 f"batch_size={batch_size} is larger than the data: {len(sequence)} steps fill at most {count} rows"
             )
         self.batch_size = batch_size
-        self.held = ("sequence",) if targets is None else ("sequence", "targets")
+        self.tensor_names = ("sequence",) if targets is None else ("sequence", "targets")
         drop = tail == "drop"
         self.row_length = count // batch_size if drop else math.ceil(len(sequence) / batch_size)
         self.num_targets = self.row_length * batch_size if drop else count

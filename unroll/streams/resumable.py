@@ -22,7 +22,7 @@ class Resumable(IterableDataset):
     It is an `IterableDataset` of whole batches, for a loader around it: `DataLoader(…, batch_size=None)`.
     """
 
-    held: tuple[str, ...]  # names of the tensors that batches are cut from
+    tensor_names: tuple[str, ...]  # names of the tensors that batches are cut from
     pin = False  # yield each batch in pinned memory, from which a GPU copies it while it computes
     seed: int
     epoch = 0
@@ -54,11 +54,11 @@ class Resumable(IterableDataset):
     @property
     def nbytes(self) -> int:
         """The size of the data in bytes."""
-        return sum(getattr(self, name).nbytes for name in self.held)
+        return sum(getattr(self, name).nbytes for name in self.tensor_names)
 
     def move(self, device: torch.device) -> None:
         """Moves the data to a device."""
-        for name in self.held:
+        for name in self.tensor_names:
             setattr(self, name, getattr(self, name).to(device))
 
     def __iter__(self) -> Iterator[Any]:

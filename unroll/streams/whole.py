@@ -37,7 +37,7 @@ class WholeSequences(IndependentSamples):
         UserError: the sequences don't go together, targets don't fit, or there are fewer than a batch holds.
     """
 
-    held = ("sequences", "targets")
+    tensor_names = ("sequences", "targets")
     samples = "sequences"
 
     def __init__(

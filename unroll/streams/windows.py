@@ -49,7 +49,7 @@ class IndependentWindows(IndependentSamples):
         UserError: there are fewer windows than a batch holds.
     """
 
-    held = ("sequence",)
+    tensor_names = ("sequence",)
     samples = "windows"
 
     def __init__(

@@ -12,7 +12,6 @@ from unroll.errors import UserError
 from unroll.streams import Resumable
 
 DEVICE_SHARE = 0.25  # of a device's free memory that a split may take
-ONE_SIZE = 1
 
 
 class Data(pl.LightningDataModule, ABC):
@@ -20,7 +19,6 @@ class Data(pl.LightningDataModule, ABC):
 
     batch_size: int
     meaning: ClassVar[tuple[str, ...]] = ()  # the parts of `description` that a model's inputs and outputs refer to
-    lengths: tuple[int, ...] = (ONE_SIZE,)  # of a sample, that `task=plan` measures
 
     @property
     @abstractmethod
@@ -59,10 +57,6 @@ class Data(pl.LightningDataModule, ABC):
     @abstractmethod
     def show(self, folder: Path) -> str:
         """The first training batches as text; images go into the folder."""
-
-    @abstractmethod
-    def random_batch(self, rows: int, length: int) -> Any:
-        """A batch of random samples of this length."""
 
     def train_dataloader(self) -> Resumable:
         return self.shard(self.train)

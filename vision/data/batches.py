@@ -51,7 +51,7 @@ class ImageBatches(IndependentSamples):
         UserError: there are fewer images than a batch holds, or they are smaller than `pad`.
     """
 
-    held = ("pixels", "labels")
+    tensor_names = ("pixels", "labels")
     samples = "images"
 
     def __init__(

@@ -3,19 +3,21 @@
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
+from typing_extensions import Required, Unpack
 
 from unroll import checks
-from unroll.checks import Count, Fraction, Size, check_arguments, checked
+from unroll.checks import Count, Fraction, Size, checked
 from unroll.errors import UserError
 from unroll.training.cache import download
 from unroll.training.data import Data
+from unroll.training.split import set_aside
 from vision.data.batches import Flip, ImageBatches, Images, move
 from vision.data.cifar10 import read_cifar10
-from vision.data.files import Found, find_images, labelled, set_aside
+from vision.data.files import Found, find_images, labelled
 from vision.data.shapes import NAMES, draw_shapes
 
 SHOWN = 32
@@ -30,6 +32,16 @@ class Splits(NamedTuple):
     valid: Images
     test: Images | None
     classes: list[str]
+
+
+class ImageSettings(TypedDict, total=False):
+    """The arguments of all data modules of images (see `ImageData`)."""
+
+    batch_size: Required[int]
+    pad: Required[int]
+    flip: Required[Flip]
+    split: Literal["valid", "test"]
+    seed: int
 
 
 class ImageData(Data):
@@ -120,10 +132,6 @@ class ImageData(Data):
         pixels, labels, *moves = (part[:SHOWN] for part in next(self.train.batches(0)))
         return move(pixels, *moves) if moves else pixels, [self.classes[label] for label in labels.tolist()]
 
-    def random_batch(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
-        pixels = torch.randint(256, (rows, *self.train.pixels.shape[1:]), dtype=torch.uint8)
-        return pixels, torch.randint(len(self.classes), (rows,))
-
 
 def channel_statistics(pixels: Tensor) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel, for pixels from 0 to 1: exact, whatever the number of images.
@@ -155,11 +163,18 @@ class CIFAR10(ImageData):
         UserError: there are not that many.
     """
 
+    @checked
     def __init__(
-        self, *, url: str, sha256: str, path: str | None, cache: str | None, valid_images: Count = 5000, **batches: Any
+        self,
+        *,
+        url: str,
+        sha256: str,
+        path: str | None,
+        cache: str | None,
+        valid_images: Count = 5000,
+        **batches: Unpack[ImageSettings],
     ) -> None:
         super().__init__(**batches)
-        check_arguments(CIFAR10.__init__, {"valid_images": valid_images})
         self.source = (url, sha256, cache)
         self.path = path
         self.valid_images = valid_images
@@ -183,9 +198,11 @@ class Shapes(ImageData):
         batches: as for `ImageData`.
     """
 
-    def __init__(self, *, train_images: Annotated[int, checks.whole(2)], valid_images: Size, **batches: Any) -> None:
+    @checked
+    def __init__(
+        self, *, train_images: Annotated[int, checks.whole(2)], valid_images: Size, **batches: Unpack[ImageSettings]
+    ) -> None:
         super().__init__(**batches)
-        check_arguments(Shapes.__init__, {"train_images": train_images, "valid_images": valid_images})
         self.counts = (train_images, valid_images)
 
     def read(self) -> Splits:
@@ -207,6 +224,7 @@ class ImageFiles(ImageData):
         UserError: there are fewer than two classes, or files of a class that training does not have.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -214,10 +232,9 @@ class ImageFiles(ImageData):
         size: Annotated[int, checks.whole(8)] = 32,
         valid_fraction: Fraction = 0.1,
         cache: str | None = None,
-        **batches: Any,
+        **batches: Unpack[ImageSettings],
     ) -> None:
         super().__init__(**batches)
-        check_arguments(ImageFiles.__init__, {"size": size, "valid_fraction": valid_fraction})
         self.folder = Path(path).expanduser()
         self.size = size
         self.valid_fraction = valid_fraction
@@ -232,7 +249,9 @@ class ImageFiles(ImageData):
         train = self.images(given, classes)
         others = {name: self.images(of_part, classes) for name, of_part in found.items()}
         if "valid" not in others:
-            train, others["valid"] = set_aside(train, self.valid_fraction, self.seed)
+            labels = train.labels.tolist()
+            kept, held_out = set_aside(labels, self.valid_fraction, self.seed, "images", "folders train and valid")
+            train, others["valid"] = train.at(kept), train.at(held_out)
         return Splits(train, others["valid"], others.get("test"), classes)
 
     def images(self, found: Found, classes: list[str]) -> Images:

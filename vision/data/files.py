@@ -146,23 +146,3 @@ def labelled(found: Found, classes: Sequence[str], size: int, cache: str | Path 
         readable[damaged] = False
         images = images.at(readable.nonzero().flatten())
     return images, [found.files[number] for number in damaged]
-
-
-def set_aside(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
-    """All but a share of each class, drawn at random, and this share; at least one image of a class stays.
-
-    Raises:
-        UserError: the share of every class is less than half an image.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    held = torch.zeros(len(images.labels), dtype=torch.bool)
-    for label in images.labels.unique():
-        of_class = (images.labels == label).nonzero().flatten()
-        count = min(round(fraction * len(of_class)), len(of_class) - 1)
-        held[of_class[torch.randperm(len(of_class), generator=generator)[:count]]] = True
-    if not held.any():
-        raise UserError(
-            f"{len(held)} images are too few to set some aside; give more, a greater data.valid_fraction, "
-            "or folders train and valid"
-        )
-    return images.at((~held).nonzero().flatten()), images.at(held.nonzero().flatten())

@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from lm.language.generation import encode_prompt, generate, unspoken
+from lm.language.generation import encode_prompt, generate, special_ids
 from unroll.checks import Positive, Size, checked
 from unroll.training.callbacks.tensorboard import writers
 from unroll.training.learner import Learner
@@ -55,7 +55,7 @@ class Samples(pl.Callback):
                 temperature=self.temperature,
                 seed=self.seed,
                 context=data.bptt,
-                never=unspoken(vocabulary),
+                never=special_ids(vocabulary),
             )
             more = torch.tensor(list(islice(tokens, self.length)))
         finally:
