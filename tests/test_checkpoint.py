@@ -27,6 +27,7 @@ DATA = {
         "tokenizer": VOCABULARY.tokenizer.settings(),
         "context": 20,
         "prompt": "one two",
+        "excerpt": "one two three",
     },
     "images": {"classes": ["cat", "dog"], "size": 32, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
 }
