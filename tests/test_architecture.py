@@ -104,7 +104,10 @@ def reached(*names: str) -> set[str]:
     ("names", "unwanted"),
     [
         (("unroll",), ("torch", "hydra", "omegaconf", "lm", "vision")),
-        (("unroll.streams", "unroll.state", "unroll.carry", "unroll.resume.last"), ("hydra", "rich", "unroll.cli")),
+        (
+            ("unroll.streams", "unroll.state", "unroll.carry", "unroll.resume.last_checkpoint"),
+            ("hydra", "rich", "unroll.cli"),
+        ),
         (("unroll.cli.program",), ("torch", "pytorch_lightning", "numpy", "matplotlib")),
         (("lm.data", "lm.language", "lm.generate", "lm.language.checkpoint"), ("hydra", "pytorch_lightning")),
         (("vision.data", "vision.models", "vision.classify"), ("hydra", "pytorch_lightning")),

@@ -153,7 +153,7 @@ def train(
     from pytorch_lightning.callbacks import LambdaCallback
 
     from unroll.cli import build
-    from unroll.resume.checkpoint_io import CheckpointFiles
+    from unroll.resume.plugin import CheckpointFiles
     from unroll.training.callbacks import Result
 
     prepare(config, run_directory.threads(config.threads))

@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from unroll.errors import UserError
+from unroll.resume.lightning import true_in_any_process
 
 
 class StopWhenDiverged(pl.Callback):
@@ -22,7 +23,7 @@ class StopWhenDiverged(pl.Callback):
         if (batch_idx + 1) % every:
             return
         diverged = not math.isfinite(outputs["loss"].item())
-        if trainer.strategy.reduce_boolean_decision(diverged, all=False):  # if one process stops, all do
+        if true_in_any_process(trainer, diverged):  # if one process stops, all do
             shorter = "a shorter data.bptt, " if hasattr(trainer.datamodule, "bptt") else ""  # type: ignore[attr-defined]
             raise UserError(
                 f"the loss is not finite after step {trainer.global_step} of epoch {trainer.current_epoch + 1} "
