@@ -27,6 +27,7 @@ DATA = {
         "tokenizer": VOCABULARY.tokenizer.settings(),
         "context": 20,
         "prompt": "one two",
+        "excerpt": "one two three",
     },
     "images": {"classes": ["cat", "dog"], "size": 32, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
 }
@@ -194,7 +195,9 @@ class TestResuming:
         else:
             module = ImageClassifier(model, *(metadata["data"][name] for name in ("mean", "std")), metadata=metadata)
         module.trainer = pl.Trainer(logger=False, accelerator="cpu", barebones=True)
-        checkpoint.update({key: [1] for key in NEEDED_TO_RESUME[1:]}, loops={"fit_loop": {"epoch_progress": {}}})
+        none = {"current": {"completed": 0}}
+        progress = {"epoch_progress": none, "epoch_loop.batch_progress": none}
+        checkpoint.update({key: [1] for key in NEEDED_TO_RESUME[1:]}, loops={"fit_loop": progress})
         return module
 
     def test_the_runs_own_is_taken(self, module, checkpoint):
