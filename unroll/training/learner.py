@@ -25,6 +25,7 @@ from unroll.training.objectives import Direction, Objective
 from unroll.training.optimizers import parameter_groups
 
 PROGRESS = "progress"  # the checkpoint's key: the sums of the epoch so far, per process
+NO_LIMIT = -1  # what Lightning's Trainer calls none, of epochs and of steps
 NEEDED_TO_RESUME = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", PROGRESS)
 
 
@@ -265,16 +266,25 @@ class Learner(pl.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def count_steps(self) -> tuple[int, int]:
-        """Optimizer steps per epoch and in all."""
+        """Optimizer steps per epoch and in all.
+
+        Raises:
+            UserError: the trainer has a limit neither on epochs nor on steps.
+        """
         trainer = self.trainer
         batches = len(lightning.train_loader(trainer))
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
-        total_steps = steps_per_epoch * (trainer.max_epochs or 1)
-        if trainer.max_steps > 0:
-            total_steps = min(total_steps, trainer.max_steps)
-        return steps_per_epoch, total_steps
+        limits = [] if trainer.max_steps == NO_LIMIT else [trainer.max_steps]
+        if trainer.max_epochs not in (None, NO_LIMIT):  # -1 also where max_steps or max_time is given alone
+            limits.append(steps_per_epoch * trainer.max_epochs)
+        if not limits:
+            raise UserError(
+                "a schedule, or an average of the last part of training, needs to know how long training lasts: "
+                "set trainer.max_epochs or trainer.max_steps"
+            )
+        return steps_per_epoch, max(1, min(limits))
 
     # Checkpoints
 

@@ -42,7 +42,7 @@ class LoggedSteps:
         self.id = run_id
         self.steps |= dict.fromkeys(metrics, step)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.path, {"id": run, "steps": self.steps})
+        write_json(self.path, {"id": run_id, "steps": self.steps})
 
 
 class TrackerWriter:
