@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unroll.training.objectives import CrossEntropy, MeanSquaredError, Objective
     from unroll.training.schedules import constant, one_cycle, sgdr, steps
 
-HOMES = {
+MODULES = {
     "CarriesState": "carry",
     "CheckpointFiles": "resume.plugin",
     "CrossEntropy": "training.objectives",
@@ -66,7 +66,7 @@ __all__ = [
 ]
 
 
-__getattr__ = lazily("unroll", HOMES)
+__getattr__ = lazily("unroll", MODULES)
 
 
 def __dir__() -> list[str]:
