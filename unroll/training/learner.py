@@ -294,13 +294,13 @@ class Learner(pl.LightningModule, ABC):
         checkpoint[PROGRESS] = gathered({split: asdict(sums) for split, sums in self.passes.items()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.metadata is not None:
+            refuse_unless_same(checkpoint, self.metadata)
         missing = [key for key in NEEDED_TO_RESUME if key not in checkpoint]
         if not missing and not lightning.has_progress(checkpoint):
             missing = ["loops"]
         if missing:
             raise UserError(f"the checkpoint can't be resumed from: it has no {', '.join(missing)}")
-        if self.metadata is not None:
-            refuse_unless_same(checkpoint.get(KEY), self.metadata)
         processes = len(checkpoint[PROGRESS])
         if processes != self.trainer.world_size:
             raise UserError(f"the checkpoint is of {processes} processes; resume it with trainer.devices={processes}")
