@@ -1,12 +1,14 @@
 """The arrows of the house: which package may import which. Imports are read from the code."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import pytorch_lightning
 from conftest import ROOT
 
 PACKAGES = ("unroll", "lm", "vision", "series")
@@ -127,7 +129,14 @@ def reached(*names: str) -> set[str]:
     [
         (("unroll",), ("torch", "hydra", "omegaconf", "lm", "vision", "series")),
         (
-            ("unroll.streams", "unroll.carry", "unroll.nn", "unroll.kernels", "unroll.resume.last", "unroll.training"),
+            (
+                "unroll.streams",
+                "unroll.carry",
+                "unroll.nn",
+                "unroll.kernels",
+                "unroll.resume.last_checkpoint",
+                "unroll.training",
+            ),
             ("hydra", "rich", "platformdirs", "pooch", "PIL", "matplotlib", "unroll.cli"),
         ),
         (("unroll.cli.program",), ("torch", "pytorch_lightning", "numpy", "matplotlib")),
@@ -178,3 +187,48 @@ def test_a_wheel_imports_from_outside_the_checkout(tmp_path):
     )  # fmt: skip
     assert imported.returncode == 0, imported.stderr
     assert imported.stdout.startswith(str(tmp_path / "installed"))
+
+
+def private_names_of_lightning() -> set[str]:
+    """Attributes and methods with an underscore of what we use of Lightning: trainer, loops, modules, loggers, …"""
+    root = Path(pytorch_lightning.__file__).parent
+    folders = ("core", "loggers", "loops", "plugins", "strategies", "trainer")
+    files = [file for folder in folders for file in (root / folder).rglob("*.py")]
+    files += [root / "callbacks" / f"{name}.py" for name in ("callback", "checkpoint", "model_checkpoint")]
+    files += [root / "callbacks" / "weight_averaging.py"]
+    source = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    attributes = re.findall(r"self\.(_[a-z]\w*)(?::[^=\n]+)? = ", source)
+    return {*attributes, *re.findall(r"def (_[a-z]\w*)\(", source)}
+
+
+def private_uses(source: str, names: set[str]) -> list[str]:
+    """Where code reads, sets, defines or spells out one of these names."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        kinds = {ast.Attribute: "attr", ast.Constant: "value", ast.FunctionDef: "name"}
+        name = getattr(node, kinds.get(type(node), ""), None)
+        if isinstance(name, str) and name in names:
+            found.append(f"line {node.lineno}: {name}")
+    return found
+
+
+def test_lightnings_private_names_are_in_one_file():
+    names = private_names_of_lightning()
+    allowed = ROOT / "unroll" / "resume" / "lightning.py"
+    assert private_uses(allowed.read_text(encoding="utf-8"), names)
+    files = [file for package in (*PACKAGES, "series") for file in (ROOT / package).rglob("*.py") if file != allowed]
+    uses = {str(file.relative_to(ROOT)): private_uses(file.read_text(encoding="utf-8"), names) for file in files}
+    assert {file: found for file, found in uses.items() if found} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "loader = trainer.fit_loop._data_source.dataloader()",
+        "trainer = getattr(self, '_trainer', None)",
+        "class Average(WeightAveraging):\n    def _swap_models(self, module): ...",
+        "logger._experiment = None",
+    ],
+)
+def test_a_private_name_is_found(source):
+    assert len(private_uses(source, private_names_of_lightning())) == 1

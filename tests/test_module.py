@@ -12,7 +12,7 @@ from torch import nn
 
 import lm.language
 from lm.language.learner import LanguageModel, NextToken
-from unroll import IndependentWindows, MeanSquaredError, Stream, Window, WindowLearner
+from unroll import IndependentWindows, MeanSquaredError, Stream, UserError, Window, WindowLearner
 from unroll.state import forget, keep_rows
 from unroll.training.callbacks import Progress
 from unroll.training.schedules import one_cycle
@@ -87,6 +87,14 @@ def fit(
         weights_only=True,
     )
     return module, record
+
+
+class StopAt(pl.Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        trainer.should_stop = trainer.global_step == self.step
 
 
 class SaveAt(pl.Callback):
@@ -182,7 +190,7 @@ class TestForgetting:
         assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_smoothed_labels_are_minimised_and_in_no_figure():
+def test_smoothed_labels_are_minimised_and_in_no_metric():
     module = LanguageModel(lm.language.GRU(vocab_size=9).eval(), objective=NextToken(label_smoothing=0.1))
     window = Window(text(12).view(4, 3), text(12, 1).view(4, 3), torch.ones(4, dtype=torch.bool))
     for split in ("train", "valid"):
@@ -247,7 +255,7 @@ class TestMetrics:
         torch.testing.assert_close(loss, expected)
         assert module.passes["valid"].targets == 4
 
-    def test_masked_steps_count_in_no_figure(self):
+    def test_masked_steps_count_in_no_metric(self):
         module = LanguageModel(lm.language.GRU(vocab_size=9).eval())
         starts = torch.ones(4, dtype=torch.bool)
         mask = torch.tensor([[True, True, True], [True, False, False], [True, True, False], [False, False, False]])
@@ -276,15 +284,32 @@ class TestOneCycle:
         assert halfway_up == pytest.approx((1e-2 + 1e-2 / 25) / 2, rel=0.1)  # cosine: halfway at half time
 
     @pytest.mark.parametrize(
-        "trainer",
-        [{"accumulate_grad_batches": 3}, {"limit_train_batches": 5}, {"limit_train_batches": 0.5}, {"max_steps": 7}],
+        ("epochs", "trainer"),
+        [
+            (3, {"accumulate_grad_batches": 3}),
+            (3, {"limit_train_batches": 5}),
+            (3, {"limit_train_batches": 0.5}),
+            (3, {"max_steps": 7}),
+            (1, {"max_steps": 1000}),
+            (None, {"max_steps": 17}),  # Lightning sets max_epochs to -1
+            (-1, {"max_steps": 17, "accumulate_grad_batches": 3}),
+        ],
     )
-    def test_it_lasts_as_long_as_training(self, trainer):
-        module, _ = fit(epochs=3, **trainer)
+    def test_it_lasts_as_long_as_training(self, epochs, trainer):
+        module, _ = fit(epochs=epochs, **trainer)
         assert module.lr_schedulers().total_steps == module.trainer.global_step
 
+    def test_without_any_limit_it_says_that_it_needs_one(self):
+        with pytest.raises(UserError, match=r"trainer\.max_epochs or trainer\.max_steps") as caught:
+            fit(epochs=-1, max_time="00:00:00:09")
+        assert "\n" not in str(caught.value)
 
-def test_an_epoch_without_validation_shows_no_figure_of_an_earlier_one(capsys):
+    def test_without_a_schedule_no_limit_is_needed(self):
+        module, _ = fit(epochs=-1, schedule=None, callbacks=[StopAt(17)])
+        assert module.trainer.global_step == 17
+
+
+def test_an_epoch_without_validation_shows_no_metric_of_an_earlier_one(capsys):
     fit(epochs=3, check_val_every_n_epoch=2, callbacks=[Progress()])
     _, *rows = capsys.readouterr().out.splitlines()
     assert [row.split()[2:4] == ["–", "–"] for row in rows] == [True, False, True]
@@ -315,7 +340,7 @@ class Numbers(nn.Module):
         return self.head(outputs), state
 
 
-def test_figures_over_documents_are_those_of_each_read_by_itself():
+def test_metrics_over_documents_are_those_of_each_read_by_itself():
     torch.manual_seed(0)
     documents = list(torch.randn(300, 1).split([90, 7, 33, 120, 2, 48]))
     module = WindowLearner(Numbers(), MeanSquaredError(), optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0))
