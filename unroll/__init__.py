@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from unroll.streams import IndependentWindows, Stream, Window
     from unroll.training.data import Data
     from unroll.training.learner import Learner, WindowLearner
-    from unroll.training.objectives import CrossEntropy, MeanSquaredError, Objective
+    from unroll.training.objectives import CrossEntropy, MeanSquaredError, Objective, Scored
     from unroll.training.schedules import constant, one_cycle, sgdr, steps
 
 HOMES = {
@@ -31,6 +31,7 @@ HOMES = {
     "Learner": "training.learner",
     "MeanSquaredError": "training.objectives",
     "Objective": "training.objectives",
+    "Scored": "training.objectives",
     "Stream": "streams",
     "UserError": "errors",
     "Window": "streams",
@@ -53,6 +54,7 @@ __all__ = [
     "Learner",
     "MeanSquaredError",
     "Objective",
+    "Scored",
     "Stream",
     "UserError",
     "Window",
