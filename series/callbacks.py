@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from series.data import SeriesFiles
-from unroll.training.callbacks.tensorboard import keep_plot
+from unroll.training.callbacks.tensorboard import save_plot
 from unroll.training.learner import Learner
 
 READ, SHOWN = 2000, 200  # steps
@@ -39,4 +39,4 @@ class ForecastPlot(pl.Callback):
         shown = torch.cat([outputs[0, :, :, None].cpu(), targets], -1)[-SHOWN:]
         mean, std = (torch.tensor(values)[:, None] for values in data.statistics_of(data.targets))
         pixels = forecasts((shown * std + mean).double().numpy(), data.targets, data.horizon)
-        keep_plot(trainer, self.folder, "forecast", pixels)
+        save_plot(trainer, self.folder, "forecast", pixels)

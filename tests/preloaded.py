@@ -11,7 +11,7 @@ import lm.language.callbacks
 import lm.language.plots
 import unroll.cli.commands
 import unroll.cli.report
-import unroll.resume.checkpoint_io
+import unroll.resume.plugin
 import unroll.training.callbacks
 import unroll.training.plots
 import vision.callbacks

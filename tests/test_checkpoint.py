@@ -27,6 +27,7 @@ DATA = {
         "tokenizer": VOCABULARY.tokenizer.settings(),
         "context": 20,
         "prompt": "one two",
+        "excerpt": "one two three",
     },
     "images": {"classes": ["cat", "dog"], "size": 32, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
 }
@@ -142,6 +143,7 @@ def change(path, value):
         (change([KEY, "model"], None), "not a checkpoint of this project"),
         (change(["state_dict"], None), "not a checkpoint of this project"),
         (change([KEY, "format_version"], 99), "format version 99"),
+        (change([KEY, "format_version"], 2), r"another version of this project \(format version 2; this one reads 3\)"),
         (change([KEY, "data", "named"], ["one"]), "do not fit"),
         (change([KEY, "data"], None), "not a checkpoint of this project"),
         (change([KEY, "model", "arguments", "hidden_size"], 17), "do not fit"),
@@ -194,7 +196,9 @@ class TestResuming:
         else:
             module = ImageClassifier(model, *(metadata["data"][name] for name in ("mean", "std")), metadata=metadata)
         module.trainer = pl.Trainer(logger=False, accelerator="cpu", barebones=True)
-        checkpoint.update({key: [1] for key in NEEDED_TO_RESUME[1:]}, loops={"fit_loop": {"epoch_progress": {}}})
+        none = {"current": {"completed": 0}}
+        progress = {"epoch_progress": none, "epoch_loop.batch_progress": none}
+        checkpoint.update({key: [1] for key in NEEDED_TO_RESUME[1:]}, loops={"fit_loop": progress})
         return module
 
     def test_the_runs_own_is_taken(self, module, checkpoint):
@@ -205,12 +209,16 @@ class TestResuming:
         ("damage", "words"),
         [
             (change([KEY, "format_version"], 99), "format version 99"),
+            (
+                lambda c, kind: (c[KEY].update(format_version=2), c.pop("progress")),
+                "format version 2; this one reads 3",
+            ),
             (change([KEY, "model", "arguments", "hidden_size"], 17), "another model"),
             (change([KEY, "model", "arguments", "_target_"], "os.system"), "another model"),
             (change([KEY, "data", "named"], ["one"]), "differ in their (vocabulary|classes)"),
             (change([KEY, "data", "named"], None), "differ in their (vocabulary|classes)"),
-            (change([KEY, "data"], None), "not one of this project"),
-            (change([KEY], None), "not one of this project"),
+            (change([KEY, "data"], None), "not a checkpoint of this project"),
+            (change([KEY], None), "not a checkpoint of this project"),
             (change(["optimizer_states"], None), "it has no optimizer_states"),
             (change(["loops"], None), "it has no loops"),
             (change(["loops", "fit_loop"], {}), "it has no loops"),

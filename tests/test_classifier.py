@@ -80,8 +80,8 @@ def test_mistakes_are_wrong_guesses_of_the_whole_validation_the_surest_first():
     board = Mistakes("unused")
     board.on_validation_start(None, None)
     for batch, logits in enumerate(torch.tensor([[[9.0, 0], [0, 2], [1, 0]], [[0, 3], [5, 0], [0, 4]]])):
-        outputs = {"outputs": logits, "targets": torch.tensor([0, 0, 1])}
-        board.on_validation_batch_end(None, None, outputs, (torch.arange(3) + 3 * batch,), batch)
+        images = torch.arange(3) + 3 * batch, torch.tensor([0, 0, 1])
+        board.on_validation_batch_end(None, None, {"features": logits}, images, batch)
     found = [(guess, label, int(pixels)) for _, guess, label, pixels in board.mistakes]
     assert found == [(1, 0, 3), (1, 0, 1), (0, 1, 2)]
     assert [sure for sure, *_ in board.mistakes] == pytest.approx([0.9526, 0.8808, 0.7311], abs=1e-4)

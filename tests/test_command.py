@@ -101,8 +101,9 @@ class TestRun:
     def test_the_checkpoint_alone_gives_the_trained_model(self, run_dir, tmp_path):
         moved = (run_dir[0] / "checkpoints" / "last.ckpt").read_bytes()
         (tmp_path / "moved.ckpt").write_bytes(moved)
-        model, vocabulary, *_ = TrainedLanguageModel.load(tmp_path / "moved.ckpt")
-        after_eight, _ = model(vocabulary.encode("nine hundred , eight").unsqueeze(0))
+        trained = TrainedLanguageModel.load(tmp_path / "moved.ckpt")
+        vocabulary = trained.vocabulary
+        after_eight, _ = trained.model(vocabulary.encode("nine hundred , eight").unsqueeze(0))
         assert vocabulary.decode([after_eight[0, -1].argmax()])[0] in vocabulary.entries
         assert len(vocabulary) == after_eight.size(-1) == 33
 

@@ -31,7 +31,7 @@ class Losses(LanguageModel):
 def fit(model_class, compile, epochs, **settings):
     torch.manual_seed(0)
     tokens = torch.randint(10, (4 * 61 - 2,))  # the last window is shorter, and then narrower
-    module = Losses(model_class(10), partial(torch.optim.AdamW, lr=1e-3, fused=True), compile=compile)
+    module = Losses(model_class(10), optimizer=partial(torch.optim.AdamW, lr=1e-3, fused=True), compile=compile)
     trainer = Trainer(
         max_epochs=epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, **settings,
@@ -126,9 +126,9 @@ def train_by_hand(model_class, how, epochs=3):
             if state is not None:
                 state = keep_rows(detach(state), len(window.inputs))
             torch.manual_seed(len(losses))  # the same masks, although the faster version has trial runs
-            outputs, state, _ = read(window.inputs, state)
+            features, state, _ = read(window.inputs, state)
             kept.append((state, change(state, torch.Tensor.clone)))
-            loss = torch.nn.functional.cross_entropy(outputs.flatten(0, 1), window.targets.flatten())
+            loss = torch.nn.functional.cross_entropy(model.head(features).flatten(0, 1), window.targets.flatten())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -103,7 +103,7 @@ def test_reading_in_windows_gives_what_reading_whole_gives(body):
     model.windows = 2  # of six that have gradients: the values are the same
     torch.testing.assert_close(model.pooled(tokens, torch.tensor(lengths)), pooled)
     for row, length in enumerate(lengths):
-        outputs = model.body.read(tokens[row : row + 1, :length])[1][0]
+        outputs = model.body.features(tokens[row : row + 1, :length])[0][0]
         whole = torch.cat([outputs[-1], outputs.amax(0), outputs.mean(0)])
         torch.testing.assert_close(pooled[row], whole, atol=1e-5, rtol=1e-4)
         whole.sum().backward()

@@ -57,7 +57,7 @@ class TestDynamic:
         evaluation = DynamicEvaluation(lr=0.05, decay=0.1, window=7, **settings)
         roots = evaluation.roots(learner, data.train)
         steps = evaluation.steps(learner, Stream(tokens, 1, 7), roots)
-        return torch.cat([learner.model.head(step.outputs.activations).detach() for step in steps])
+        return torch.cat([learner.model.head(step.features).flatten(0, 1).detach() for step in steps])
 
     def test_a_changed_future_leaves_all_earlier_scores_alone(self):
         tokens = text(300, seed=1)
@@ -138,9 +138,7 @@ class TestCache:
         losses = torch.cat([*evaluation.losses(learner, Stream(tokens, 1, 7))], 1)[0]
 
         model = learner.model.eval()
-        model.head.scoring = False
-        hidden = model(tokens[None, :-1])[0][0].detach()
-        model.head.scoring = True
+        hidden = model.features(tokens[None, :-1])[0][0].detach()
         own = model.head(hidden).softmax(-1).detach()
         for t, target in enumerate(tokens[1:]):
             mixed = own[t]

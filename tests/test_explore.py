@@ -29,7 +29,7 @@ from unroll.errors import UserError
 
 uvicorn = pytest.importorskip("uvicorn")
 
-from lm.explore.models import LanguageModelView, Place, shown  # noqa: E402
+from lm.explore.models import LanguageModelView, Place, view_of  # noqa: E402
 from lm.explore.server import AT_ONCE, LARGEST, PLACES, Server  # noqa: E402
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -41,7 +41,7 @@ def model(tmp_path):
 
     def make(save=save_language_model, *arguments, **settings):
         path = save(tmp_path / "model.ckpt", *arguments, **settings)
-        return shown(load_step(path, None, None), path, None)
+        return view_of(load_step(path, None, None), path, None)
 
     return make
 

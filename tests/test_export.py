@@ -207,7 +207,7 @@ class Nested(nn.Module):
 
 
 def test_a_model_of_ones_own_whatever_the_nest_of_its_state(tmp_path):
-    data = {**of_text(CHARACTERS), "context": 3, "prompt": "the"}
+    data = {**of_text(CHARACTERS), "context": 3, "prompt": "the", "excerpt": TEXT}
     arguments = {"vocab_size": len(CHARACTERS)}
     path = save(tmp_path / "own.ckpt", Nested(**arguments), arguments, data)
     said = command.export(load_step(path, Nested, None), tmp_path / "out", "onnx")
@@ -223,7 +223,7 @@ class Specialised(Nested):
 
 
 def test_a_model_that_cannot_be_exported_ends_in_one_line(tmp_path):
-    data = {**of_text(CHARACTERS), "context": 3, "prompt": "the"}
+    data = {**of_text(CHARACTERS), "context": 3, "prompt": "the", "excerpt": TEXT}
     arguments = {"vocab_size": len(CHARACTERS)}
     path = save(tmp_path / "own.ckpt", Specialised(**arguments), arguments, data)
     with pytest.raises(UserError, match=r"^Specialised can't be exported by torch: .+") as caught:

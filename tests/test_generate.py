@@ -123,6 +123,7 @@ class TestCommand:
                 "tokenizer": vocabulary.tokenizer.settings(),
                 "context": 8,
                 "prompt": text[:3],
+                "excerpt": text,
             }
             content = {
                 "state_dict": {f"model.{key}": tensor for key, tensor in model.state_dict().items()},

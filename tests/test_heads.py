@@ -47,9 +47,9 @@ def all_heads():
 def test_what_training_minimises_is_smoothed_in_eval_mode_too(few_at_once, name):
     x, targets = activations_and_targets()
     head = all_heads()[name].double()
-    with torch.no_grad():
-        minimised = head.measured(x, targets, label_smoothing=0.1).minimised
-        expected = F.cross_entropy(head(x), targets, label_smoothing=0.1)
+    head.eval()
+    minimised = head.measured(x, targets, label_smoothing=0.1, count_right=True).minimised
+    expected = F.cross_entropy(head(x), targets, label_smoothing=0.1)
     torch.testing.assert_close(minimised, expected)
 
 
@@ -78,9 +78,11 @@ def test_loss_and_gradients_are_those_of_the_scores(few_at_once, name, label_smo
     likeliest = scores.argmax(-1)
     half_right = torch.where(torch.arange(TARGETS) < TARGETS / 2, likeliest, targets)
     with torch.no_grad():
-        judged = head.measured(x, half_right)
+        judged = head.measured(x, half_right, count_right=True)
     torch.testing.assert_close(judged.loss, F.cross_entropy(scores, half_right).detach())
     assert judged.right == (likeliest == half_right).sum() >= TARGETS / 2
+    assert head.measured(x, half_right, count_right=True).right == judged.right  # with gradients too
+    assert head.measured(x, half_right).right is None
 
 
 @pytest.mark.parametrize("name", [name for name in all_heads() if "adaptive" in name])
@@ -104,7 +106,7 @@ def test_the_adaptive_head_is_pytorchs():
     torch.testing.assert_close(ours(x), theirs.log_prob(x))
     torch.testing.assert_close(ours.measured(x, targets).loss, theirs(x, targets).loss)
     with torch.no_grad():
-        assert ours.measured(x, targets).right == (theirs.predict(x) == targets).sum()
+        assert ours.measured(x, targets, count_right=True).right == (theirs.predict(x) == targets).sum()
 
 
 def test_chunks_in_mixed_precision_are_near_the_exact_ones(few_at_once):

@@ -171,7 +171,7 @@ class TestTestTimeAugmentation:
     def predicted(self, split, tta):
         data = Shapes(train_images=20, valid_images=20, batch_size=20, pad=0, flip=False)
         module = ImageClassifier(Corner(), **data.learner_arguments(), tta=tta)
-        return module, next(data.valid.batches(0)), module.predict(split, next(data.valid.batches(0))).outputs
+        return module, next(data.valid.batches(0)), module.read(split, next(data.valid.batches(0)))[0]
 
     def test_the_probabilities_of_mirrored_and_shifted_copies_are_averaged(self):
         module, batch, outputs = self.predicted("valid", tta=True)

@@ -12,7 +12,7 @@ from torch import nn
 
 import lm.language
 from lm.language.learner import LanguageModel, NextToken
-from unroll import IndependentWindows, MeanSquaredError, Stream, Window, WindowLearner
+from unroll import IndependentWindows, MeanSquaredError, Stream, UserError, Window, WindowLearner
 from unroll.state import forget, keep_rows
 from unroll.training.callbacks import Progress
 from unroll.training.schedules import one_cycle
@@ -89,6 +89,14 @@ def fit(
     return module, record
 
 
+class StopAt(pl.Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        trainer.should_stop = trainer.global_step == self.step
+
+
 class SaveAt(pl.Callback):
     def __init__(self, step, path):
         self.step, self.path = step, path
@@ -141,7 +149,8 @@ class TestState:
 def test_no_state_goes_from_one_independent_window_into_the_next(split):
     given = []
     module = LanguageModel(lm.language.CharGRU(vocab_size=9))
-    module.model.register_forward_pre_hook(lambda model, inputs: given.append(inputs[1]))
+    features = module.model.features
+    module.model.features = lambda tokens, state: given.append(state) or features(tokens, state)
     module.start(split)
     windows = list(IndependentWindows(text(200), 4, 8, shuffle=True))
     losses = [module.step(split, window).loss for window in windows]
@@ -164,7 +173,8 @@ class TestForgetting:
     def test_it_is_for_training_windows_alone(self):
         states = []
         module = LanguageModel(lm.language.GRU(vocab_size=9), forget=0.999)
-        module.model.register_forward_pre_hook(lambda model, inputs: states.append(inputs[1]))
+        features = module.model.features
+        module.model.features = lambda tokens, state: states.append(state) or features(tokens, state)
         for split, zeros in (("train", True), ("valid", False)):
             states.clear()
             module.start(split)
@@ -180,23 +190,22 @@ class TestForgetting:
         assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_smoothed_labels_are_minimised_and_in_no_figure():
+def test_smoothed_labels_are_minimised_and_in_no_metric():
     module = LanguageModel(lm.language.GRU(vocab_size=9).eval(), objective=NextToken(label_smoothing=0.1))
     window = Window(text(12).view(4, 3), text(12, 1).view(4, 3), torch.ones(4, dtype=torch.bool))
     for split in ("train", "valid"):
         module.start(split)
         step = module.step(split, window)
-        log_p = step.outputs.scores().log_softmax(-1)
+        log_p = module.model.head(step.features).flatten(0, 1).log_softmax(-1)
         plain = -log_p.gather(1, window.targets.flatten()[:, None]).mean()
         torch.testing.assert_close(step.loss, plain)
         assert module.passes[split].means()["loss"] == pytest.approx(plain.item(), rel=1e-6)
-        expected = 0.9 * plain - 0.1 * log_p.mean() if split == "train" else plain
-        torch.testing.assert_close(step.minimised, expected)
+        torch.testing.assert_close(step.minimised, 0.9 * plain - 0.1 * log_p.mean())
 
 
 def test_gradients_are_clipped_in_mixed_precision_with_a_fused_optimizer():
     torch.manual_seed(0)
-    module = LanguageModel(lm.language.GRU(vocab_size=9), partial(torch.optim.AdamW, lr=1e-3, fused=True))
+    module = LanguageModel(lm.language.GRU(vocab_size=9), optimizer=partial(torch.optim.AdamW, lr=1e-3, fused=True))
     norms = []
     module.on_before_zero_grad = lambda optimizer: norms.append(
         [parameter.grad.norm() for parameter in module.parameters() if parameter.grad is not None]
@@ -246,7 +255,7 @@ class TestMetrics:
         torch.testing.assert_close(loss, expected)
         assert module.passes["valid"].targets == 4
 
-    def test_masked_steps_count_in_no_figure(self):
+    def test_masked_steps_count_in_no_metric(self):
         module = LanguageModel(lm.language.GRU(vocab_size=9).eval())
         starts = torch.ones(4, dtype=torch.bool)
         mask = torch.tensor([[True, True, True], [True, False, False], [True, True, False], [False, False, False]])
@@ -275,15 +284,32 @@ class TestOneCycle:
         assert halfway_up == pytest.approx((1e-2 + 1e-2 / 25) / 2, rel=0.1)  # cosine: halfway at half time
 
     @pytest.mark.parametrize(
-        "trainer",
-        [{"accumulate_grad_batches": 3}, {"limit_train_batches": 5}, {"limit_train_batches": 0.5}, {"max_steps": 7}],
+        ("epochs", "trainer"),
+        [
+            (3, {"accumulate_grad_batches": 3}),
+            (3, {"limit_train_batches": 5}),
+            (3, {"limit_train_batches": 0.5}),
+            (3, {"max_steps": 7}),
+            (1, {"max_steps": 1000}),
+            (None, {"max_steps": 17}),  # Lightning sets max_epochs to -1
+            (-1, {"max_steps": 17, "accumulate_grad_batches": 3}),
+        ],
     )
-    def test_it_lasts_as_long_as_training(self, trainer):
-        module, _ = fit(epochs=3, **trainer)
+    def test_it_lasts_as_long_as_training(self, epochs, trainer):
+        module, _ = fit(epochs=epochs, **trainer)
         assert module.lr_schedulers().total_steps == module.trainer.global_step
 
+    def test_without_any_limit_it_says_that_it_needs_one(self):
+        with pytest.raises(UserError, match=r"trainer\.max_epochs or trainer\.max_steps") as caught:
+            fit(epochs=-1, max_time="00:00:00:09")
+        assert "\n" not in str(caught.value)
 
-def test_an_epoch_without_validation_shows_no_figure_of_an_earlier_one(capsys):
+    def test_without_a_schedule_no_limit_is_needed(self):
+        module, _ = fit(epochs=-1, schedule=None, callbacks=[StopAt(17)])
+        assert module.trainer.global_step == 17
+
+
+def test_an_epoch_without_validation_shows_no_metric_of_an_earlier_one(capsys):
     fit(epochs=3, check_val_every_n_epoch=2, callbacks=[Progress()])
     _, *rows = capsys.readouterr().out.splitlines()
     assert [row.split()[2:4] == ["–", "–"] for row in rows] == [True, False, True]
@@ -314,10 +340,10 @@ class Numbers(nn.Module):
         return self.head(outputs), state
 
 
-def test_figures_over_documents_are_those_of_each_read_by_itself():
+def test_metrics_over_documents_are_those_of_each_read_by_itself():
     torch.manual_seed(0)
     documents = list(torch.randn(300, 1).split([90, 7, 33, 120, 2, 48]))
-    module = WindowLearner(Numbers(), MeanSquaredError(), lambda groups: torch.optim.SGD(groups, lr=0.0))
+    module = WindowLearner(Numbers(), MeanSquaredError(), optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0))
     warm_up = 25  # some windows are masked whole
     trainer = Trainer(
         max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,

@@ -49,7 +49,7 @@ def test_the_vocabulary_is_that_of_the_text_frequent_words_first(path):
 def test_every_line_ends_in_a_token_that_counts(path):
     whole = data(path)
     assert whole.vocabulary.textify(whole.valid.layout.sequence[:7]) == "the u.s. did <eos> <unk> say <eos>"
-    assert whole.valid.num_targets == 5 * 7 - 1
+    assert whole.valid.layout.num_targets == 5 * 7 - 1
 
 
 def test_the_test_part_is_read_when_it_is_asked_for(path):

@@ -32,7 +32,7 @@ def test_it_measures_each_window_and_batch_size(train):
 
 def test_longer_windows_and_more_rows_take_more_memory():
     data = human_numbers()
-    module = LanguageModel(GRU(33, hidden_size=64), partial(torch.optim.AdamW, lr=1e-2))
+    module = LanguageModel(GRU(33, hidden_size=64), optimizer=partial(torch.optim.AdamW, lr=1e-2))
     before = random_state.get()["torch"]
     trials = plan.plan(module, data, [64, 512], CPU, lengths=(8, 140))
     assert torch.equal(random_state.get()["torch"], before)
@@ -53,7 +53,7 @@ def test_the_peak_is_of_the_function_alone():
 
 
 def test_a_model_of_one_window_is_said_to_be_one():
-    trials = plan.plan(LanguageModel(CharThree(33), torch.optim.Adam), human_numbers(), [4], CPU)
+    trials = plan.plan(LanguageModel(CharThree(33), optimizer=torch.optim.Adam), human_numbers(), [4], CPU)
     assert set(trials.values()) == {"–"}
     assert advice(trials, 4, CPU) == "The model reads windows of one length only."
 

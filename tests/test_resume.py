@@ -485,6 +485,21 @@ class TestCheckpoints:
         assert not (run.folder / "touched").exists()
 
     @pytest.mark.parametrize(
+        "arguments", [["resume=run", "trainer.max_epochs=2"], ["task=evaluate", "ckpt=run/checkpoints/last.ckpt"]]
+    )
+    def test_one_of_another_version_is_refused_before_its_configuration_is_used(self, run, arguments):
+        checkpoint = torch.load(self.path, weights_only=True)
+        checkpoint[KEY]["format_version"] -= 1
+        write(checkpoint, self.path)
+        config = run.directory / ".hydra" / "config.yaml"
+        config.write_text(re.sub("_target_: (lm|vision)", "_target_: gone", config.read_text()))
+        process = run.start(*arguments)
+        _, errors = process.communicate()
+        assert process.returncode == 1
+        (line,) = errors.splitlines()
+        assert re.match("error: run/checkpoints/last.ckpt: written by another version of this project", line)
+
+    @pytest.mark.parametrize(
         ("change", "words"),
         [
             (

@@ -169,7 +169,7 @@ def test_sequences_of_equal_length_in_one_tensor_are_views():
     for window in stream:
         assert window.inputs.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
     one_row = Stream([torch.arange(9.0), torch.arange(7.0)], batch_size=1, bptt=4)
-    storages = {part.untyped_storage().data_ptr() for part in one_row.sequences.parts}
+    storages = {part.untyped_storage().data_ptr() for part in one_row.layout.sequences.parts}
     assert {window.inputs.untyped_storage().data_ptr() for window in one_row} <= storages
 
 

@@ -60,7 +60,7 @@ class TestPieces:
     @pytest.mark.parametrize("rnn", [unroll.nn.LSTM, unroll.nn.GRU])
     def test_weight_drop_leaves_out_hidden_to_hidden_weights_and_no_others(self, rnn):
         torch.manual_seed(0)
-        inner = rnn(5, 8, batch_first=True)
+        inner = rnn(5, 8)
         inputs, kept = torch.randn(3, 4, 5), inner.weight_hh_l0.detach().clone()
         outputs, _ = WeightDrop(inner, 0.5)(inputs)
         outputs.sum().backward()
@@ -69,7 +69,7 @@ class TestPieces:
         assert (inner.weight_ih_l0.grad != 0).all()
         assert torch.equal(inner.weight_hh_l0, kept)
 
-        by_hand = rnn(5, 8, batch_first=True)
+        by_hand = rnn(5, 8)
         by_hand.load_state_dict(inner.state_dict())
         with torch.no_grad():
             by_hand.weight_hh_l0.copy_(kept.masked_fill(left_out, 0.0) * 2)

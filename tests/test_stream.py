@@ -68,7 +68,8 @@ def test_drop_makes_equal_rows_and_leaves_out_less_than_one_target_a_row(stream)
 @given(streams())
 def test_row_r_continues_row_r(stream):
     previous = None
-    for inputs, _, starts, mask in stream:
+    for inputs, _, starts, mask, resets in stream:
+        assert resets is None
         assert mask is None
         assert starts.shape == inputs.shape[:1]
         assert (starts == (previous is None)).all()  # all rows start with the pass, and none later
@@ -95,7 +96,7 @@ def test_nothing_is_copied(stream):
 
 @given(streams())
 def test_without_jitter_only_a_rows_end_cuts_a_window(stream):
-    stream.jitter = False
+    stream.layout.jitter = False
     ends = {stream.layout.last_row_length, stream.layout.row_length, len(stream.layout.sequence) - 1}
     for start, stop in stream.layout.cuts(stream.random):
         assert stop - start == stream.bptt or stop in ends

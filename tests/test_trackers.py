@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from warm import TrainProcess
 
-from unroll.training.trackers import Told
+from unroll.training.trackers import LoggedSteps
 
 SHORT = ["trainer.limit_train_batches=20", "trainer.limit_val_batches=2", "trainer.log_every_n_steps=1"]
 SMALL = ["model.hidden_size=8", "model.embedding_size=8", "checkpoint.every_n_steps=3", "hydra.run.dir=run"]
@@ -21,15 +21,15 @@ def offline(monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
 
 
-class TestTold:
-    def test_what_was_told_is_not_told_twice(self, tmp_path):
-        told = Told(tmp_path / "a.json")
-        assert told.news({"loss": 1.0, "lr": 2.0}, 5) == {"loss": 1.0, "lr": 2.0}
-        told.keep("some-id", {"loss": 1.0}, 5)
-        again = Told(tmp_path / "a.json")
+class TestLoggedSteps:
+    def test_what_was_logged_is_not_logged_twice(self, tmp_path):
+        logged = LoggedSteps(tmp_path / "a.json")
+        assert logged.not_yet_logged({"loss": 1.0, "lr": 2.0}, 5) == {"loss": 1.0, "lr": 2.0}
+        logged.add("some-id", {"loss": 1.0}, 5)
+        again = LoggedSteps(tmp_path / "a.json")
         assert again.id == "some-id"
-        assert again.news({"loss": 1.0, "lr": 2.0}, 5) == {"lr": 2.0}
-        assert again.news({"loss": 1.0}, 6) == {"loss": 1.0}
+        assert again.not_yet_logged({"loss": 1.0, "lr": 2.0}, 5) == {"lr": 2.0}
+        assert again.not_yet_logged({"loss": 1.0}, 6) == {"loss": 1.0}
 
 
 def killed_after(rows, *arguments, folder):
@@ -49,11 +49,11 @@ class TestMLflow:
         mlflow = pytest.importorskip("mlflow")
         return lambda: mlflow.MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db")
 
-    def test_a_run_that_is_killed_goes_on_in_the_same_run_with_no_figure_twice(self, tmp_path, client, train):
+    def test_a_run_that_is_killed_goes_on_in_the_same_run_with_no_metric_twice(self, tmp_path, client, train):
         killed_after(25, "logger=mlflow", *SHORT, *SMALL, "trainer.max_epochs=3", folder=tmp_path)
         note = tmp_path / "run" / "mlflow.json"
         noted = json.loads(note.read_text())
-        noted["steps"]["train/batch_loss"] -= 1  # as if it was killed after it sent a figure and before it noted that
+        noted["steps"]["train/batch_loss"] -= 1  # as if it was killed after it sent a metric and before it noted that
         note.write_text(json.dumps(noted))
         resumed = train("resume=run")
         assert resumed.returncode == 0, resumed.stderr
@@ -90,14 +90,14 @@ class TestWandb:
         pytest.importorskip("wandb")
         typed = ["logger=wandb", "logger.wandb.offline=true", "logger.tensorboard=null", *SHORT, *SMALL]
         killed_after(25, *typed, "trainer.max_epochs=3", folder=tmp_path)
-        told = json.loads((tmp_path / "run" / "wandb.json").read_text())
+        before = json.loads((tmp_path / "run" / "wandb.json").read_text())
         resumed = train("resume=run")
         assert resumed.returncode == 0, resumed.stderr
         after = json.loads((tmp_path / "run" / "wandb.json").read_text())
-        assert after["id"] == told["id"]
-        assert after["steps"]["train/batch_loss"] == 59 > told["steps"]["train/batch_loss"]
+        assert after["id"] == before["id"]
+        assert after["steps"]["train/batch_loss"] == 59 > before["steps"]["train/batch_loss"]
         folders = list((tmp_path / "run" / "wandb").glob("offline-run-*"))
-        assert [folder.name.rpartition("-")[2] for folder in folders] == [told["id"]] * 2
+        assert [folder.name.rpartition("-")[2] for folder in folders] == [before["id"]] * 2
         media = [path.name for path in (tmp_path / "run" / "wandb").rglob("media/*/*")]
         assert any(name.startswith("sample") for name in media)
         assert any(name.startswith("curves") for name in media)

@@ -62,7 +62,7 @@ def test_a_classifier_takes_up_the_layers_and_reads_as_the_language_model_did(tm
     model, classifier = AWDGRU(5, 8, 6, 2).eval(), Classifier(5, 2, "awd_gru", 8, 6, 2).eval()
     load_encoder(saved(tmp_path / "lm.ckpt", model), classifier, TOKENS)
     tokens = torch.randint(5, (3, 9))
-    assert torch.equal(classifier.body.read(tokens)[1], model.read(tokens)[1])
+    assert torch.equal(classifier.body.features(tokens)[0], model.features(tokens)[0])
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_each_chosen_window_comes_once_an_epoch_and_starts_anew(all_of_them, bat
     )
     batches.set_epoch(epoch)
     seen = []
-    for inputs, targets, starts, mask in batches:
+    for inputs, targets, starts, mask, _ in batches:
         assert torch.equal(targets, inputs + 1)
         assert starts.shape == inputs.shape[:1]
         assert starts.all()

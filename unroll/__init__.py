@@ -12,8 +12,8 @@ from unroll.lazy import lazily
 if TYPE_CHECKING:
     from unroll.carry import CarriesState
     from unroll.errors import UserError
-    from unroll.resume.checkpoint_io import CheckpointFiles
-    from unroll.resume.last import LastCheckpoint
+    from unroll.resume.last_checkpoint import LastCheckpoint
+    from unroll.resume.plugin import CheckpointFiles
     from unroll.state_file import load_state, save_state
     from unroll.streams import IndependentWindows, Stream, Window
     from unroll.training.data import Data
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from unroll.training.objectives import CrossEntropy, MeanSquaredError, Objective, Scored
     from unroll.training.schedules import constant, one_cycle, sgdr, steps
 
-HOMES = {
+MODULES = {
     "CarriesState": "carry",
-    "CheckpointFiles": "resume.checkpoint_io",
+    "CheckpointFiles": "resume.plugin",
     "CrossEntropy": "training.objectives",
     "Data": "training.data",
     "IndependentWindows": "streams",
-    "LastCheckpoint": "resume.last",
+    "LastCheckpoint": "resume.last_checkpoint",
     "Learner": "training.learner",
     "MeanSquaredError": "training.objectives",
     "Objective": "training.objectives",
@@ -68,7 +68,7 @@ __all__ = [
 ]
 
 
-__getattr__ = lazily("unroll", HOMES)
+__getattr__ = lazily("unroll", MODULES)
 
 
 def __dir__() -> list[str]:

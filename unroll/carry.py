@@ -9,6 +9,7 @@ from pytorch_lightning.utilities import move_data_to_device
 
 from unroll.distributed import gathered
 from unroll.errors import UserError
+from unroll.resume.lightning import attached_trainer, current_stage
 from unroll.state import ROW_AXIS, State, add_rows, check_rows, detach, keep_rows, pack, start_rows, tensors, unpack
 from unroll.state_file import load_state, save_state
 from unroll.streams.window import Window
@@ -132,11 +133,9 @@ class CarriesState(CheckpointHooks):
         self.states[STREAM] = load_state(path)
 
     def _current_split(self) -> str:
-        trainer: Any = getattr(self, "_trainer", None)
-        stage = trainer.state.stage if trainer is not None else None
-        if stage is None:
-            return "train" if getattr(self, "training", True) else "validate"
-        return stage.value
+        trainer = attached_trainer(self)
+        stage = None if trainer is None else current_stage(trainer)
+        return stage or ("train" if getattr(self, "training", True) else "validate")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -145,7 +144,7 @@ class CarriesState(CheckpointHooks):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         states = checkpoint.get(CARRIED, [])
-        trainer: Any = getattr(self, "_trainer", None)
-        rank = trainer.global_rank if trainer is not None else 0
+        trainer = attached_trainer(self)
+        rank = 0 if trainer is None else trainer.global_rank
         if rank < len(states):
             self.states["train"] = unpack(states[rank])

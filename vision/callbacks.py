@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from unroll.training.callbacks.tensorboard import keep_plot, writers
+from unroll.training.callbacks.tensorboard import save_plot, writers
 from vision.data.data_modules import ImageData
 
 MISTAKES = 24
@@ -17,15 +17,15 @@ class FirstBatch(pl.Callback):
     """The first training batch in TensorBoard, augmented as the model sees it."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        boards = writers(trainer)
-        if not boards:
+        all_writers = writers(trainer)
+        if not all_writers:
             return
         from vision.plots import grid
 
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ImageData)
         pixels = grid(*data.first_images())
-        for writer in boards:
+        for writer in all_writers:
             writer.add_image("first batch", pixels, trainer.global_step, dataformats="HWC")
 
 
@@ -77,4 +77,4 @@ class Mistakes(pl.Callback):
             for probability, prediction, label, _ in self.mistakes
         ]
         pixels = grid(torch.stack([pixels for *_, pixels in self.mistakes]), captions)
-        keep_plot(trainer, self.folder, "mistakes", pixels)
+        save_plot(trainer, self.folder, "mistakes", pixels)

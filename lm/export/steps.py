@@ -20,7 +20,7 @@ from lm.tagging.model import PADDING
 from lm.text.tokenizers import END_OF_LINE, WORD
 from lm.text.vocabulary import Vocabulary
 from unroll.errors import UserError
-from unroll.resume.checkpoint import KEY, read
+from unroll.resume.checkpoint import metadata_of, read
 from unroll.state import State, change, tensors
 
 LOWEST = torch.finfo(torch.float32).min
@@ -225,12 +225,9 @@ def load_step(path: Path, model: type[nn.Module] | None, window: int | None) -> 
     Raises:
         UserError: it is not a checkpoint of a model of texts, or the model can't read such windows.
     """
-    try:
-        data = read(path)[KEY]["data"]
-        kinds: dict[str, Any] = {"labels": TaggerStep, "classes": ClassifierStep, "context": LanguageModelStep}
-        kind = next((step for key, step in kinds.items() if key in data), None)
-    except (KeyError, TypeError):
-        kind = None
+    data = metadata_of(read(path), path)["data"]
+    kinds: dict[str, Any] = {"labels": TaggerStep, "classes": ClassifierStep, "context": LanguageModelStep}
+    kind = next((step for key, step in kinds.items() if key in data), None) if isinstance(data, dict) else None
     if kind is None:
         raise UserError(f"{path}: not a checkpoint of a language model, a tagger or a document classifier")
     return kind(path, model, window)

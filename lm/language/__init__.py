@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from lm.language.stacks import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, Mogrifier
 
-HOMES = {
+MODULES = {
     "AWDGRU": "stacks",
     "AWDLSTM": "stacks",
     "CharConcat": "nietzsche",
@@ -80,4 +80,4 @@ __all__ = [
     "Unrolled",
 ]
 
-__getattr__ = lazily("lm.language", HOMES)
+__getattr__ = lazily("lm.language", MODULES)

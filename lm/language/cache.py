@@ -11,6 +11,7 @@ from lm.language.heads import Head
 from lm.language.learner import LanguageModel, perplexity
 from unroll.checks import Fraction, Positive, Size, checked
 from unroll.errors import UserError
+from unroll.resume.lightning import forward_context, root_device
 from unroll.streams import Window
 from unroll.training.data import Data
 from unroll.training.dynamic import one_stream
@@ -58,7 +59,7 @@ class CacheEvaluation:
         """
         if not isinstance(learner, LanguageModel) or not isinstance(getattr(learner.model, "head", None), Head):
             raise UserError("evaluate=cache: is for language models that end in one of lm.language.heads")
-        learner.to(learner.trainer.strategy.root_device)
+        learner.to(root_device(learner.trainer))
         losses = list(self.losses(learner, one_stream(data.valid, self.rows, self.window)))
         loss = float(sum(part.double().sum() for part in losses)) / sum(part.numel() for part in losses)
         return {f"{SPLIT}/loss": loss, f"{SPLIT}/perplexity": perplexity(loss)}
@@ -71,7 +72,7 @@ class CacheEvaluation:
         remembered: tuple[Tensor, Tensor] | None = None
         for window in windows:
             window = move_data_to_device(window, learner.device)
-            with learner.trainer.precision_plugin.forward_context():
+            with forward_context(learner.trainer):
                 hidden, state = model.features(window.inputs, learner.state(window, SPLIT))  # type: ignore[operator]
                 logarithms = head(hidden).float().log_softmax(-1)
             learner.carry(state, SPLIT)

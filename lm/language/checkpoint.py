@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import lm.language
 from lm.text import Tokenizer, Vocabulary
 from unroll.errors import UserError
-from unroll.resume.checkpoint import KEY, TrainedModel, read
+from unroll.resume.checkpoint import TrainedModel, metadata_of, read
 
 BY_TOKEN = ("embed.weight", "head.weight", "head.bias")  # weights with a row for each token
 
@@ -74,15 +74,16 @@ def load_encoder(path: str | Path, model: nn.Module, vocabulary: Sequence[str], 
     """
     checkpoint = read(Path(path))
     body: nn.Module = getattr(model, "body", model)
+    metadata = metadata_of(checkpoint, path)
     try:
-        name, before = checkpoint[KEY]["model"]["name"], checkpoint[KEY]["data"]["vocabulary"]
+        name, before = metadata["model"]["name"], metadata["data"]["vocabulary"]
     except (KeyError, TypeError):
         raise UserError(f"{path}: not a checkpoint of a language model of this project") from None
     if name != type(body).__name__:
         raise UserError(
             f"{path}: is of the model {name}, and the layers to be given its weights are {type(body).__name__}"
         )
-    if checkpoint[KEY]["data"].get("backwards", False) != backwards:
+    if metadata["data"].get("backwards", False) != backwards:
         raise UserError(f"{path}: reads in the other direction; data.backwards must be the same for both")
     found = {key.removeprefix("model."): tensor for key, tensor in checkpoint["state_dict"].items()}
     numbers = {token: number for number, token in enumerate(before)}

@@ -209,7 +209,7 @@ class CharLSTM(NextTokenModel):
         self.rnn = layers.LSTM(embedding_size, hidden_size, num_layers, dropout)
         self.head = make_head(head, hidden_size, vocab_size)
 
-    def forward(
+    def features(
         self, tokens: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         outputs, state = self.rnn(self.embed(tokens), state)

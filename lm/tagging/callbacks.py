@@ -13,8 +13,8 @@ class TaggedSamples(pl.Callback):
     """The first sentences of validation with their predicted labels; behind those that are wrong, the right ones."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        boards = writers(trainer)
-        if not boards or trainer.sanity_checking:
+        all_writers = writers(trainer)
+        if not all_writers or trainer.sanity_checking:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, TaggedWords)
@@ -29,5 +29,5 @@ class TaggedSamples(pl.Callback):
                 for word, truth, guess in named
             )
             lines.append(" ".join(shown))
-        for writer in boards:
+        for writer in all_writers:
             writer.add_text("validation", "\n\n".join(lines), trainer.global_step)

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities.model_summary import ModelSummary
 from unroll.cli import build, plan, run_directory
 from unroll.cli.config import check
 from unroll.errors import UserError
-from unroll.resume.checkpoint import checkpoint_file, difference, rebuild
+from unroll.resume.checkpoint import check_version, checkpoint_file, difference, rebuild
 from unroll.training.data import Data
 from unroll.training.learner import Learner
 
@@ -145,6 +145,7 @@ def draw_lr_find(path: Path, rates: Sequence[float], losses: Sequence[float], su
 def evaluate(config: DictConfig, overrides: Sequence[str]) -> str:
     """The validation metrics of a checkpoint, by `Trainer.validate`; sums over a whole pass, divided once."""
     path = checkpoint_file(Path(config.ckpt))
+    check_version(path)  # before anything is built from the run's configuration
     typed = {override.split("=")[0] for override in overrides}
     run_dir = run_directory.of_checkpoint(path)
     if run_directory.is_one(run_dir):  # what is not typed is as it was in the run

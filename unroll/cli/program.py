@@ -81,6 +81,10 @@ def resume(run_dir: Path, overrides: list[str]) -> None:
     """Continues a run in its own directory and with its own configuration, apart from what is typed now."""
     config, typed = run_directory.load(run_dir, overrides)
     run_directory.refuse_other_run(overrides)
+    import_torch()
+    from unroll.resume.checkpoint import check_version
+
+    check_version(run_dir / run_directory.LAST)  # before the configuration is read in the sense of this version
     check(config)
     OmegaConf.resolve(config)
     HydraConfig.instance().cfg = None  # Lightning starts further processes with this same command line
@@ -153,7 +157,7 @@ def train(
     from pytorch_lightning.callbacks import LambdaCallback
 
     from unroll.cli import build
-    from unroll.resume.checkpoint_io import CheckpointFiles
+    from unroll.resume.plugin import CheckpointFiles
     from unroll.training.callbacks import Result
 
     prepare(config, run_directory.threads(config.threads))

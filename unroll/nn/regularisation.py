@@ -56,14 +56,15 @@ class WeightDrop(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, state: State = None, resets: Tensor | None = None) -> tuple[Tensor, State]:
+        given = (x, state) if resets is None else (x, state, resets)
         if not self.training or self.dropout == 0:
-            return self.rnn(x, state, resets)
+            return self.rnn(*given)
         weights = {
             name: drop_weights(weight, self.dropout)
             for name, weight in self.rnn.named_parameters()
             if name.rpartition(".")[2].startswith("weight_hh")
         }
-        outputs = torch.func.functional_call(self.rnn, weights, (x, state, resets))
+        outputs = torch.func.functional_call(self.rnn, weights, given)
         for layer in self.rnn.modules():
             if isinstance(layer, nn.RNNBase):  # it keeps the dropped weights, and with them the graph of this step,
                 layer._init_flat_weights()  # until the next: a CUDA graph can't be captured while that is alive

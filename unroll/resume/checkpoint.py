@@ -15,12 +15,12 @@ from typing_extensions import Self
 from unroll.errors import UserError
 from unroll.files import replacing
 
-FORMAT_VERSION = 2
-KEY = "unroll"
+FORMAT_VERSION = 3  # goes up when a model's weights, or what a run continues with, get other names or meanings
+KEY = "unroll"  # of the metadata
 
 
 def describe(model: nn.Module, arguments: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """The metadata of a checkpoint: plain names, numbers and strings, no code.
+    """Makes the metadata of a checkpoint: plain names, numbers and strings, no code.
 
     Args:
         model: the model whose weights the checkpoint holds.
@@ -32,6 +32,41 @@ def describe(model: nn.Module, arguments: dict[str, Any], data: dict[str, Any]) 
         "model": {"name": type(model).__name__, "arguments": arguments},
         "data": data,
     }
+
+
+def metadata_of(checkpoint: Mapping[str, Any], name: str | Path = "the checkpoint") -> dict[str, Any]:
+    """The metadata of a checkpoint, as `describe` made them.
+
+    Args:
+        checkpoint: its content.
+        name: what to call it in a message.
+
+    Raises:
+        UserError: it has none, or was written by a version of this project whose checkpoints this one does not read.
+    """
+    found = checkpoint.get(KEY)
+    if not isinstance(found, dict) or not {"format_version", "model", "data"} <= set(found):
+        raise UserError(f"{name}: not a checkpoint of this project")
+    if found["format_version"] != FORMAT_VERSION:
+        raise UserError(
+            f"{name}: written by another version of this project (format version {found['format_version']}; this one "
+            f"reads {FORMAT_VERSION}): use that version, or train again"
+        )
+    return found
+
+
+def check_version(path: Path) -> None:
+    """Refuses a checkpoint of another version of this project without reading its weights, so before anything is built.
+
+    Raises:
+        UserError: it is one. Whatever else is wrong with the file, `read` will say.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # of many kinds, as in `read`
+        return
+    if isinstance(checkpoint, dict) and KEY in checkpoint:
+        metadata_of(checkpoint, path)
 
 
 def checkpoint_file(path: Path) -> Path:
@@ -102,11 +137,8 @@ def rebuild(path: Path, models: Mapping[str, type[nn.Module]] | type[nn.Module])
         UserError: the file is missing or not a checkpoint of this project, or its model is none of these.
     """
     checkpoint = read(path)
+    metadata = metadata_of(checkpoint, path)
     try:
-        metadata = checkpoint[KEY]
-        version = metadata["format_version"]
-        if version != FORMAT_VERSION:
-            raise UserError(f"{path}: format version {version}; this version of the project reads {FORMAT_VERSION}")
         name, arguments = metadata["model"]["name"], dict(metadata["model"]["arguments"])
         if not isinstance(metadata["data"], dict):
             raise TypeError
@@ -115,9 +147,7 @@ def rebuild(path: Path, models: Mapping[str, type[nn.Module]] | type[nn.Module])
             for key, tensor in checkpoint["state_dict"].items()
             if key.startswith("model.")
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, UserError):
-            raise
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(f"{path}: not a checkpoint of this project") from None
     if isinstance(models, Mapping):
         if name not in models:
@@ -194,19 +224,13 @@ def class_named(name: str | None) -> type[nn.Module] | None:
     return found
 
 
-def refuse_unless_same(found: Any, wanted: Mapping[str, Any]) -> None:
-    """Compares the metadata of a checkpoint with that of the run that is to be resumed from it.
+def refuse_unless_same(checkpoint: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Compares the metadata of a checkpoint with those of the run that is to be resumed from it.
 
     Raises:
-        UserError: they differ in their model or data.
+        UserError: they differ in their version, model or data.
     """
-    if not isinstance(found, dict) or not {"format_version", "model", "data"} <= set(found):
-        raise UserError("the checkpoint is not one of this project")
-    if found["format_version"] != FORMAT_VERSION:
-        raise UserError(
-            f"the checkpoint has format version {found['format_version']}; "
-            f"this version of the project reads {FORMAT_VERSION}"
-        )
+    found = metadata_of(checkpoint)
     if found["model"] != wanted["model"]:
         raise UserError(f"the checkpoint is of another model: {found['model']}; here: {wanted['model']}")
     if part := difference(found["data"], wanted["data"], wanted["data"]):

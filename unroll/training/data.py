@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from unroll.errors import UserError
+from unroll.resume.lightning import root_device
 from unroll.streams import Resumable
 
 DEVICE_SHARE = 0.25  # of a device's free memory that a split may take
@@ -73,7 +74,7 @@ class Data(pl.LightningDataModule, ABC):
         if self.trainer is None:
             return batches
         share = batches.shard(self.trainer.global_rank, self.trainer.world_size)
-        device = self.trainer.strategy.root_device
+        device = root_device(self.trainer)
         if device.type == "cuda":
             if share.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
                 share.move(device)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unroll.checks import NonNegative, Positive, Size, checked
 from unroll.errors import UserError
+from unroll.resume.lightning import forward_context, root_device
 from unroll.streams import Resumable, Stream, Window
 from unroll.streams.one import OneSequence
 from unroll.training.data import Data
@@ -73,7 +74,7 @@ class DynamicEvaluation:
         if not isinstance(learner, WindowLearner):
             raise UserError("evaluate=dynamic: is for recurrent models, which read a stream window by window")
         windows = one_stream(data.valid, self.rows, self.window)
-        learner.to(learner.trainer.strategy.root_device)
+        learner.to(root_device(learner.trainer))
         roots = self.roots(learner, data.train)
         for step in self.steps(learner, windows, roots):
             if not step.loss.isfinite():
@@ -122,7 +123,7 @@ class DynamicEvaluation:
     def step(self, learner: WindowLearner, window: Window) -> Step:
         learner.eval()
         window = move_data_to_device(window, learner.device)
-        with torch.enable_grad(), learner.trainer.precision_plugin.forward_context():
+        with torch.enable_grad(), forward_context(learner.trainer):
             return learner.step(SPLIT, window)
 
 

@@ -8,8 +8,6 @@ from typing import Any, ClassVar, NamedTuple, TypedDict
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins import MixedPrecision, Precision
-from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import Unpack
@@ -18,6 +16,7 @@ from unroll.carry import CarriesState
 from unroll.checks import Share, checked
 from unroll.distributed import gathered
 from unroll.errors import UserError
+from unroll.resume import lightning
 from unroll.resume.checkpoint import KEY, refuse_unless_same
 from unroll.state import forget
 from unroll.streams import Window
@@ -26,6 +25,7 @@ from unroll.training.objectives import Direction, Objective
 from unroll.training.optimizers import parameter_groups
 
 PROGRESS = "progress"  # the checkpoint's key: the sums of the epoch so far, per process
+NO_LIMIT = -1  # what Lightning's Trainer calls none, of epochs and of steps
 NEEDED_TO_RESUME = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", PROGRESS)
 
 
@@ -175,18 +175,13 @@ class Learner(pl.LightningModule, ABC):
         mine = self.passes.get(split, Sums())
         if self.trainer.world_size > 1:
             values = torch.tensor([float(mine.targets), *map(float, mine.sums.values())], dtype=torch.float64)
-            targets, *sums = self.over_processes(values, "sum").tolist()
+            targets, *sums = lightning.reduce_over_processes(self.trainer, values, "sum").tolist()
             mine = Sums(dict(zip(mine.sums, sums, strict=True)), int(targets))
         if not mine.targets:
             return {}
         means = mine.means()
         metrics = {**means, **self.objective.derived(means)}
         return {name: value for name, value in metrics.items() if name in self.objective.metrics}
-
-    def over_processes(self, values: Tensor, operation: str) -> Tensor:
-        """Lightning's reduction, which is in place, of a copy on the device of this process."""
-        reduced: Any = self.trainer.strategy.reduce(values.to(self.device, copy=True), reduce_op=operation)
-        return reduced
 
     def on_fit_start(self) -> None:
         if self.fast_model.how == CUDA_GRAPH and (self.device.type != "cuda" or self.trainer.world_size > 1):
@@ -211,8 +206,9 @@ class Learner(pl.LightningModule, ABC):
         minimised, loss = step.minimised, step.loss.detach()
         trainer: Any = self.trainer
         if trainer.world_size > 1:  # gradients will be averaged over processes, but they may have unequally many rows
-            count = torch.tensor(float(step.num_targets), device=loss.device)
-            share = count / self.over_processes(count, "mean").clamp(min=1 / trainer.world_size)
+            count = torch.full((), float(step.num_targets), device=loss.device)  # torch.tensor waits for the device
+            mean = lightning.reduce_over_processes(trainer, count, "mean")
+            share = count / mean.clamp(min=1 / trainer.world_size)
             minimised, loss = minimised * share, loss * share
         if self._is_logged():
             first, *others = trainer.optimizers[0].param_groups
@@ -232,10 +228,8 @@ class Learner(pl.LightningModule, ABC):
         gradient_clip_algorithm: Any = None,
     ) -> None:
         """Lightning's; its refusal of fused optimizers in mixed precision is for those whose gradients are scaled."""
-        precision = self.trainer.precision_plugin
-        if isinstance(precision, MixedPrecision) and precision.scaler is None and gradient_clip_val:
-            algorithm = gradient_clip_algorithm or GradClipAlgorithmType.NORM
-            Precision.clip_gradients(precision, optimizer, gradient_clip_val, GradClipAlgorithmType(algorithm))
+        if gradient_clip_val and lightning.clips_without_scaling(self.trainer):
+            lightning.clip_gradients(self.trainer, optimizer, gradient_clip_val, gradient_clip_algorithm)
         else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
@@ -274,19 +268,23 @@ class Learner(pl.LightningModule, ABC):
     def count_steps(self) -> tuple[int, int]:
         """Optimizer steps per epoch and in all.
 
-        Counted here because `trainer.estimated_stepping_batches` would set the loaders up before a checkpoint is
-        restored, and their position would be lost on resume (Lightning issue 20550).
+        Raises:
+            UserError: the trainer has a limit neither on epochs nor on steps.
         """
         trainer = self.trainer
-        loader: Any = trainer.fit_loop._data_source.dataloader()  # given as such or by a data module
-        batches = len(loader)
+        batches = len(lightning.train_loader(trainer))
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
-        total_steps = steps_per_epoch * (trainer.max_epochs or 1)
-        if trainer.max_steps > 0:
-            total_steps = min(total_steps, trainer.max_steps)
-        return steps_per_epoch, total_steps
+        limits = [] if trainer.max_steps == NO_LIMIT else [trainer.max_steps]
+        if trainer.max_epochs not in (None, NO_LIMIT):  # -1 also where max_steps or max_time is given alone
+            limits.append(steps_per_epoch * trainer.max_epochs)
+        if not limits:
+            raise UserError(
+                "a schedule, or an average of the last part of training, needs to know how long training lasts: "
+                "set trainer.max_epochs or trainer.max_steps"
+            )
+        return steps_per_epoch, max(1, min(limits))
 
     # Checkpoints
 
@@ -296,13 +294,13 @@ class Learner(pl.LightningModule, ABC):
         checkpoint[PROGRESS] = gathered({split: asdict(sums) for split, sums in self.passes.items()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.metadata is not None:
+            refuse_unless_same(checkpoint, self.metadata)
         missing = [key for key in NEEDED_TO_RESUME if key not in checkpoint]
-        if not missing and not checkpoint["loops"].get("fit_loop"):  # Lightning would start anew without a message
+        if not missing and not lightning.has_progress(checkpoint):
             missing = ["loops"]
         if missing:
             raise UserError(f"the checkpoint can't be resumed from: it has no {', '.join(missing)}")
-        if self.metadata is not None:
-            refuse_unless_same(checkpoint.get(KEY), self.metadata)
         processes = len(checkpoint[PROGRESS])
         if processes != self.trainer.world_size:
             raise UserError(f"the checkpoint is of {processes} processes; resume it with trainer.devices={processes}")
@@ -311,9 +309,9 @@ class Learner(pl.LightningModule, ABC):
 
     def _refuse_fewer_epochs(self, checkpoint: dict[str, Any]) -> None:
         """Lightning would end at once, and call the run finished."""
-        loops, trainer = checkpoint["loops"]["fit_loop"], self.trainer
-        epochs = loops["epoch_progress"].get("current", {}).get("completed", 0)
-        in_epoch = loops.get("epoch_loop.batch_progress", {}).get("current", {}).get("completed", 0) > 0
+        trainer = self.trainer
+        epochs, batches = lightning.completed(checkpoint)
+        in_epoch = batches > 0
         limit = trainer.max_epochs or -1
         if 0 < limit < epochs + in_epoch:
             done = f"has finished epoch {epochs}" + (f" and is in epoch {epochs + 1}" if in_epoch else "")

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from unroll.files import replacing
+from unroll.resume.lightning import forget_experiment, opened_experiment
 
 FLUSH_SECONDS = 1.0
 
@@ -79,7 +80,7 @@ class MetricsFile(Logger):
 class TensorBoard(TensorBoardLogger):
     """Lightning's TensorBoard logger for a directory that holds one run."""
 
-    flushed = 0.0
+    flushed_at = 0.0
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -87,22 +88,25 @@ class TensorBoard(TensorBoardLogger):
 
     def save(self) -> None:
         """Lightning calls this at each step that is logged, and would wait each time until all is in the file."""
-        if self._experiment is not None and time.monotonic() - self.flushed > FLUSH_SECONDS:
-            self._experiment.flush()
-            self.flushed = time.monotonic()
+        writer = opened_experiment(self)
+        if writer is not None and time.monotonic() - self.flushed_at > FLUSH_SECONDS:
+            writer.flush()
+            self.flushed_at = time.monotonic()
 
     def position(self) -> dict[str, int]:
         """The size of each event file, in bytes."""
-        if self._experiment is None:  # only process 0 writes
+        writer = opened_experiment(self)
+        if writer is None:  # only process 0 writes
             return {}
-        self._experiment.flush()
+        writer.flush()
         return {file.name: file.stat().st_size for file in self._event_files()}
 
     @rank_zero_only
     def rewind(self, position: Mapping[str, int] | None) -> None:
-        if self._experiment is not None:  # it has opened a file already; the next one gets another name
-            self._experiment.close()
-            self._experiment = None
+        writer = opened_experiment(self)
+        if writer is not None:  # it has opened a file already; the next one gets another name
+            writer.close()
+            forget_experiment(self)
         kept = position or {}
         for file in self._event_files():
             if file.name in kept:

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 FONT = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 
-def curves(rows: Sequence[Mapping[str, Any]], figure_name: str | None) -> numpy.ndarray:
-    """Losses, one more validation figure, learning rate and gradient norm over the steps.
+def curves(rows: Sequence[Mapping[str, Any]], metric: str | None) -> numpy.ndarray:
+    """Losses, one more validation metric, learning rate and gradient norm over the steps.
 
     Args:
         rows: of `metrics.csv`: numbers by name, "" or nothing where a row has none.
-        figure_name: the validation figure beside the loss, such as "accuracy".
+        metric: the validation metric beside the loss, such as "accuracy".
 
     Returns:
         uint8 `[height, width, 3]`.
@@ -27,7 +27,7 @@ def curves(rows: Sequence[Mapping[str, Any]], figure_name: str | None) -> numpy.
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.08, top=0.94)
     for axes, names, title in (
         (loss, ("train/batch_loss", "train/loss", "valid/loss"), "loss"),
-        (other, (f"valid/{figure_name}",), figure_name or ""),
+        (other, (f"valid/{metric}",), metric or ""),
         (rate, ("lr",), "learning rate"),
         (norm, ("grad_norm",), "gradient norm, before clipping"),
     ):

@@ -1,7 +1,7 @@
 """Loggers of MLflow and of Weights & Biases, for runs that can be resumed: Lightning's, which go on in the same run.
 
-What a run has told its tracker is kept in the run directory. A run that is resumed does some steps a second time, with
-the same metrics; they are not told twice.
+What a run has logged to its tracker is noted in the run directory. A run that is resumed does some steps a second time,
+with the same metrics; they are not logged twice.
 """
 
 from abc import ABC, abstractmethod
@@ -15,15 +15,16 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from unroll.errors import require
 from unroll.files import read_json, write_json
+from unroll.resume.lightning import forget_experiment, opened_experiment
 
 REPORT = ("report.md", "report.csv", "report.png")
 
 
-class Told:
-    """The id of a run at its tracker, and the latest step of each figure that the tracker has.
+class LoggedSteps:
+    """The id of a run at its tracker, and the latest step of each metric that the tracker has.
 
     Args:
-        path: the file in which both are kept.
+        path: the file that has both.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,75 +33,76 @@ class Told:
         self.id: str | None = content.get("id")
         self.steps: dict[str, int] = content.get("steps", {})
 
-    def news(self, metrics: Mapping[str, float], step: int) -> dict[str, float]:
-        """Those of the metrics that have not been told at this step or a later one."""
+    def not_yet_logged(self, metrics: Mapping[str, Any], step: int) -> dict[str, Any]:
+        """The metrics that were not logged at this step or a later one."""
         return {name: value for name, value in metrics.items() if self.steps.get(name, -1) < step}
 
-    def keep(self, run: str, names: Mapping[str, Any], step: int) -> None:
-        self.id = run
-        self.steps |= dict.fromkeys(names, step)
+    def add(self, run_id: str, metrics: Mapping[str, Any], step: int) -> None:
+        """Notes that these metrics were logged at a step."""
+        self.id = run_id
+        self.steps |= dict.fromkeys(metrics, step)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.path, {"id": run, "steps": self.steps})
+        write_json(self.path, {"id": run_id, "steps": self.steps})
 
 
-class TrackedWriter:
-    """What callbacks call a TensorBoard writer with, for a tracker.
+class TrackerWriter:
+    """The methods of TensorBoard's `SummaryWriter` that callbacks call, for a tracker.
 
     Args:
-        told: what was told so far.
-        run: gives the tracker's name of the run.
-        scalar, text, image: tell the tracker a value at a step, under a name.
+        logged: what was logged so far.
+        run_id: returns the id of the run at the tracker.
+        log_scalar, log_text, log_image: log a value to the tracker: `(name, value, step)`.
     """
 
     def __init__(
         self,
-        told: Told,
-        run: Callable[[], str],
-        scalar: Callable[[str, float, int], Any],
-        text: Callable[[str, str, int], Any],
-        image: Callable[[str, numpy.ndarray, int], Any],
+        logged: LoggedSteps,
+        run_id: Callable[[], str],
+        log_scalar: Callable[[str, float, int], Any],
+        log_text: Callable[[str, str, int], Any],
+        log_image: Callable[[str, numpy.ndarray, int], Any],
     ) -> None:
-        self.told, self.run = told, run
-        self.scalar, self.text, self.image = scalar, text, image
+        self.logged, self.run_id = logged, run_id
+        self.log_scalar, self.log_text, self.log_image = log_scalar, log_text, log_image
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
-        self._tell(self.scalar, name, float(value), step)
+        self._log(self.log_scalar, name, float(value), step)
 
     def add_text(self, name: str, value: str, step: int) -> None:
-        self._tell(self.text, name, value, step)
+        self._log(self.log_text, name, value, step)
 
     def add_image(self, name: str, pixels: numpy.ndarray, step: int, dataformats: str = "HWC") -> None:
-        self._tell(self.image, name, numpy.asarray(pixels), step)
+        self._log(self.log_image, name, numpy.asarray(pixels), step)
 
     def add_histogram(self, *arguments: Any, **settings: Any) -> None:
         """Does nothing: histograms are in TensorBoard."""
 
-    def _tell(self, tell: Callable[..., Any], name: str, value: Any, step: int) -> None:
-        if self.told.news({name: value}, step):
-            tell(name, value, step)
-            self.told.keep(self.run(), {name: value}, step)
+    def _log(self, log: Callable[..., Any], name: str, value: Any, step: int) -> None:
+        if self.logged.not_yet_logged({name: value}, step):
+            log(name, value, step)
+            self.logged.add(self.run_id(), {name: value}, step)
 
 
-def shown_name(folder: str) -> str:
-    """The last two parts of a run directory: `sweep/3`, `gru/2026-01-31_12-00-00`."""
+def run_name(folder: str) -> str:
+    """The name of a run: the last two parts of its directory, as in `sweep/3` or `gru/2026-01-31_12-00-00`."""
     return "/".join(Path(folder).absolute().parts[-2:])
 
 
 class Tracker(ABC):
-    """What callbacks ask of these loggers."""
+    """What callbacks call on these loggers."""
 
     @property
     @abstractmethod
-    def writer(self) -> TrackedWriter:
-        """In the place of TensorBoard's."""
+    def writer(self) -> TrackerWriter:
+        """To be called like TensorBoard's."""
 
     @abstractmethod
     def log_settings(self, settings: Mapping[str, Any]) -> None:
-        """Tells the settings of the run, by name."""
+        """Logs the settings of the run, by name."""
 
     @abstractmethod
     def log_report(self, folder: Path) -> None:
-        """Tells the report of a sweep, in a run of its own."""
+        """Logs the report of a sweep, as a run of its own."""
 
 
 class MLflow(Tracker, MLFlowLogger):
@@ -118,33 +120,33 @@ class MLflow(Tracker, MLFlowLogger):
 
     def __init__(self, folder: str, experiment: str, uri: str, artifacts: str | None = None) -> None:
         require("logger=mlflow", "mlflow", "mlflow")
-        self.told = Told(Path(folder) / "mlflow.json")
+        self.logged = LoggedSteps(Path(folder) / "mlflow.json")
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         location = None if artifacts is None else Path(artifacts).absolute().as_uri()
-        super().__init__(experiment, shown_name(folder), uri, artifact_location=location, run_id=self.told.id)
-        self.resumed = self.told.id
+        super().__init__(experiment, run_name(folder), uri, artifact_location=location, run_id=self.logged.id)
+        self.resumed_run = self.logged.id
 
     @rank_zero_only
-    def catch_up(self) -> None:
+    def ask_for_logged_steps(self) -> None:
         """Asks the server which metrics of a resumed run it has: a run that was killed may not have noted the last."""
-        if self.resumed is not None:
-            for name in self.experiment.get_run(self.resumed).data.metrics:
-                history = self.experiment.get_metric_history(self.resumed, name)
-                self.told.steps[name] = max(point.step for point in history)
-            self.resumed = None
+        if self.resumed_run is not None:
+            for name in self.experiment.get_run(self.resumed_run).data.metrics:
+                history = self.experiment.get_metric_history(self.resumed_run, name)
+                self.logged.steps[name] = max(point.step for point in history)
+            self.resumed_run = None
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.catch_up()
+        self.ask_for_logged_steps()
         step = step or 0
-        if news := self.told.news(metrics, step):
-            super().log_metrics(news, step)
-            self.told.keep(str(self.run_id), news, step)
+        if missing := self.logged.not_yet_logged(metrics, step):
+            super().log_metrics(missing, step)
+            self.logged.add(str(self.run_id), missing, step)
 
     @property
-    def writer(self) -> TrackedWriter:
-        self.catch_up()
+    def writer(self) -> TrackerWriter:
+        self.ask_for_logged_steps()
 
         def text(name: str, value: str, step: int) -> None:
             self.experiment.log_text(self.run_id, value, f"{name}/{step:08}.md")
@@ -155,16 +157,16 @@ class MLflow(Tracker, MLFlowLogger):
         def scalar(name: str, value: float, step: int) -> None:
             super(MLflow, self).log_metrics({name: value}, step)
 
-        return TrackedWriter(self.told, lambda: str(self.run_id), scalar, text, image)
+        return TrackerWriter(self.logged, lambda: str(self.run_id), scalar, text, image)
 
     def log_settings(self, settings: Mapping[str, Any]) -> None:
-        known = self.experiment.get_run(self.run_id).data.params  # they can't be told again with another value
+        known = self.experiment.get_run(self.run_id).data.params  # they can't be logged again with another value
         self.log_hyperparams({name: value for name, value in settings.items() if name not in known})
 
     def log_report(self, folder: Path) -> None:
         for name in REPORT:
             self.experiment.log_artifact(self.run_id, str(folder / name))
-        self.told.keep(str(self.run_id), {}, 0)  # a sweep that is continued reports in the same run
+        self.logged.add(str(self.run_id), {}, 0)  # a sweep that is continued reports in the same run
         self.finalize("success")
 
 
@@ -182,28 +184,29 @@ class Wandb(Tracker, WandbLogger):
 
     def __init__(self, folder: str, project: str, offline: bool = False) -> None:
         require("logger=wandb", "wandb", "wandb")
-        self.told = Told(Path(folder) / "wandb.json")
+        self.logged = LoggedSteps(Path(folder) / "wandb.json")
         Path(folder).mkdir(parents=True, exist_ok=True)
-        super().__init__(shown_name(folder), folder, id=self.told.id, project=project, offline=offline, resume="allow")
+        super().__init__(run_name(folder), folder, id=self.logged.id, project=project, offline=offline, resume="allow")
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         step = step or 0
-        if news := self.told.news(metrics, step):
-            super().log_metrics(news, step)
-            self.told.keep(self.experiment.id, news, step)
+        if missing := self.logged.not_yet_logged(metrics, step):
+            super().log_metrics(missing, step)
+            self.logged.add(self.experiment.id, missing, step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Ends the run: the next one in this process, of a sweep, would otherwise go on in it."""
         super().finalize(status)
-        if self._experiment is not None:
-            self._experiment.finish(exit_code=int(status == "failed"))
-            self._experiment = None
+        run = opened_experiment(self)
+        if run is not None:
+            run.finish(exit_code=int(status == "failed"))
+            forget_experiment(self)
 
     @property
-    def writer(self) -> TrackedWriter:
-        def tell(name: str, value: Any, step: int) -> None:
+    def writer(self) -> TrackerWriter:
+        def log(name: str, value: Any, step: int) -> None:
             super(Wandb, self).log_metrics({name: value}, step)
 
         def text(name: str, value: str, step: int) -> None:
@@ -211,14 +214,14 @@ class Wandb(Tracker, WandbLogger):
 
             import wandb
 
-            tell(name, wandb.Html(f"<pre>{html.escape(value)}</pre>"), step)
+            log(name, wandb.Html(f"<pre>{html.escape(value)}</pre>"), step)
 
         def image(name: str, pixels: numpy.ndarray, step: int) -> None:
             import wandb
 
-            tell(name, wandb.Image(pixels), step)
+            log(name, wandb.Image(pixels), step)
 
-        return TrackedWriter(self.told, lambda: self.experiment.id, tell, text, image)
+        return TrackerWriter(self.logged, lambda: self.experiment.id, log, text, image)
 
     def log_settings(self, settings: Mapping[str, Any]) -> None:
         self.experiment.config.update(dict(settings), allow_val_change=True)
@@ -230,5 +233,5 @@ class Wandb(Tracker, WandbLogger):
         for name in REPORT:
             report.add_file(str(folder / name))
         self.experiment.log_artifact(report)
-        self.told.keep(self.experiment.id, {}, 0)
+        self.logged.add(self.experiment.id, {}, 0)
         self.finalize("success")

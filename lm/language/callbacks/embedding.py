@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from lm.text.vocabulary import Vocabulary
-from unroll.training.callbacks.tensorboard import boards
+from unroll.training.callbacks.tensorboard import tensorboard_writers
 from unroll.training.learner import Learner
 
 
@@ -17,7 +17,7 @@ class Embedding(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, Learner)
-        for writer in boards(trainer):
+        for writer in tensorboard_writers(trainer):
             write_projector(Path(writer.log_dir), pl_module.model, data.vocabulary)
 
 

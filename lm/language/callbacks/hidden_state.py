@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from unroll.state import output
-from unroll.training.callbacks.tensorboard import keep_plot, writers
+from unroll.training.callbacks.tensorboard import save_plot, writers
 from unroll.training.learner import WindowLearner
 
 BINS = 64  # TensorBoard's default of 1,549 takes some milliseconds
@@ -49,4 +49,4 @@ class HiddenState(pl.Callback):
         if states is not None:
             texts = [data.vocabulary.textify([index]) for index in tokens.tolist()]
             pixels = plots.activations(states, texts, data.vocabulary.tokenizer.name)
-            keep_plot(trainer, self.folder, "activations", pixels)
+            save_plot(trainer, self.folder, "activations", pixels)

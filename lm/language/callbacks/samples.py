@@ -30,10 +30,10 @@ class Samples(pl.Callback):
         self.seed = seed
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        boards = writers(trainer)
-        if boards:
+        all_writers = writers(trainer)
+        if all_writers:
             text = preformatted(self.sample(trainer, pl_module))
-            for writer in boards:
+            for writer in all_writers:
                 writer.add_text("sample", text, trainer.global_step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from unroll.training.callbacks.result import Result
     from unroll.training.callbacks.tensorboard import Curves, HyperParameters, Throughput
 
-HOMES = {
+MODULES = {
     "Average": "average",
     "BestCheckpoint": "best",
     "ConfusionMatrix": "confusion",
@@ -42,4 +42,4 @@ __all__ = [
     "Throughput",
 ]
 
-__getattr__ = lazily("unroll.training.callbacks", HOMES)
+__getattr__ = lazily("unroll.training.callbacks", MODULES)

@@ -8,11 +8,11 @@ from unroll.training.learner import Learner
 
 
 class BestCheckpoint(pl.callbacks.ModelCheckpoint):
-    """Lightning's `ModelCheckpoint` for `best.ckpt`; the module says in which direction the figure is better.
+    """Lightning's `ModelCheckpoint` for `best.ckpt`; the module says in which direction the metric is better.
 
     Args:
         dirpath: the folder.
-        monitor: the figure, such as `valid/loss`.
+        monitor: the metric, such as `valid/loss`.
     """
 
     def __init__(self, dirpath: str, monitor: str) -> None:
@@ -21,7 +21,7 @@ class BestCheckpoint(pl.callbacks.ModelCheckpoint):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, Learner)
         if self.monitor not in pl_module.metrics:
-            raise UserError(f"there is no figure {self.monitor}; choose from: {', '.join(pl_module.metrics)}")
+            raise UserError(f"there is no metric {self.monitor}; choose from: {', '.join(pl_module.metrics)}")
         self.mode = pl_module.metrics[self.monitor]
         self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
         super().setup(trainer, pl_module, stage)

@@ -7,9 +7,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from unroll.training.callbacks.tensorboard import keep_plot
+from unroll.training.callbacks.tensorboard import save_plot
 
-MOST = 50  # classes
+MAX_CLASSES = 50
 
 
 class ConfusionMatrix(pl.Callback):
@@ -44,9 +44,9 @@ class ConfusionMatrix(pl.Callback):
         self.counts = counts if self.counts is None else self.counts + counts
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.counts is None or len(self.counts) > MOST or not trainer.is_global_zero:
+        if self.counts is None or len(self.counts) > MAX_CLASSES or not trainer.is_global_zero:
             return
         from unroll.training.plots import confusion
 
         classes = trainer.datamodule.classes  # type: ignore[attr-defined]
-        keep_plot(trainer, self.folder, "confusion", confusion(self.counts.numpy(), classes))
+        save_plot(trainer, self.folder, "confusion", confusion(self.counts.numpy(), classes))

@@ -6,23 +6,27 @@ from typing import Any
 import pytorch_lightning as pl
 
 from unroll.errors import UserError
+from unroll.resume.lightning import true_in_any_process
+from unroll.training.callbacks.log_interval import LogInterval
 
 
 class StopWhenDiverged(pl.Callback):
     """Stops the run when a training loss is not finite; the checkpoints of earlier epochs stay as they are.
 
-    On a CPU every step is checked. On other devices a check waits for the device, so it is done at the steps that are
+    On a CPU every batch is checked. On other devices a check waits for the device, so it is done at the steps that are
     logged.
     """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.log_interval = LogInterval(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        every: int = 1 if pl_module.device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (batch_idx + 1) % every:
+        if not self.log_interval.ended(trainer) and pl_module.device.type != "cpu":
             return
         diverged = not math.isfinite(outputs["loss"].item())
-        if trainer.strategy.reduce_boolean_decision(diverged, all=False):  # if one process stops, all do
+        if true_in_any_process(trainer, diverged):  # if one process stops, all do
             shorter = "a shorter data.bptt, " if hasattr(trainer.datamodule, "bptt") else ""  # type: ignore[attr-defined]
             raise UserError(
                 f"the loss is not finite after step {trainer.global_step} of epoch {trainer.current_epoch + 1} "

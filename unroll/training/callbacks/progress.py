@@ -55,7 +55,7 @@ class Progress(pl.Callback):
             "",
             total=trainer.num_training_batches,
             epoch=trainer.current_epoch + 1,
-            epochs=trainer.max_epochs or "…",
+            epochs=trainer.max_epochs if (trainer.max_epochs or -1) > 0 else "…",
             loss=math.nan,
             speed=0,
         )
@@ -96,7 +96,7 @@ class Progress(pl.Callback):
             return
         metrics = [train["loss"]]
         metrics += [valid.get(name, math.nan) if self.validated else math.nan for name in pl_module.objective.columns]
-        cells = ["–" if math.isnan(figure) else f"{figure:.4f}" for figure in metrics]
+        cells = ["–" if math.isnan(value) else f"{value:.4f}" for value in metrics]
         seconds = time.perf_counter() - self.started
         row = [f"{trainer.current_epoch + 1:>5}", *map(str.rjust, cells, self.widths), f"{seconds:>7.1f}"]
         print("  ".join(row), flush=True)
@@ -114,5 +114,5 @@ class Progress(pl.Callback):
 
 
 def title(name: str) -> str:
-    """The column's title for a validation figure."""
+    """The column's title for a validation metric."""
     return "valid loss" if name == "loss" else name

@@ -14,7 +14,7 @@ from unroll.training.learner import Learner
 METRICS = "metrics.json"
 
 
-def latest_figures(trainer: pl.Trainer, module: Learner) -> dict[str, float]:
+def latest_metrics(trainer: pl.Trainer, module: Learner) -> dict[str, float]:
     """The module's metrics that were logged, each as it was logged last."""
     logged = trainer.callback_metrics
     return {name: logged[name].item() for name in module.metrics if name in logged}
@@ -68,15 +68,15 @@ class Result(pl.Callback):
         self.units += pl_module.size(batch) * trainer.world_size
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._keep_figures(trainer, pl_module)
+        self._update_metrics(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._keep_figures(trainer, pl_module)
+        self._update_metrics(trainer, pl_module)
 
-    def _keep_figures(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Lightning's own memory of them ends with the process."""
+    def _update_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Keeps the latest metrics: a process that resumes the run has only those of its own."""
         assert isinstance(module, Learner)
-        self.metrics |= latest_figures(trainer, module)
+        self.metrics |= latest_metrics(trainer, module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer, pl_module, "finished")

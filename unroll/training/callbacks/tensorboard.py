@@ -12,32 +12,33 @@ import numpy
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from unroll.training.callbacks.result import latest_figures
+from unroll.training.callbacks.log_interval import LogInterval
+from unroll.training.callbacks.result import latest_metrics
 from unroll.training.learner import Learner
 from unroll.training.loggers import MetricsFile
 from unroll.training.trackers import Tracker
 
-# The HParams tab sorts columns by name and ticks the first five; the others are named "settings/…" to come after.
-TICKED = ("data", "data.bptt", "model", "optimizer.lr", "seed")
+# The HParams tab sorts columns by name and shows the first five; the others are named "settings/…" to come after.
+FIRST_COLUMNS = ("data", "data.bptt", "model", "optimizer.lr", "seed")
 
 
-def boards(trainer: pl.Trainer) -> list[Any]:
-    """TensorBoard's `SummaryWriter`s; only process 0 has some."""
-    found = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-    return [board.experiment for board in found if trainer.is_global_zero]
-
-
-def writers(trainer: pl.Trainer) -> list[Any]:
-    """Those, and what other trackers have in their place (`unroll.training.trackers.TrackedWriter`)."""
-    return boards(trainer) + [tracker.writer for tracker in trackers(trainer)]
+def tensorboard_writers(trainer: pl.Trainer) -> list[Any]:
+    """The `SummaryWriter`s of the trainer's TensorBoard loggers; none in processes other than the first."""
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    return [logger.experiment for logger in loggers if trainer.is_global_zero]
 
 
 def trackers(trainer: pl.Trainer) -> list[Tracker]:
-    """Those of process 0."""
+    """The trainer's loggers of MLflow and Weights & Biases; none in processes other than the first."""
     return [logger for logger in trainer.loggers if isinstance(logger, Tracker) and trainer.is_global_zero]
 
 
-def keep_plot(trainer: pl.Trainer, folder: Path, name: str, pixels: numpy.ndarray) -> None:
+def writers(trainer: pl.Trainer) -> list[Any]:
+    """The writers of TensorBoard and of trackers, which have the same methods (`TrackerWriter`)."""
+    return tensorboard_writers(trainer) + [tracker.writer for tracker in trackers(trainer)]
+
+
+def save_plot(trainer: pl.Trainer, folder: Path, name: str, pixels: numpy.ndarray) -> None:
     """Saves a plot as `NAME.png` in the folder, and shows it in TensorBoard and other trackers.
 
     Args:
@@ -51,9 +52,10 @@ def keep_plot(trainer: pl.Trainer, folder: Path, name: str, pixels: numpy.ndarra
 
 
 class Throughput(pl.Callback):
-    """Units per second while training, at the steps that are logged."""
+    """Units per second while training, written once for each optimizer step that is logged."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.log_interval = LogInterval(trainer)
         self.writers = writers(trainer)
         self._start_clock()
 
@@ -71,7 +73,7 @@ class Throughput(pl.Callback):
     ) -> None:
         assert isinstance(pl_module, Learner)
         self.units += pl_module.size(batch) * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if self.log_interval.ended(trainer):
             speed = self.units / (time.perf_counter() - self.started)
             for writer in self.writers:
                 writer.add_scalar(f"{pl_module.unit}_per_second", speed, trainer.global_step)
@@ -86,26 +88,28 @@ class HyperParameters(pl.Callback):
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.flat = flat(settings)
-        self.settings = {name if name in TICKED else f"settings/{name}": value for name, value in self.flat.items()}
+        self.settings = flatten(settings)
+        self.columns = {
+            name if name in FIRST_COLUMNS else f"settings/{name}": value for name, value in self.settings.items()
+        }
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for tracker in trackers(trainer):
-            tracker.log_settings(self.flat)
+            tracker.log_settings(self.settings)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         from torch.utils.tensorboard.summary import hparams
 
         assert isinstance(pl_module, Learner)
-        for writer in boards(trainer):
-            for summary in hparams(self.settings, latest_figures(trainer, pl_module)):
+        for writer in tensorboard_writers(trainer):
+            for summary in hparams(self.columns, latest_metrics(trainer, pl_module)):
                 writer.file_writer.add_summary(summary)
 
 
-def flat(settings: Any, prefix: str = "") -> dict[str, bool | str | float]:
+def flatten(settings: Any, prefix: str = "") -> dict[str, bool | str | float]:
     """Nested settings as `{"data.bptt": 20, …}`; the HParams tab takes numbers, strings and booleans."""
     if isinstance(settings, Mapping):
-        parts = (flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in settings.items())
+        parts = (flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in settings.items())
         return {key: value for part in parts for key, value in part.items()}
     if prefix.endswith("._target_"):
         return {prefix.removesuffix("._target_"): str(settings).rpartition(".")[2]}
@@ -132,4 +136,4 @@ class Curves(pl.Callback):
 
         assert isinstance(pl_module, Learner)
         second = next((name for name in pl_module.objective.columns if name != "loss"), None)
-        keep_plot(trainer, self.folder, "curves", curves(files[0].read(), second))
+        save_plot(trainer, self.folder, "curves", curves(files[0].read(), second))

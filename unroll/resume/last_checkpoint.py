@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,9 +17,17 @@ from unroll.checks import Positive, Size, checked
 from unroll.distributed import gathered
 from unroll.errors import Interrupted
 from unroll.resume import random_state
+from unroll.resume.lightning import (
+    batches_completed,
+    is_fitting,
+    loader_states,
+    reduce_over_processes,
+    set_before_batch,
+    set_before_validation,
+)
 
-RANDOM = "random_state"  # the checkpoint's key: the random generators of each process
-COUNTS_OF_TORCHDATA = {"_num_yielded", "_sampler_iter_yielded"}  # batches, in the state of its loader
+RANDOM_STATES = "random_state"  # the checkpoint's key: the random generators of each process
+TORCHDATA_COUNTS = {"_num_yielded", "_sampler_iter_yielded"}  # batches, in the state of its loader
 CONTINUE, SAVE, SAVE_AND_STOP = range(3)
 SHOW_CURSOR = b"\x1b[?25h"  # the progress bar hides it
 STOPPING = b"\nstopping after this step (once more: at once)\n"
@@ -31,8 +40,8 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
     resumed from the file (`fit(…, ckpt_path=…, weights_only=True)`) ends bit for bit like one that was never stopped.
 
     The file is only written between two steps, when everything of the step before has been done and logged (or, when a
-    validation is cut short, as if that were still to begin). What Lightning notes of its own progress is changed to say
-    just that: taken at other places, it would skip a validation or log a row twice on resume.
+    validation is cut short, as if that were still to begin). The progress that Lightning saves is changed to say just
+    that: as it is, Lightning would skip a validation or log a row twice on resume.
 
     SIGTERM and Ctrl-C stop the run in this way; a second one ends it at once.
 
@@ -54,8 +63,8 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
         self.every_n_minutes = every_n_minutes
         self.signal: int | None = None
         self.handlers_before: dict[int, Any] = {}
-        self.note: Callable[[dict[str, Any]], None] | None = None
-        self.resumed: dict[str, Any] | None = None
+        self.set_progress: Callable[[dict[str, Any]], None] | None = None  # while it is written
+        self.random_state: dict[str, Any] | None = None  # of a checkpoint, until training starts
 
     # When it is written
 
@@ -64,11 +73,11 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
             self.handlers_before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.resumed is not None:
-            random_state.restore(self.resumed)
-            self.resumed = None
+        if self.random_state is not None:
+            random_state.restore(self.random_state)
+            self.random_state = None
         self.saved_at = time.monotonic()
-        self.announces = trainer.is_global_zero
+        self.is_global_zero = trainer.is_global_zero
         for number in self.handlers_before:
             signal.signal(number, self._on_signal)  # in place of Lightning's
 
@@ -76,7 +85,7 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
         self.signal = number
         for handled in self.handlers_before:
             signal.signal(handled, signal.SIG_DFL)
-        if self.announces:  # os.write, because the signal may have interrupted a print()
+        if self.is_global_zero:  # os.write, because the signal may have interrupted a print()
             os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + STOPPING)
 
     def on_train_batch_start(
@@ -84,29 +93,29 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
     ) -> None:
         if batch_idx % trainer.accumulate_grad_batches:
             return
-        due = self._due(trainer, batch_idx)
-        if due:
-            self._save(trainer, lambda loops: before_batch(trainer, loops, trainer.current_epoch, batch_idx))
-        if due == SAVE_AND_STOP:
+        action = self._action(trainer, batch_idx)
+        if action != CONTINUE:
+            self._save(trainer, partial(before_batch, trainer=trainer, epoch=trainer.current_epoch, batch=batch_idx))
+        if action == SAVE_AND_STOP:
             self._stop(trainer)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if not trainer.sanity_checking and self._agreed(trainer, SAVE_AND_STOP if self.signal else CONTINUE):
-            self._save(trainer, before_validation)
+        if not trainer.sanity_checking and self._most_urgent(trainer, SAVE_AND_STOP if self.signal else CONTINUE):
+            self._save(trainer, set_before_validation)
             self._stop(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        epoch, batch = trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        epoch, batch = trainer.current_epoch, batches_completed(trainer)
         if batch >= trainer.num_training_batches:
             batch = 0  # a run that is extended begins with a new epoch
         else:
             epoch -= 1  # Lightning counts an epoch that max_steps has cut short as done
-        self._save(trainer, lambda loops: before_batch(trainer, loops, epoch, batch))
+        self._save(trainer, partial(before_batch, trainer=trainer, epoch=epoch, batch=batch))
 
-    def _due(self, trainer: pl.Trainer, batch_idx: int) -> int:
-        due = CONTINUE
+    def _action(self, trainer: pl.Trainer, batch_idx: int) -> int:
+        action = CONTINUE
         step = trainer.global_step
         minutes = (time.monotonic() - self.saved_at) / 60
         if (
@@ -114,17 +123,16 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
             or (self.every_n_steps is not None and step > 0 and step % self.every_n_steps == 0)
             or (self.every_n_minutes is not None and minutes >= self.every_n_minutes)
         ):
-            due = SAVE
+            action = SAVE
         if self.signal is not None:
-            due = SAVE_AND_STOP
-        return self._agreed(trainer, due)
+            action = SAVE_AND_STOP
+        return self._most_urgent(trainer, action)
 
-    def _agreed(self, trainer: pl.Trainer, due: int) -> int:
-        """The most urgent of what all processes propose: clocks differ, and a signal may reach only one."""
+    def _most_urgent(self, trainer: pl.Trainer, action: int) -> int:
+        """The most urgent action of all processes: clocks differ, and a signal may reach only one."""
         if trainer.world_size == 1:
-            return due
-        proposal = torch.tensor(due, device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(proposal, reduce_op="max"))
+            return action
+        return int(reduce_over_processes(trainer, torch.tensor(action), "max"))
 
     def _stop(self, trainer: pl.Trainer) -> None:
         # One process exits with the signal's status, for the shell; the others must not look as if they had failed.
@@ -143,20 +151,20 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
 
     # What is in it
 
-    def _save(self, trainer: pl.Trainer, note: Callable[[dict[str, Any]], None]) -> None:
+    def _save(self, trainer: pl.Trainer, set_progress: Callable[[dict[str, Any]], None]) -> None:
         self.saved_at = time.monotonic()
         if not all(parameter.isfinite().all() for parameter in trainer.lightning_module.parameters()):
             return  # the next step will say that the run has diverged; the last good checkpoint stays
-        self.note = note
+        self.set_progress = set_progress
         trainer.save_checkpoint(self.path)
-        self.note = None
+        self.set_progress = None
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint[RANDOM] = gathered(random_state.get())
-        if self.note is not None:
-            self.note(checkpoint["loops"]["fit_loop"])
+        checkpoint[RANDOM_STATES] = gathered(random_state.get())
+        if self.set_progress is not None:  # other checkpoints are left as Lightning makes them
+            self.set_progress(checkpoint)
             loggers = [logger for logger in trainer.loggers if hasattr(logger, "position")]
             checkpoint["loggers"] = {type(logger).__name__: logger.position() for logger in loggers}
             checkpoint["folder"] = str(self.path.parent)
@@ -164,61 +172,48 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        everyones = checkpoint.get(RANDOM, [])
-        if trainer.global_rank < len(everyones):
-            self.resumed = everyones[trainer.global_rank]
+        if not is_fitting(trainer):  # the weights are only looked at: no log is rewound
+            return
+        random_states = checkpoint.get(RANDOM_STATES, [])
+        if trainer.global_rank < len(random_states):
+            self.random_state = random_states[trainer.global_rank]
         positions = checkpoint.get("loggers", {})
         for logger in trainer.loggers:
             if type(logger).__name__ in positions:
                 logger.rewind(positions[type(logger).__name__])  # type: ignore[attr-defined]
         folder = checkpoint.get("folder")
         if folder is not None and folder != str(self.path.parent):  # it was moved; other callbacks name files in it
-            checkpoint["callbacks"] = moved(checkpoint["callbacks"], folder, str(self.path.parent))
+            checkpoint["callbacks"] = replace_folder(checkpoint["callbacks"], folder, str(self.path.parent))
 
 
-def before_batch(trainer: pl.Trainer, fit_loop: dict[str, Any], epoch: int, batch: int) -> None:
-    """Changes Lightning's notes to: so many epochs and batches are done, and the next batch is about to begin.
+def before_batch(checkpoint: dict[str, Any], trainer: pl.Trainer, epoch: int, batch: int) -> None:
+    """Changes a checkpoint to one that was written before a batch: the progress, and the place of the loaders.
 
     Args:
-        fit_loop: `checkpoint["loops"]["fit_loop"]`.
-        epoch, batch: how many are done, of the run and of the epoch. With batch 0 the epoch is about to begin, so that
-            its hooks are called on resume.
+        checkpoint: is changed.
+        trainer: the one that made it.
+        epoch: how many epochs are completed.
+        batch: how many batches of the next epoch are.
     """
-    for count in fit_loop["epoch_progress"].values():
-        count.update(ready=epoch + 1, started=epoch + (batch > 0), processed=epoch, completed=epoch)
-    batches = fit_loop["epoch_loop.batch_progress"]
-    batches["is_last_batch"] = False
-    for count, done in ((batches["total"], batches["total"]["completed"]), (batches["current"], batch)):
-        count.update(ready=done + 1, started=done, processed=done, completed=done)
-    following = batch + 1
-    if following % trainer.accumulate_grad_batches == 0 or following == trainer.num_training_batches:
-        fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1  # Lightning will add one on resume
-    for loader in fit_loop["state_dict"].get("combined_loader", []):
-        move_to(loader, epoch, batch)
+    set_before_batch(checkpoint, trainer, epoch, batch)
+    for state in loader_states(checkpoint):
+        set_place(state, epoch, batch)
 
 
-def move_to(loader: Any, epoch: int, batch: int) -> None:
+def set_place(state: Any, epoch: int, batch: int) -> None:
     """Changes the place of an `unroll.streams.Resumable` in the state of a loader, or of one around it."""
-    if isinstance(loader, dict):
-        if set(loader) == {"epoch", "batches"}:
-            loader.update(epoch=epoch, batches=batch)
-        loader.update(dict.fromkeys(COUNTS_OF_TORCHDATA & set(loader), batch))
-        for part in loader.values():
-            move_to(part, epoch, batch)
+    if isinstance(state, dict):
+        if set(state) == {"epoch", "batches"}:
+            state.update(epoch=epoch, batches=batch)
+        state.update(dict.fromkeys(TORCHDATA_COUNTS & set(state), batch))
+        for part in state.values():
+            set_place(part, epoch, batch)
 
 
-def before_validation(fit_loop: dict[str, Any]) -> None:
-    """Changes Lightning's notes to: the validation that has been cut short is about to begin."""
-    batches = fit_loop["epoch_loop.val_loop.batch_progress"]
-    batches["is_last_batch"] = False
-    for count in (batches["total"], batches["current"]):
-        count.update(ready=1, started=1, processed=0, completed=0)
-
-
-def moved(names: Any, before: str, now: str) -> Any:
-    """A copy in which every path below the folder `before` is below `now` instead."""
-    if isinstance(names, dict):
-        return {moved(key, before, now): moved(value, before, now) for key, value in names.items()}
-    if isinstance(names, str) and (names == before or names.startswith(before + os.sep)):
-        return now + names.removeprefix(before)
-    return names
+def replace_folder(paths: Any, before: str, now: str) -> Any:
+    """A copy of a nest of dicts in which every path below the folder `before` is below `now` instead."""
+    if isinstance(paths, dict):
+        return {replace_folder(key, before, now): replace_folder(value, before, now) for key, value in paths.items()}
+    if isinstance(paths, str) and (paths == before or paths.startswith(before + os.sep)):
+        return now + paths.removeprefix(before)
+    return paths

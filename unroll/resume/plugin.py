@@ -1,4 +1,4 @@
-"""Checkpoint files in Lightning: written whole or not at all, and read without running anything in them."""
+"""The plugin by which Lightning writes checkpoints whole or not at all, and runs nothing of what it reads."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,10 @@ from unroll.resume.checkpoint import read, write
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """A plugin for `Trainer(plugins=[CheckpointFiles()])` (see `unroll.resume.checkpoint.read` and `write`)."""
+    """How Lightning reads and writes checkpoints (`unroll.resume.checkpoint.read` and `write`).
+
+    Use: `Trainer(plugins=[CheckpointFiles()])`.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         write(checkpoint, Path(path))

@@ -1,0 +1,148 @@
+"""What callbacks do at which step: throughput, divergence, and that no step between two logged ones waits for the
+device."""
+
+import traceback
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from unroll import MeanSquaredError, Stream, UserError, WindowLearner, one_cycle
+from unroll.training.callbacks import Average, Progress, Result, StopWhenDiverged, Throughput
+from unroll.training.loggers import TensorBoard
+
+EVERY = 5  # steps are logged
+
+
+class Numbers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(1, 6, batch_first=True), nn.Linear(6, 1)
+
+    def forward(self, inputs, state=None):
+        outputs, state = self.rnn(inputs, state)
+        return self.head(outputs), state
+
+
+def fit(*callbacks, sequences=None, accelerator="cpu", logger=False, max_epochs=1, **trainer):
+    torch.manual_seed(0)
+    learner = WindowLearner(
+        Numbers(), MeanSquaredError(), optimizer=partial(torch.optim.AdamW, lr=1e-2), schedule=one_cycle, forget=0.1
+    )
+    sequences = torch.randn(4 * 2 * 32 + 1, 1) if sequences is None else sequences
+    pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_epochs=max_epochs,
+        logger=logger,
+        log_every_n_steps=EVERY,
+        gradient_clip_val=1.0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=list(callbacks),
+        **trainer,
+    ).fit(learner, Stream(sequences, batch_size=4, bptt=2), Stream(torch.randn(90, 1), batch_size=4, bptt=2))
+    return learner
+
+
+@pytest.mark.parametrize("accumulated", [1, 3, 4])
+def test_throughput_is_written_once_per_logged_step_and_never_at_step_0(tmp_path, accumulated):
+    fit(Throughput(), logger=TensorBoard(str(tmp_path), name="", version=""), accumulate_grad_batches=accumulated)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    steps = -(-32 // accumulated)
+    assert [event.step for event in events.Scalars("steps_per_second")] == [*range(EVERY, steps + 1, EVERY)]
+
+
+class OnADevice(StopWhenDiverged):
+    """As on a GPU: the callback is told so, everything else is on the CPU."""
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        super().on_train_batch_end(trainer, SimpleNamespace(device=torch.device("cuda")), outputs, batch, batch_idx)
+
+
+class TestDivergence:
+    @pytest.mark.parametrize("accumulated", [1, 4])
+    @pytest.mark.parametrize("max_epochs", [1, 4])
+    def test_on_a_device_it_is_found_at_the_next_logged_step_however_short_epochs_are(self, accumulated, max_epochs):
+        sequences = torch.randn(4 * 2 * 32 // max_epochs + 1, 1)
+        sequences[5] = torch.inf  # in the first window already: every loss is not finite
+        with pytest.raises(UserError, match=f"not finite after step {EVERY} "):
+            fit(OnADevice(), sequences=sequences, max_epochs=max_epochs, accumulate_grad_batches=accumulated)
+
+    def test_on_a_cpu_it_is_found_at_once(self):
+        sequences = torch.randn(4 * 2 * 32 + 1, 1)
+        sequences[5] = torch.inf
+        with pytest.raises(UserError, match="not finite after step 3 "):
+            fit(StopWhenDiverged(), sequences=sequences)
+
+
+class Reads(TorchDispatchMode):
+    """Records which lines of this project ask a tensor for its value. On a GPU each would wait for the device."""
+
+    WAIT = ("_local_scalar_dense", "nonzero", "equal", "unique", "masked_select")
+
+    def __init__(self):
+        super().__init__()
+        self.lines = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if any(name in function.name() for name in self.WAIT):
+            frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(str(ROOT / "unroll"))]
+            self.lines |= {f"{frames[-1].filename}:{frames[-1].lineno} {frames[-1].line}"} if frames else set()
+        return function(*args, **(kwargs or {}))
+
+
+class BetweenLoggedSteps(pl.Callback):
+    """Is in a context from the end of a step that was logged to the beginning of the next one that is."""
+
+    def __init__(self, enter, leave):
+        self.enter, self.leave, self.inside, self.steps = enter, leave, False, 0
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        last = batch_idx + 2 >= trainer.num_training_batches  # validation and the epoch's metrics follow
+        between = trainer.global_step > EVERY and (trainer.global_step + 1) % EVERY != 0 and not last
+        self.steps += between
+        if between != self.inside:
+            (self.enter if between else self.leave)()
+            self.inside = between
+
+
+def every_callback(folder, divergence):
+    return [Result(folder, 0, []), Progress(), divergence, Throughput(), Average(start=0.3)]
+
+
+def test_between_two_logged_steps_no_value_is_asked_of_the_device(tmp_path):
+    reads = Reads()
+    between = BetweenLoggedSteps(reads.__enter__, lambda: reads.__exit__(None, None, None))
+    fit(*every_callback(tmp_path, OnADevice()), between)
+    assert between.steps > 15
+    on_the_host = str(ROOT / "unroll" / "streams")  # a window's `starts` and `mask` are known there
+    assert {line for line in reads.lines if not line.startswith(on_the_host)} == set()
+
+
+def test_a_value_that_is_asked_of_the_device_is_found(tmp_path):
+    reads = Reads()
+    between = BetweenLoggedSteps(reads.__enter__, lambda: reads.__exit__(None, None, None))
+    fit(StopWhenDiverged(), between)  # on a CPU it asks in every step
+    assert any("item()" in line for line in reads.lines)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_between_two_logged_steps_a_gpu_is_not_waited_for(tmp_path):
+    between = BetweenLoggedSteps(
+        lambda: torch.cuda.set_sync_debug_mode("error"), lambda: torch.cuda.set_sync_debug_mode("default")
+    )
+    try:
+        fit(*every_callback(tmp_path, StopWhenDiverged()), between, accelerator="cuda")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert between.steps > 15

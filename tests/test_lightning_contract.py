@@ -1,0 +1,391 @@
+"""What the installed Lightning does where this project relies on what it does not document.
+
+A failure ends in a sentence: what Lightning has changed, and which function of unroll/resume/lightning.py relies on it.
+"""
+
+import inspect
+from copy import deepcopy
+from functools import wraps
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers.logger import Logger
+from torch import nn
+
+from unroll import Stream
+from unroll.resume import lightning
+from unroll.training.learner import NEEDED_TO_RESUME, PROGRESS
+
+COVERED = set()
+
+
+def contract(function, fact):
+    """A test of what a function of unroll/resume/lightning.py relies on.
+
+    Args:
+        function: that function.
+        fact: what Lightning does, as a sentence.
+    """
+    COVERED.add(function.__name__)
+
+    def decorate(test):
+        @wraps(test)
+        def with_sentence(*arguments, **named):
+            try:
+                return test(*arguments, **named)
+            except Exception as error:
+                raise AssertionError(
+                    f"{error!r}\nIt does not hold in Lightning {pl.__version__} any more: {fact}. "
+                    f"{function.__name__}() in unroll/resume/lightning.py relies on it."
+                ) from error
+
+        return with_sentence
+
+    return decorate
+
+
+BATCHES = 4
+
+
+class Module(pl.LightningModule):
+    """Trains on a stream of `BATCHES` windows, and calls `look(name of the hook, module)` in some hooks."""
+
+    def __init__(self, look=lambda hook, module: None):
+        super().__init__()
+        self.layer, self.look = nn.Linear(1, 1), look
+
+    def training_step(self, window, index):
+        self.look(f"training_step {index}", self)
+        loss = self.layer(window.inputs).square().mean()
+        self.log("loss", loss)
+        return loss
+
+    def on_train_batch_start(self, window, index):
+        self.look(f"on_train_batch_start {index}", self)
+
+    def validation_step(self, window, index):
+        self.look(f"validation_step {index}", self)
+
+    def test_step(self, window, index):
+        self.look("test_step", self)
+
+    def predict_step(self, window, index):
+        self.look("predict_step", self)
+
+    def on_train_end(self):
+        self.look("on_train_end", self)
+
+    def configure_optimizers(self):
+        self.look("configure_optimizers", self)
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Steps(Logger):
+    """The steps under which Lightning logs."""
+
+    name = version = None
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def log_metrics(self, metrics, step=None):
+        self.steps.append(step)
+
+    def log_hyperparams(self, *arguments, **settings):
+        pass
+
+
+def stream():
+    return Stream(torch.linspace(0, 1, 2 * BATCHES * 3 + 1).unsqueeze(1), batch_size=2, bptt=3, tail="drop")
+
+
+def trainer_of(logger=False, **settings):
+    settings = {"max_epochs": 1, "num_sanity_val_steps": 0, "accelerator": "cpu", "log_every_n_steps": 1, **settings}
+    return pl.Trainer(
+        logger=logger, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, **settings
+    )
+
+
+def seen_in_fit(look, ckpt_path=None, logger=False, **settings):
+    """What `look(hook, module)` returned in the hooks of a fit, as pairs with their names; the trainer."""
+    seen = []
+    trainer = trainer_of(logger, **settings)
+    module = Module(lambda hook, module: seen.append((hook, look(hook, module))))
+    trainer.fit(module, stream(), stream(), ckpt_path=ckpt_path, weights_only=True)
+    return seen, trainer
+
+
+@contract(lightning.attached_trainer, "a module's trainer is its attribute `_trainer`, None without one")
+def test_attached_trainer():
+    assert lightning.attached_trainer(Module()) is None
+    with pytest.raises(RuntimeError):
+        _ = Module().trainer
+    seen, trainer = seen_in_fit(lambda hook, module: lightning.attached_trainer(module))
+    assert {found for _, found in seen} == {trainer}
+
+
+@contract(lightning.current_stage, "`trainer.state.stage.value` is the name of what the trainer is doing")
+def test_current_stage():
+    seen, trainer = seen_in_fit(lambda hook, module: lightning.current_stage(module.trainer), num_sanity_val_steps=1)
+    stages = dict(seen)
+    assert (stages["training_step 0"], stages["validation_step 0"]) == ("train", "validate")
+    assert seen[1] == ("validation_step 0", "sanity_check")  # after configure_optimizers
+    assert lightning.current_stage(trainer) is None
+    module = Module(lambda hook, module: seen.append((hook, lightning.current_stage(module.trainer))))
+    trainer.test(module, stream(), verbose=False)
+    trainer.predict(module, stream())
+    assert (dict(seen)["test_step"], dict(seen)["predict_step"]) == ("test", "predict")
+
+
+@contract(lightning.is_fitting, '`trainer.state.fn` is "fit" in a fit and its validations, and in nothing else')
+def test_is_fitting():
+    seen, trainer = seen_in_fit(lambda hook, module: lightning.is_fitting(module.trainer))
+    assert {found for _, found in seen} == {True}
+    seen = []
+    trainer.validate(Module(lambda hook, module: seen.append(lightning.is_fitting(trainer))), stream(), verbose=False)
+    assert set(seen) == {False}
+
+
+class WithLoader(pl.LightningDataModule):
+    def __init__(self, loader):
+        super().__init__()
+        self.loader = loader
+
+    def train_dataloader(self):
+        return self.loader
+
+
+@contract(
+    lightning.train_loader,
+    "`trainer.fit_loop._data_source.dataloader()` returns the training loader while optimizers are configured, when "
+    "`trainer.train_dataloader` is None",
+)
+@pytest.mark.parametrize("by", ["fit", "data module"])
+def test_train_loader(by):
+    loader, found = stream(), []
+
+    def look(hook, module):
+        if hook == "configure_optimizers":
+            found.append((lightning.train_loader(module.trainer), module.trainer.train_dataloader))
+
+    trainer_of(limit_val_batches=0).fit(Module(look), WithLoader(loader) if by == "data module" else loader)
+    assert found == [(loader, None)]
+
+
+@contract(
+    lightning.batches_completed,
+    "`trainer.fit_loop.epoch_loop.batch_progress.current.completed` counts the batches of the epoch",
+)
+@pytest.mark.parametrize(("settings", "expected"), [({"max_epochs": 2}, BATCHES), ({"max_steps": BATCHES + 1}, 1)])
+def test_batches_completed(settings, expected):
+    seen, _ = seen_in_fit(
+        lambda hook, module: lightning.batches_completed(module.trainer), **{"max_epochs": -1} | settings
+    )
+    assert [found for hook, found in seen if hook.startswith("training_step")][:BATCHES] == [*range(BATCHES)]
+    assert dict(seen)["on_train_end"] == expected
+
+
+@contract(lightning.root_device, "`trainer.strategy.root_device` is the device of the process")
+def test_root_device():
+    assert lightning.root_device(trainer_of()) == torch.device("cpu")
+
+
+@contract(
+    lightning.reduce_over_processes,
+    '`trainer.strategy.reduce(tensor, reduce_op=)` takes "sum", "mean" and "max" (with several processes: '
+    "tests/test_processes.py)",
+)
+@pytest.mark.parametrize("operation", ["sum", "mean", "max"])
+def test_reduce_over_processes(operation):
+    values = torch.tensor([1.0, 2.0])
+    reduced = lightning.reduce_over_processes(trainer_of(), values, operation)
+    assert torch.equal(reduced, values)
+    assert reduced is not values
+    assert "reduce_op" in inspect.signature(pl.strategies.DDPStrategy.reduce).parameters
+
+
+@contract(lightning.true_in_any_process, "`trainer.strategy.reduce_boolean_decision(value, all=False)` is any()")
+def test_true_in_any_process():
+    assert lightning.true_in_any_process(trainer_of(), True) is True
+    assert lightning.true_in_any_process(trainer_of(), False) is False
+    assert "all" in inspect.signature(pl.strategies.DDPStrategy.reduce_boolean_decision).parameters
+
+
+@contract(lightning.forward_context, "`trainer.precision_plugin.forward_context()` is the context of a forward pass")
+def test_forward_context():
+    with lightning.forward_context(trainer_of(precision="bf16-mixed")):
+        assert nn.Linear(1, 1)(torch.ones(1, 1)).dtype == torch.bfloat16
+    with lightning.forward_context(trainer_of()):
+        assert nn.Linear(1, 1)(torch.ones(1, 1)).dtype == torch.float32
+
+
+@contract(lightning.clips_without_scaling, "the precision of bf16-mixed is a `MixedPrecision` whose `scaler` is None")
+def test_clips_without_scaling():
+    assert lightning.clips_without_scaling(trainer_of(precision="bf16-mixed"))
+    assert not lightning.clips_without_scaling(trainer_of())
+
+
+@contract(
+    lightning.clip_gradients,
+    "`Precision.clip_gradients(precision, optimizer, value, algorithm)` clips, where `MixedPrecision` refuses to for "
+    "fused optimizers",
+)
+@pytest.mark.parametrize(("algorithm", "expected"), [(None, [0.6, 0.8]), ("norm", [0.6, 0.8]), ("value", [1.0, 1.0])])
+def test_clip_gradients(algorithm, expected):
+    weight = nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3.0, 4.0])
+    optimizer, trainer = torch.optim.AdamW([weight], fused=True), trainer_of(precision="bf16-mixed")
+    with pytest.raises(RuntimeError, match="does not allow for gradient clipping"):
+        trainer.precision_plugin.clip_gradients(optimizer, 1.0)
+    lightning.clip_gradients(trainer, optimizer, 1.0, algorithm)
+    torch.testing.assert_close(weight.grad, torch.tensor(expected), atol=1e-5, rtol=0)
+
+
+# The progress that a checkpoint notes. What these functions are for, runs that are resumed exactly, is in test_carry.py
+# and test_resume.py; here is what they find, and that each of their changes has its effect.
+
+
+def checkpoint_at(place, folder, change=lambda checkpoint, trainer: None, **settings):
+    """A checkpoint that is taken in a hook of the second epoch, and changed; the path of its file."""
+
+    class Save(pl.Callback):
+        def on_save_checkpoint(self, trainer, module, checkpoint):
+            change(checkpoint, trainer)
+
+    def save(hook, module):
+        if hook == place and module.trainer.current_epoch == 1:
+            module.trainer.save_checkpoint(folder / "some.ckpt")
+
+    seen_in_fit(save, callbacks=[Save()], max_epochs=2, **settings)
+    return torch.load(folder / "some.ckpt", weights_only=True), folder / "some.ckpt"
+
+
+@contract(lightning.has_progress, '`checkpoint["loops"]["fit_loop"]` is the progress of training')
+def test_has_progress(tmp_path):
+    checkpoint, _ = checkpoint_at("on_train_batch_start 2", tmp_path)
+    assert lightning.has_progress(checkpoint)
+    assert not lightning.has_progress({"loops": {}})
+
+
+@contract(
+    lightning.has_progress, "a checkpoint has weights, loops, callbacks, optimizers and schedulers by these names"
+)
+def test_the_keys_of_a_checkpoint(tmp_path):
+    checkpoint, _ = checkpoint_at("on_train_batch_start 2", tmp_path)
+    assert {*NEEDED_TO_RESUME} - {PROGRESS} <= set(checkpoint)
+
+
+@contract(
+    lightning.completed,
+    '`["epoch_progress"]["current"]["completed"]` and `["epoch_loop.batch_progress"]["current"]["completed"]` of a '
+    "checkpoint's `fit_loop` count epochs, and the batches of the next",
+)
+def test_completed(tmp_path):
+    checkpoint, _ = checkpoint_at("on_train_batch_start 2", tmp_path)
+    assert lightning.completed(checkpoint) == (1, 2)
+
+
+@contract(
+    lightning.loader_states,
+    '`["state_dict"]["combined_loader"]` of a checkpoint\'s `fit_loop` has what each loader\'s `state_dict()` returned',
+)
+def test_loader_states(tmp_path):
+    checkpoint, _ = checkpoint_at("on_train_batch_start 2", tmp_path)
+    (state,) = lightning.loader_states(checkpoint)
+    assert state.keys() == stream().state_dict().keys()
+
+
+@contract(
+    lightning.set_before_batch,
+    "`epoch_progress`, `epoch_loop.batch_progress` and `_batches_that_stepped` of a checkpoint's `fit_loop` decide "
+    "with which batch, and under which step of the loggers, a fit goes on",
+)
+@pytest.mark.parametrize("accumulated", [1, 2])
+@pytest.mark.parametrize("batch", [0, 2])
+def test_set_before_batch(tmp_path, batch, accumulated):
+    logger, log_of_rest = Steps(), Steps()
+    settings = {"accumulate_grad_batches": accumulated}
+    whole, _ = seen_in_fit(lambda hook, module: module.trainer.current_epoch, logger=logger, max_epochs=2, **settings)
+
+    counts = {"ready", "started", "processed", "completed"}
+
+    def change(checkpoint, trainer):
+        before = deepcopy(checkpoint["loops"]["fit_loop"])
+        lightning.set_before_batch(checkpoint, trainer, epoch=1, batch=batch)
+        after = checkpoint["loops"]["fit_loop"]
+        for key in ("epoch_progress", "epoch_loop.batch_progress"):
+            assert before[key].keys() == after[key].keys()
+            for part in ("total", "current"):
+                assert before[key][part].keys() == after[key][part].keys() == counts
+        (state,) = lightning.loader_states(checkpoint)
+        state.update(epoch=1, batches=batch)
+
+    _, path = checkpoint_at(f"on_train_batch_start {batch}", tmp_path, change, **settings)
+    rest, trainer = seen_in_fit(
+        lambda hook, module: module.trainer.current_epoch, path, log_of_rest, max_epochs=2, **settings
+    )
+    start = whole.index((f"on_train_batch_start {batch}", 1))
+    assert rest[1:] == whole[start:]  # configure_optimizers comes first
+    assert log_of_rest.steps == logger.steps[-len(log_of_rest.steps) :]
+    assert log_of_rest.steps[0] == (BATCHES + batch) // accumulated
+    assert trainer.global_step == 2 * BATCHES // accumulated
+
+
+@contract(
+    lightning.set_before_validation,
+    "`epoch_loop.val_loop.batch_progress` of a checkpoint's `fit_loop` decides whether a validation is run again",
+)
+def test_set_before_validation(tmp_path):
+    whole, _ = seen_in_fit(lambda hook, module: None, max_epochs=2)
+    _, path = checkpoint_at(
+        "validation_step 2", tmp_path, lambda checkpoint, _: lightning.set_before_validation(checkpoint)
+    )
+    rest, _ = seen_in_fit(lambda hook, module: None, path, max_epochs=2)
+    assert rest[1:] == whole[-len(rest) + 1 :]
+    assert [hook for hook, _ in rest[1:]] == [
+        *(f"validation_step {number}" for number in range(BATCHES)),
+        "on_train_end",
+    ]
+
+
+@contract(lightning.opened_experiment, "a logger's `_experiment` is None until `experiment` opens one")
+def test_opened_experiment(tmp_path):
+    logger = TensorBoardLogger(tmp_path)
+    assert lightning.opened_experiment(logger) is None
+    writer = logger.experiment
+    assert lightning.opened_experiment(logger) is writer
+    writer.close()
+
+
+@contract(lightning.forget_experiment, "a logger whose `_experiment` is None opens another one")
+def test_forget_experiment(tmp_path):
+    logger = TensorBoardLogger(tmp_path)
+    first = logger.experiment
+    first.close()
+    lightning.forget_experiment(logger)
+    assert lightning.opened_experiment(logger) is None
+    assert logger.experiment is not first
+    logger.experiment.close()
+
+
+@contract(lightning.opened_experiment, "the logger of Weights & Biases keeps its run in `_experiment`")
+def test_the_experiment_of_wandb(tmp_path):
+    pytest.importorskip("wandb")
+    assert lightning.opened_experiment(pl.loggers.WandbLogger(save_dir=tmp_path, offline=True)) is None
+
+
+def test_every_function_has_a_contract():
+    functions = inspect.getmembers(lightning, inspect.isfunction)
+    assert {name for name, function in functions if function.__module__ == lightning.__name__} == COVERED
+
+
+def test_a_failure_ends_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(lightning, "train_loader", lambda trainer: trainer.fit_loop._data_source.another_name())
+    with pytest.raises(AssertionError) as caught:
+        test_train_loader("fit")
+    *_, sentence = str(caught.value).splitlines()
+    assert sentence.endswith("train_loader() in unroll/resume/lightning.py relies on it.")
+    assert "`trainer.fit_loop._data_source.dataloader()` returns the training loader" in sentence

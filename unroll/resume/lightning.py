@@ -1,0 +1,164 @@
+"""Every place where this project relies on what Lightning does not document.
+
+Another minor version of Lightning may change any of it without notice. `tests/test_lightning_contract.py` checks each
+function here against the installed version, and says which one has to be mended.
+"""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins import MixedPrecision, Precision
+from pytorch_lightning.utilities import GradClipAlgorithmType
+from torch import Tensor
+from torch.optim import Optimizer
+
+# What a trainer is doing
+
+
+def attached_trainer(module: Any) -> Any | None:
+    """The trainer of a LightningModule; None if it has none, where `module.trainer` raises."""
+    return getattr(module, "_trainer", None)
+
+
+def current_stage(trainer: Any) -> str | None:
+    """What the trainer is doing: "train", "validate", "sanity_check", "test" or "predict"; None before and after."""
+    stage = trainer.state.stage
+    return None if stage is None else str(stage.value)
+
+
+def is_fitting(trainer: Any) -> bool:
+    """Whether the trainer is in `fit`, its validations included."""
+    return bool(trainer.state.fn == "fit")
+
+
+def train_loader(trainer: Any) -> Any:
+    """The training loader, as it was given to `fit` or as a hook returns it.
+
+    `trainer.train_dataloader` is None until Lightning sets the loaders up, and
+    `trainer.estimated_stepping_batches` would set them up before a checkpoint is restored, so that their position would
+    be lost on resume (Lightning issue 20550).
+    """
+    return trainer.fit_loop._data_source.dataloader()
+
+
+def batches_completed(trainer: Any) -> int:
+    """The number of batches of the epoch that training has completed."""
+    return int(trainer.fit_loop.epoch_loop.batch_progress.current.completed)
+
+
+# Processes, devices and precision
+
+
+def root_device(trainer: Any) -> torch.device:
+    """The device of this process."""
+    device: torch.device = trainer.strategy.root_device
+    return device
+
+
+def reduce_over_processes(trainer: Any, values: Tensor, operation: str) -> Tensor:
+    """The "sum", "mean" or "max" of each number over all processes, on the device of this one. Each must ask.
+
+    Lightning's reduction is in place, so it is given a copy.
+    """
+    reduced: Tensor = trainer.strategy.reduce(values.to(root_device(trainer), copy=True), reduce_op=operation)
+    return reduced
+
+
+def true_in_any_process(trainer: Any, value: bool) -> bool:
+    """Whether the value is true in at least one process. Each must ask."""
+    return bool(trainer.strategy.reduce_boolean_decision(value, all=False))
+
+
+def forward_context(trainer: Any) -> AbstractContextManager[Any]:
+    """The context of a forward pass in the trainer's precision, for passes outside of its own steps."""
+    context: AbstractContextManager[Any] = trainer.precision_plugin.forward_context()
+    return context
+
+
+def clips_without_scaling(trainer: Any) -> bool:
+    """Whether gradients are clipped by `clip_gradients`: in mixed precision without a scaler, as bfloat16 is.
+
+    Lightning refuses to clip for fused optimizers in any mixed precision, since they undo the scaling of gradients
+    themselves; bfloat16 has no scaling.
+    """
+    precision = trainer.precision_plugin
+    return isinstance(precision, MixedPrecision) and precision.scaler is None
+
+
+def clip_gradients(trainer: Any, optimizer: Optimizer, value: float, algorithm: str | None) -> None:
+    """Clips gradients that are not scaled, as Lightning does in full precision.
+
+    Args:
+        trainer: one for which `clips_without_scaling` is true.
+        optimizer: of the parameters.
+        value: the greatest norm, or the greatest value.
+        algorithm: "norm" or "value"; None is "norm".
+    """
+    Precision.clip_gradients(trainer.precision_plugin, optimizer, value, GradClipAlgorithmType(algorithm or "norm"))
+
+
+# The progress that a checkpoint notes
+
+
+def has_progress(checkpoint: dict[str, Any]) -> bool:
+    """Whether the checkpoint says how far training was; from one that does not, Lightning starts anew in silence."""
+    return bool(checkpoint["loops"].get("fit_loop"))
+
+
+def completed(checkpoint: dict[str, Any]) -> tuple[int, int]:
+    """The number of epochs that were completed, and of batches in the epoch after them."""
+    fit_loop = checkpoint["loops"]["fit_loop"]
+    epochs = fit_loop["epoch_progress"]["current"]["completed"]
+    batches = fit_loop["epoch_loop.batch_progress"]["current"]["completed"]
+    return epochs, batches
+
+
+def loader_states(checkpoint: dict[str, Any]) -> list[Any]:
+    """What the training loaders returned from their `state_dict()`; changes to it change the checkpoint."""
+    states: list[Any] = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+    return states
+
+
+def set_before_batch(checkpoint: dict[str, Any], trainer: Any, epoch: int, batch: int) -> None:
+    """Changes a checkpoint's progress to: so many epochs and batches are completed, and the next batch begins.
+
+    Args:
+        checkpoint: is changed.
+        trainer: the one that made it.
+        epoch: how many epochs are completed.
+        batch: how many batches of the next epoch are. With 0 that epoch is about to begin, so that its hooks are called
+            on resume.
+    """
+    fit_loop = checkpoint["loops"]["fit_loop"]
+    for count in fit_loop["epoch_progress"].values():
+        count.update(ready=epoch + 1, started=epoch + (batch > 0), processed=epoch, completed=epoch)
+    batches = fit_loop["epoch_loop.batch_progress"]
+    batches["is_last_batch"] = False
+    for count, done in ((batches["total"], batches["total"]["completed"]), (batches["current"], batch)):
+        count.update(ready=done + 1, started=done, processed=done, completed=done)
+    following = batch + 1
+    if following % trainer.accumulate_grad_batches == 0 or following == trainer.num_training_batches:
+        fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1  # Lightning will add one on resume
+
+
+def set_before_validation(checkpoint: dict[str, Any]) -> None:
+    """Changes a checkpoint's progress to: the validation that was cut short is about to begin."""
+    batches = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+    batches["is_last_batch"] = False
+    for count in (batches["total"], batches["current"]):
+        count.update(ready=1, started=1, processed=0, completed=0)
+
+
+# Loggers
+
+
+def opened_experiment(logger: pl.loggers.Logger) -> Any | None:
+    """The writer or the run that a logger has opened; None if it has not, where `logger.experiment` would open it."""
+    return logger._experiment  # type: ignore[attr-defined]
+
+
+def forget_experiment(logger: pl.loggers.Logger) -> None:
+    """Makes the logger open another writer or run when it is used next. The one it has is to be closed before."""
+    logger._experiment = None  # type: ignore[attr-defined]
