@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -5,8 +6,9 @@ from functools import partial
 
 import pytest
 import torch
-import warm
-from warm import ROOT
+from helpers import processes
+from helpers.processes import ROOT
+from helpers.samples import reviews
 
 torch.set_num_threads(1)  # the models are small, and the tests run side by side
 
@@ -33,15 +35,23 @@ def command(tmp_path):
 
 @pytest.fixture
 def program(tmp_path):
-    """Runs `python -m MODULE …` in the same way, from a process that is warm."""
+    """Runs `python -m MODULE …` in the same way, from a process that has imported torch already."""
 
     def run(module: str, *arguments: object, **settings) -> subprocess.CompletedProcess:
-        return warm.train(*arguments, folder=tmp_path, module=module, **settings)
+        return processes.train(*arguments, folder=tmp_path, module=module, **settings)
 
     return run
 
 
 @pytest.fixture
 def train(tmp_path):
-    """Runs `python train.py …` in the same way, from a process that is warm."""
-    return partial(warm.train, folder=tmp_path)
+    """Runs `python train.py …` in the same way, from a process that has imported torch already."""
+    return partial(processes.train, folder=tmp_path)
+
+
+@pytest.fixture
+def reviews_file(tmp_path):
+    """Documents with a class, as JSON lines."""
+    path = tmp_path / "reviews.jsonl"
+    path.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in reviews(160)))
+    return path

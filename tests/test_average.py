@@ -4,7 +4,7 @@ import json
 
 import pytorch_lightning as pl
 import torch
-from test_module import fit
+from helpers.fits import fit
 
 from lm.language.checkpoint import TrainedLanguageModel
 from unroll.training.callbacks import Average, NonMonotonicAverage

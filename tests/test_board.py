@@ -9,8 +9,8 @@ import urllib.request
 from urllib.parse import quote
 
 import pytest
+from helpers.processes import train
 from PIL import Image
-from warm import train
 
 SHORT = ["trainer.max_epochs=2", "trainer.limit_train_batches=20", "trainer.limit_val_batches=5"]
 

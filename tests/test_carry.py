@@ -6,11 +6,11 @@ import numpy
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.processes import train
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchdata.stateful_dataloader import StatefulDataLoader
-from warm import train
 
 from unroll import CarriesState, LastCheckpoint, Stream, UserError, Window, load_state, save_state
 from unroll.state import add_rows, change, detach, forget, keep_rows, pack, start_rows, tensors, unpack

@@ -6,9 +6,9 @@ import re
 
 import pytest
 import torch
+from helpers.processes import train
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from warm import train
 
 from unroll.errors import UserError
 from vision.callbacks import Mistakes

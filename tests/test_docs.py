@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from helpers.processes import train
 from hydra import compose, initialize_config_dir
-from warm import train
 
 from unroll.cli.config import CONFIG_DIR
 

@@ -1,12 +1,12 @@
 """Documents with a class: files, reading in windows, memory, runs, and classes for text."""
 
 import json
-import random
 import re
 import zipfile
 
 import pytest
 import torch
+from helpers.samples import reviews
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lm.documents.checkpoint import TrainedClassifier
@@ -16,32 +16,10 @@ from lm.documents.learner import Classes
 from lm.documents.model import BODIES, Classifier
 from unroll.errors import UserError
 
-WORDS = {"good": ("fine", "great", "lovely"), "bad": ("dull", "poor", "weak")}
-
-
-def review(label, draw):
-    """A text of 5 to 90 words in which the class shows in a few."""
-    words = draw.choices(("the", "film", "is", "a", "story", "of", "two", "people", "."), k=draw.randint(5, 90))
-    for _ in range(3):
-        words.insert(draw.randrange(len(words)), draw.choice(WORDS[label]))
-    return " ".join(words)
-
-
-def reviews(number, seed=0):
-    draw = random.Random(seed)
-    return [(review(label, draw), label) for label in ("good", "bad") for _ in range(number // 2)]
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "reviews.jsonl"
-    path.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in reviews(160)))
-    return path
-
 
 class TestFiles:
-    def test_the_same_from_every_kind_of_file(self, tmp_path, file):
-        expected = read_documents(file, "text", "label", "utf-8")
+    def test_the_same_from_every_kind_of_file(self, tmp_path, reviews_file):
+        expected = read_documents(reviews_file, "text", "label", "utf-8")
         documents = reviews(160)
         assert [tuple(document) for document in expected] == documents
         (tmp_path / "a.csv").write_text("label,text\n" + "".join(f'{label},"{text}"\n' for text, label in documents))
@@ -63,7 +41,7 @@ class TestFiles:
             ("a.jsonl", '{"text": "x"}\n', "a.jsonl, line 1: must be an object with text and label"),
             ("a.jsonl", '{"text": "x", "label": "y"}\nno\n', "a.jsonl, line 2: not JSON"),
             ("a.csv", b"text,label\n\xff,y\n", "not text in the encoding utf-8; give another: data.encoding=…"),
-            ("a.pdf", "x", "must be a .csv, .tsv or .jsonl file, or a folder with a folder per class"),
+            ("a.pdf", "x", "must be a .csv, .tsv or .jsonl reviews_file, or a folder with a folder per class"),
             ("a.csv", "text,label\n", "has no documents"),
         ],
     )
@@ -152,10 +130,10 @@ def test_macro_f1_is_the_mean_of_the_classes():
 
 
 @pytest.fixture
-def trained(train, file):
+def trained(train, reviews_file):
     def run(*overrides):
         return train(
-            "model=classifier", "data=documents", f"data.train={file}", "data.batch_size=8", "data.min_freq=1",
+            "model=classifier", "data=documents", f"data.train={reviews_file}", "data.batch_size=8", "data.min_freq=1",
             "model.hidden_size=16", "model.embedding_size=16", "model.bptt=20", "threads=1", "optimizer.lr=2e-2",
             *overrides, *([] if any("run.dir" in typed for typed in overrides) else ["hydra.run.dir=run"]),
         )  # fmt: skip
@@ -222,8 +200,8 @@ def test_a_model_that_reads_backwards_and_the_mean_of_two(trained, program, tmp_
         ("data=movie_reviews data.fold=10", "data.fold=10: must be one of: 0, 1, 2"),
     ],
 )
-def test_mistakes_are_answered_in_one_line(train, file, override, words):
-    chosen = [] if override.startswith("data=") else ["data=documents", f"data.train={file}"]
+def test_mistakes_are_answered_in_one_line(train, reviews_file, override, words):
+    chosen = [] if override.startswith("data=") else ["data=documents", f"data.train={reviews_file}"]
     finished = train("model=classifier", *chosen, "hydra.run.dir=run", *override.split())
     assert finished.returncode != 0
     assert words in finished.stderr

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 import torch
+from helpers.processes import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from warm import ROOT
 
 from lm.language.data import TextFiles
 from lm.language.generation import texts

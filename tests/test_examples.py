@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 from conftest import ROOT
-from warm import TrainProcess, train
+from helpers.processes import TrainProcess, train
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 

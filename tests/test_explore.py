@@ -15,7 +15,7 @@ from itertools import islice
 import numpy
 import pytest
 import torch
-from small_models import WORDS, save_classifier, save_language_model, save_tagger
+from helpers.small_models import WORDS, save_classifier, save_language_model, save_tagger
 
 import lm.language
 from lm.documents.checkpoint import TrainedClassifier
@@ -536,7 +536,7 @@ def test_from_the_command_line(tmp_path):
     import subprocess
     import sys
 
-    from warm import ROOT
+    from helpers.processes import ROOT
 
     save_language_model(tmp_path / "model.ckpt", lm.language.GRU)
     typed = [sys.executable, "-m", "lm.explore", "model.ckpt", "--port", "0"]

@@ -9,7 +9,7 @@ from functools import partial
 import numpy
 import pytest
 import torch
-from small_models import (
+from helpers.small_models import (
     CHARACTERS,
     SPLIT,
     TEXT,

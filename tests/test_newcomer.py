@@ -14,8 +14,8 @@ import time
 import pytest
 import pytorch_lightning as pl
 from conftest import ROOT
+from helpers.runs import SHORT, Run
 from omegaconf import OmegaConf
-from test_resume import SHORT, Run
 
 TEXT = "it was the best of times , it was the worst of times . " * 60
 QUICK = ["trainer.limit_train_batches=3", "trainer.limit_val_batches=2", "trainer.max_epochs=1"]

@@ -242,7 +242,7 @@ def test_a_sweep_of_it_is_ranked_in_its_direction(run, folder):
 
 
 def test_a_killed_run_of_it_ends_the_same(folder):
-    from test_resume import Run, assert_same
+    from helpers.runs import Run, assert_same
 
     overrides = ["--config-dir", "conf", "model=wave_lstm", "trainer.max_epochs=3", "checkpoint.every_n_steps=3"]
     overrides += ["threads=1", "trainer.log_every_n_steps=1"]

@@ -4,7 +4,7 @@ import re
 import zipfile
 
 import pytest
-from warm import ROOT
+from helpers.processes import ROOT
 
 from lm.language.data import TextFiles
 from lm.language.penn import PennTreebank

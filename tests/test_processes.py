@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from test_resume import EXACT, IMAGES, Run
+from helpers.runs import EXACT, IMAGES, Run
 
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 

@@ -6,8 +6,8 @@ import signal
 import time
 
 import pytest
+from helpers.processes import ROOT, TrainProcess
 from PIL import Image
-from warm import ROOT, TrainProcess
 
 from unroll.cli import report
 from unroll.errors import UserError

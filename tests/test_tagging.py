@@ -2,10 +2,10 @@
 
 import itertools
 import json
-import random
 
 import pytest
 import torch
+from helpers.samples import columns, sentences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,31 +19,11 @@ from lm.tagging.spans import count, spans
 from unroll.errors import UserError
 from unroll.streams import WholeSequences
 
-COLOURS, THINGS = ("red", "blue", "green"), ("car", "house", "Tree", "42")
-
-
-def sentences(number, seed=0):
-    """Noun phrases of one to three words among verbs, with a part of speech for each word."""
-    draw = random.Random(seed)
-    text = []
-    for _ in range(number):
-        sentence = []
-        for _ in range(draw.randint(1, 4)):
-            phrase = [(draw.choice(COLOURS), "JJ") for _ in range(draw.randint(0, 2))] + [(draw.choice(THINGS), "NN")]
-            sentence += [(word, pos, f"{'I' if at else 'B'}-NP") for at, (word, pos) in enumerate(phrase)]
-            sentence.append((draw.choice(("runs", "stands")), "VB", draw.choice(("B-VP",))))
-        text.append([*sentence, (".", ".", "O")])
-    return text
-
-
-def written(text):
-    return "\n".join("".join(f"{' '.join(word)}\n" for word in sentence) for sentence in text)
-
 
 @pytest.fixture
 def file(tmp_path):
-    (tmp_path / "train.txt").write_text(written(sentences(200)))
-    (tmp_path / "test.txt").write_text(written(sentences(40, seed=1)))
+    (tmp_path / "train.txt").write_text(columns(sentences(200)))
+    (tmp_path / "test.txt").write_text(columns(sentences(40, seed=1)))
     return tmp_path / "train.txt"
 
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 import pytest
-from warm import TrainProcess
+from helpers.processes import TrainProcess
 
 from unroll.training.trackers import LoggedSteps
 

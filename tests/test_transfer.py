@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from test_documents import file, reviews  # noqa: F401
+from helpers.samples import reviews
 
 from lm.documents.model import Classifier
 from lm.language import AWDGRU, AWDLSTM, GRU
@@ -107,8 +107,10 @@ def test_layers_begin_one_after_the_other_each_slower_than_the_one_above():
         (["optimizer.discriminative=2", "optimizer.groups={head: {lr: 1}}"], "both set rates; choose one of them"),
     ],
 )
-def test_mistakes_are_answered_in_one_line(train, file, overrides, words):  # noqa: F811
-    finished = train("model=classifier", "data=documents", f"data.train={file}", "hydra.run.dir=run", *overrides)
+def test_mistakes_are_answered_in_one_line(train, reviews_file, overrides, words):
+    finished = train(
+        "model=classifier", "data=documents", f"data.train={reviews_file}", "hydra.run.dir=run", *overrides
+    )
     assert finished.returncode != 0
     assert words in finished.stderr.splitlines()[-1]
     assert "Traceback" not in finished.stderr
@@ -119,10 +121,10 @@ def test_a_model_without_groups_is_refused():
         discriminative_groups(GRU(5), 0.1, 2.6)
 
 
-def test_from_a_language_model_to_a_classifier_by_commands(train, file, tmp_path):  # noqa: F811
+def test_from_a_language_model_to_a_classifier_by_commands(train, reviews_file, tmp_path):
     sizes = ["model.hidden_size=16", "model.embedding_size=16", "threads=1", "optimizer.lr=1e-2", "data.batch_size=8"]
     one_layer = ["model=awd_lstm", "model.num_layers=1", "trainer.max_epochs=1", *sizes]
-    own = [f"data.train={file}", "data.min_freq=1"]
+    own = [f"data.train={reviews_file}", "data.min_freq=1"]
     model = train("data=documents_text", *one_layer, *own, "hydra.run.dir=general")
     assert model.returncode == 0, model.stderr
     (tmp_path / "more.txt").write_text("\n".join(text for text, _ in reviews(100, seed=5)))

@@ -1,4 +1,4 @@
-"""Imported by the process that `warm` forks `train.py` from: what every run imports, and Hydra's search for plugins."""
+"""Imported by the process that `train.py` is forked from: what every run imports, and Hydra's search for plugins."""
 
 import torch.utils.tensorboard.summary  # noqa: F401
 from hydra import compose, initialize_config_dir

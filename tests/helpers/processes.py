@@ -16,12 +16,12 @@ import warnings
 from pathlib import Path
 from subprocess import CompletedProcess
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
 server = multiprocessing.get_context("forkserver")
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # the server has no other sys.path
-server.set_forkserver_preload(["preloaded"])
+server.set_forkserver_preload(["helpers.preloaded"])
 
 
 class TrainProcess:
