@@ -1,7 +1,7 @@
 # The commands that are repeated most; `make PYTHON=.venv/bin/python test` uses an environment that is not active.
 PYTHON ?= python
 
-.PHONY: setup check test slow lessons board
+.PHONY: setup check test slow wheel lessons board
 
 setup:  ## an environment with everything
 	python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[test]'
@@ -14,6 +14,9 @@ test:
 
 slow:  ## the tests that take minutes
 	$(PYTHON) -m pytest -n 2 -m slow
+
+wheel:  ## the library alone, in dist/
+	$(PYTHON) -m build --wheel
 
 lessons:  ## the tables of the lessons
 	$(PYTHON) -m benchmarks.lessons human_numbers && $(PYTHON) -m benchmarks.lessons nietzsche

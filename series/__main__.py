@@ -9,7 +9,7 @@ from series.checkpoint import TrainedForecaster
 from series.files import Series, read_series
 from series.forecast import forecast
 from unroll.resume.checkpoint import checkpoint_file, class_named
-from unroll.terminal import ending_in_one_line
+from unroll.terminal import errors_in_one_line
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.steps < 1:
         parser.error("--steps must be 1 or more")
-    with ending_in_one_line():
+    with errors_in_one_line():
         loaded = TrainedForecaster.load(checkpoint_file(arguments.checkpoint), class_named(arguments.model))
         # A forecast goes on from the last piece of a series, so gaps before it do no harm.
         gaps = "keep" if loaded.file["gaps"] == "keep" else "split"

@@ -4,12 +4,15 @@ import subprocess
 import sys
 from functools import partial
 
+import hypothesis
 import pytest
 import torch
 from helpers import processes
 from helpers.processes import ROOT
 from helpers.samples import reviews
 
+hypothesis.settings.register_profile("tests", deadline=None)  # how long an example takes is no test's affair
+hypothesis.settings.load_profile("tests")
 torch.set_num_threads(1)  # the models are small, and the tests run side by side
 
 

@@ -2,8 +2,6 @@
 
 import ast
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -161,32 +159,6 @@ def test_a_breach_is_found(tmp_path, monkeypatch):
     (tmp_path / "unroll" / "bad.py").write_text("def later():\n    from lm.text import Vocabulary\n")
     monkeypatch.setattr("test_architecture.ROOT", tmp_path)
     assert breaches("unroll", ("lm",)) == ["unroll.bad imports lm.text", "unroll.bad imports lm.text.Vocabulary"]
-
-
-@pytest.mark.slow
-def test_a_wheel_imports_from_outside_the_checkout(tmp_path):
-    pytest.importorskip("setuptools")
-    copy = tmp_path / "checkout"
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path / "wheels"]
-    built = subprocess.run([*pip, copy], capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
-    (wheel,) = (tmp_path / "wheels").glob("*.whl")
-    subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, tmp_path / "installed"], check=True)
-    script = (
-        "import unroll, lm.language.learner, vision.learner; unroll.Stream, unroll.CarriesState, unroll.LastCheckpoint"
-    )
-    script += "; print(unroll.__file__)"
-    environment = {"PYTHONPATH": str(tmp_path / "installed"), "PATH": ""}
-    imported = subprocess.run(
-        [sys.executable, "-P", "-c", script] if sys.version_info >= (3, 11) else [sys.executable, "-c", script],
-        cwd=tmp_path, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert imported.returncode == 0, imported.stderr
-    assert imported.stdout.startswith(str(tmp_path / "installed"))
 
 
 def private_names_of_lightning() -> set[str]:

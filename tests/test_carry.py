@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from unroll import CarriesState, LastCheckpoint, Stream, UserError, Window, load_state, save_state
-from unroll.state import add_rows, change, detach, forget, keep_rows, pack, start_rows, tensors, unpack
+from unroll.state import add_rows, detach, forget, keep_rows, map_tensors, pack, start_rows, tensors, unpack
 
 
 class Pair(NamedTuple):
@@ -54,7 +54,7 @@ class TestEveryKindOfState:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     @pytest.mark.parametrize("kind", ["checkpoint", "plain file"])
     def test_a_file_that_runs_no_code_holds_it(self, state, tmp_path, kind, dtype):
-        state = change(state, lambda part: part.to(dtype))
+        state = map_tensors(state, lambda part: part.to(dtype))
         if kind == "checkpoint":
             torch.save(pack(state), tmp_path / "state")
             loaded = unpack(torch.load(tmp_path / "state", weights_only=True))

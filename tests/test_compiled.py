@@ -11,7 +11,7 @@ from lm.language.learner import LanguageModel
 from lm.tagging.model import Tagger
 from unroll import Stream
 from unroll.nn.regularisation import WeightDrop
-from unroll.state import change, detach, keep_rows, tensors
+from unroll.state import detach, keep_rows, map_tensors, tensors
 from unroll.training.compiled import FastModel, read_window
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -102,9 +102,9 @@ class GraphsOnACPU:
 
         copy(self.sample, inputs)
         outputs, *others = self.module(*self.sample)
-        others = change(tuple(others), torch.Tensor.detach)
+        others = map_tensors(tuple(others), torch.Tensor.detach)
         if self.written is None:
-            self.written = change(others, torch.Tensor.clone)
+            self.written = map_tensors(others, torch.Tensor.clone)
         copy(self.written, others)
         return outputs, *self.written
 
@@ -127,7 +127,7 @@ def train_by_hand(model_class, how, epochs=3):
                 state = keep_rows(detach(state), len(window.inputs))
             torch.manual_seed(len(losses))  # the same masks, although the faster version has trial runs
             features, state, _ = read(window.inputs, state)
-            kept.append((state, change(state, torch.Tensor.clone)))
+            kept.append((state, map_tensors(state, torch.Tensor.clone)))
             loss = torch.nn.functional.cross_entropy(model.head(features).flatten(0, 1), window.targets.flatten())
             optimizer.zero_grad()
             loss.backward()

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,21 +13,35 @@ from hydra import compose, initialize_config_dir
 from unroll.cli.config import CONFIG_DIR
 
 PAGES = {
-    page.relative_to(ROOT).as_posix(): page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    page.relative_to(ROOT).as_posix(): page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
-FILE = re.compile(r"# (\S+\.(?:py|yaml))\n")  # a block that begins with its file's name
+ALL_PAGES = {**PAGES, **{name: ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md")}}
+WIDTH = 120
+FENCE = re.compile(r"^```(.*)\n", re.MULTILINE)
+FILE = re.compile(r"^`(\S+)`:\n\n```(?:python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)  # the file's name, above it
+PACKAGES = ("unroll", "lm", "vision", "series", "benchmarks")
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
 
 
 def blocks(page: Path, language: str) -> list[str]:
     """The fenced blocks of a language."""
-    parts = re.split(r"^```(.*)\n", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    parts = FENCE.split(text_of(page))
     return [content for kind, content in zip(parts[1::4], parts[2::4], strict=True) if kind == language]
+
+
+def prose(page: Path) -> str:
+    """What is outside fenced blocks."""
+    return "".join(FENCE.split(text_of(page))[::4])
 
 
 def typed(page: Path) -> list[str]:
     """The commands of a page, without what explains them."""
-    lines = re.findall(r"^((?:PYTHONPATH=\. )?python .*?)(?:   +.*)?$", "\n".join(blocks(page, "")), re.MULTILINE)
-    return lines + re.findall(r"`(python (?:train\.py|-m) [^`]+)`", page.read_text(encoding="utf-8"))
+    shell = re.sub(r" \\\n +", " ", "\n".join(blocks(page, "")))
+    lines = re.findall(r"^((?:PYTHONPATH=\. )?python .*?)(?:   +.*)?$", shell, re.MULTILINE)
+    return lines + re.findall(r"`(python (?:train\.py|-m) [^`]+)`", text_of(page))
 
 
 COMMANDS = [(name, line) for name, page in PAGES.items() for line in dict.fromkeys(typed(page))]
@@ -68,29 +83,31 @@ def test_the_programs_and_their_options_exist(module):
     assert [option for option in used if option not in shown.stdout] == []
 
 
-SNIPPETS = [
-    pytest.param(block, id=f"{name} {number}")
-    for name, page in PAGES.items()
-    for number, block in enumerate(block for block in blocks(page, "python") if not FILE.match(block))
-]
+def snippets(name: str) -> list[str]:
+    """The programs of a page, other than the files that it shows by name."""
+    files = {content for _, content in FILE.findall(text_of(PAGES[name]))}
+    return [block for block in blocks(PAGES[name], "python") if block not in files]
 
 
-@pytest.mark.parametrize("script", SNIPPETS)
-def test_a_snippet_runs_twice_in_the_same_folder(program, tmp_path, script):
-    (tmp_path / "snippet.py").write_text(script, encoding="utf-8")
-    for _ in range(2):  # the second time there is a checkpoint to resume from
-        finished = program("snippet.py")
-        assert finished.returncode == 0, finished.stderr
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "README.md" and snippets(name)])
+def test_the_programs_of_the_readme_and_a_page_run_in_one_folder_twice(program, tmp_path, name):
+    assert snippets("README.md")
+    for _ in range(2):  # the second time there are checkpoints to resume from
+        for script in snippets("README.md") + snippets(name):
+            (tmp_path / "snippet.py").write_text(script, encoding="utf-8")
+            finished = program("snippet.py")
+            assert finished.returncode == 0, f"{script}\n{finished.stderr}"
 
 
-def test_what_extending_shows_works_from_the_first_file_to_the_last_command(tmp_path):
+def test_what_extending_shows_works_as_it_is_printed_from_the_first_file_to_the_last_command(tmp_path):
     page = PAGES["docs/extending.md"]
-    for block in blocks(page, "python") + blocks(page, "yaml"):
-        name, content = FILE.match(block)[1], block.partition("\n")[2]
+    files = FILE.findall(text_of(page))
+    assert len(files) == len(blocks(page, "python") + blocks(page, "yaml"))
+    for name, content in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content, encoding="utf-8")
     commands = [line for line in typed(page) if line.startswith("PYTHONPATH=. ")]
-    assert len(commands) >= 8
+    assert len(commands) >= 9
     for line in commands:
         words = shlex.split(line)[2:]
         module, words = (words[1], words[2:]) if words[0] == "-m" else (None, words[1:])
@@ -98,13 +115,68 @@ def test_what_extending_shows_works_from_the_first_file_to_the_last_command(tmp_
         assert finished.returncode == 0, f"{line}\n{finished.stderr}"
 
 
+def anchors(page: Path) -> set[str]:
+    """The names by which GitHub links to a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere():
-    for name, page in PAGES.items():
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{name}: {target}"
+    for name, page in ALL_PAGES.items():
+        for shown, target, anchor in re.findall(r"\[([^\]]*)\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text_of(page)):
+            found = page.parent / target if target else page
+            assert found.exists(), f"{name}: {target}"
+            assert not anchor or anchor in anchors(found), f"{name}: {target}#{anchor}"
+            if re.fullmatch(r"[\w/]+\.\w+", shown):  # a path: that of the file, from this page or the project's folder
+                assert target.endswith(shown), f"{name}: {shown} leads to {target}"
 
 
-def test_the_readme_is_short():
-    text = PAGES["README.md"].read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 150
-    assert len(text.split()) <= 1200
+def test_every_page_is_in_the_index():
+    linked = set(re.findall(r"\]\(([^)#]+\.md)", text_of(PAGES["docs/index.md"])))
+    assert {f"docs/{target}" for target in linked if not target.startswith("..")} == set(PAGES) - {
+        "README.md",
+        "docs/index.md",
+    }
+
+
+def test_lines_are_short_enough_to_read():
+    for name, page in ALL_PAGES.items():
+        shown = [prose(page), *(block for language in ("", "python", "yaml") for block in blocks(page, language))]
+        for line in "\n".join(shown).splitlines():
+            whole = line.startswith(("|", "python3 -m venv"))  # a row of a table, and a command that .ci/run reads
+            assert len(line) <= WIDTH or whole or " " not in line.strip(), f"{name}: {line}"
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, or a class, function or attribute in one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found = import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+def test_the_names_that_are_mentioned_exist():
+    """Such as `unroll.kernels.use(False)`, `lm/language/heads.py` and `tests/test_resume.py`."""
+    folders = "|".join((*PACKAGES, "tests", "examples", "conf", "docs"))
+    for name, page in ALL_PAGES.items():
+        its_own = {file for file, _ in FILE.findall(text_of(page))}
+        for mentioned in set(re.findall(r"`([^`\s]+)`", prose(page))) - its_own:
+            if re.fullmatch(rf"(?:{folders})/[a-z\d_/.]*", mentioned):
+                assert (ROOT / mentioned).exists(), f"{name}: {mentioned}"
+            dotted = re.match(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+", mentioned)
+            if dotted and not mentioned.endswith((".py", ".md", ".json", ".db")):
+                assert exists(dotted[0]), f"{name}: {mentioned}"
+
+
+def test_metrics_are_not_called_figures():
+    """One thing has one name; a figure is a plot."""
+    for name, page in ALL_PAGES.items():
+        assert not re.findall(r"(?i).*\bfigures?\b.*", text_of(page)), name

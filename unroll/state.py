@@ -20,7 +20,7 @@ State = Any
 ROW_AXIS = 1
 
 
-def change(state: State, function: Callable[[Tensor], Tensor]) -> State:
+def map_tensors(state: State, function: Callable[[Tensor], Tensor]) -> State:
     """The same nest, with the function applied to each of its tensors.
 
     Raises:
@@ -31,11 +31,11 @@ def change(state: State, function: Callable[[Tensor], Tensor]) -> State:
     if isinstance(state, Tensor):
         return function(state)
     if isinstance(state, tuple) and hasattr(state, "_fields"):
-        return type(state)(*(change(part, function) for part in state))
+        return type(state)(*(map_tensors(part, function) for part in state))
     if isinstance(state, (tuple, list)):
-        return type(state)(change(part, function) for part in state)
+        return type(state)(map_tensors(part, function) for part in state)
     if isinstance(state, Mapping):
-        return {key: change(part, function) for key, part in state.items()}
+        return {key: map_tensors(part, function) for key, part in state.items()}
     raise UserError(
         f"a state is made of tensors in tuples, lists, dicts and NamedTuples; this one has a {type(state).__name__}"
     )
@@ -51,7 +51,7 @@ def tensors(state: State) -> list[Tensor]:
 
 def detach(state: State) -> State:
     """The same values, cut off from the graph that made them: gradients stop here."""
-    return change(state, lambda part: part.detach().contiguous())
+    return map_tensors(state, lambda part: part.detach().contiguous())
 
 
 def check_rows(state: State, rows: int, axis: int = ROW_AXIS) -> None:
@@ -71,7 +71,7 @@ def check_rows(state: State, rows: int, axis: int = ROW_AXIS) -> None:
 
 def keep_rows(state: State, rows: int, axis: int = ROW_AXIS) -> State:
     """The state of the first `rows` rows: in a narrower window, the last rows have ended."""
-    return change(state, lambda part: part.narrow(axis, 0, rows).contiguous())
+    return map_tensors(state, lambda part: part.narrow(axis, 0, rows).contiguous())
 
 
 def add_rows(state: State, rows: int, axis: int = ROW_AXIS) -> State:
@@ -82,7 +82,7 @@ def add_rows(state: State, rows: int, axis: int = ROW_AXIS) -> State:
         shape[axis] = rows - part.size(axis)
         return torch.cat([part, part.new_zeros(shape)], axis).contiguous()
 
-    return change(state, widened)
+    return map_tensors(state, widened)
 
 
 def start_rows(state: State, starts: Tensor, axis: int = ROW_AXIS) -> State:
@@ -97,7 +97,7 @@ def start_rows(state: State, starts: Tensor, axis: int = ROW_AXIS) -> State:
         shape[axis] = -1
         return part.masked_fill(starts.view(shape), 0).contiguous()
 
-    return change(state, started)
+    return map_tensors(state, started)
 
 
 def forget(state: State, share: float, axis: int = ROW_AXIS) -> State:
@@ -108,7 +108,7 @@ def forget(state: State, share: float, axis: int = ROW_AXIS) -> State:
     return start_rows(state, torch.rand(first.size(axis), 1, device=first.device).squeeze(1) < share, axis)
 
 
-def output(state: State) -> Tensor:
+def hidden_units(state: State) -> Tensor:
     """The hidden units `[layers, rows, hidden]`: the first tensor of a state, as in the pair of an LSTM."""
     return tensors(state)[0]
 

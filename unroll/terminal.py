@@ -21,7 +21,7 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def ending_in_one_line() -> Iterator[None]:
+def errors_in_one_line() -> Iterator[None]:
     """A mistake of the user ends the program with one line, Ctrl-C and a closed pipe (`… | head`) without any."""
     try:
         yield

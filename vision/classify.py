@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unroll.resume.checkpoint import checkpoint_file, class_named
-from unroll.terminal import ending_in_one_line
+from unroll.terminal import errors_in_one_line
 from vision.checkpoint import TrainedImageClassifier
 from vision.data.files import read_image
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="files; their middle is classified")
     parser.add_argument("--top", type=int, default=3, help="how many classes are printed (default: %(default)s)")
     arguments = parser.parse_args()
-    with ending_in_one_line():
+    with errors_in_one_line():
         loaded = TrainedImageClassifier.load(checkpoint_file(arguments.checkpoint), class_named(arguments.model))
         for path in arguments.images:
             (probabilities,) = classify(loaded, read_image(path, loaded.size)[None])

@@ -11,7 +11,7 @@ from torch import Tensor
 from lm.documents.checkpoint import TrainedClassifier
 from unroll.errors import UserError
 from unroll.resume.checkpoint import checkpoint_file, class_named
-from unroll.terminal import ending_in_one_line
+from unroll.terminal import errors_in_one_line
 
 
 @torch.inference_mode()
@@ -61,7 +61,7 @@ def main() -> None:
     )
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
     arguments = parser.parse_args()
-    with ending_in_one_line():
+    with errors_in_one_line():
         checkpoints = [name for name in arguments.paths if name.endswith(".ckpt") or Path(name).is_dir()]
         files = [name for name in arguments.paths if name not in checkpoints]
         if not checkpoints or not files:

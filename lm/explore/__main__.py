@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unroll.errors import UserError, require
 from unroll.resume.checkpoint import checkpoint_file, class_named
-from unroll.terminal import ending_in_one_line
+from unroll.terminal import errors_in_one_line
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="of this machine, 127.0.0.1 (default: %(default)s)")
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
     arguments = parser.parse_args()
-    with ending_in_one_line():
+    with errors_in_one_line():
         require("this", "explore", "starlette", "uvicorn")
         serve(checkpoint_file(arguments.checkpoint), arguments.port, arguments.model)
 

@@ -22,7 +22,7 @@ from lm.text.chunks import whole
 from unroll.errors import UserError, require
 from unroll.resume.checkpoint import checkpoint_file, class_named
 from unroll.state import State
-from unroll.terminal import ending_in_one_line
+from unroll.terminal import errors_in_one_line
 
 RUNNER = Path(__file__).with_name("runner.py")
 STEPS = 500  # with a carried state, that both must agree on
@@ -284,7 +284,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, metavar="FILE", help="measure that cost on this text")
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
     arguments = parser.parse_args()
-    with ending_in_one_line():
+    with errors_in_one_line():
         if arguments.window is not None and arguments.window < 1:
             raise UserError(f"--window {arguments.window}: must be 1 or more")
         if arguments.int8 and arguments.format != "onnx":

@@ -21,7 +21,7 @@ from lm.text.tokenizers import END_OF_LINE, WORD
 from lm.text.vocabulary import Vocabulary
 from unroll.errors import UserError
 from unroll.resume.checkpoint import metadata_of, read
-from unroll.state import State, change, tensors
+from unroll.state import State, map_tensors, tensors
 
 LOWEST = torch.finfo(torch.float32).min
 LONGEST_SENTENCE = 128  # words
@@ -74,7 +74,7 @@ class Carrying(Step):
 
     def forward(self, inputs: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         given = iter(states)
-        before = change(self.template, lambda _: next(given)) if self.start else None
+        before = map_tensors(self.template, lambda _: next(given)) if self.start else None
         scores, state = self.model(inputs, before)
         return scores, *(tensors(state) if self.start else ())
 
@@ -193,7 +193,7 @@ class ClassifierStep(Step):
     def forward(self, inputs: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         highest, total, count, *parts = states
         given, model = iter(parts), cast(Classifier, self.model)
-        outputs, state = model.body.features(inputs, change(self.template, lambda _: next(given)))
+        outputs, state = model.body.features(inputs, map_tensors(self.template, lambda _: next(given)))
         highest = torch.maximum(highest, outputs.amax(1).unsqueeze(0))
         total = total + outputs.sum(1).unsqueeze(0)
         count = count + inputs.size(1)

@@ -15,7 +15,7 @@ from lm.text.vocabulary import MARKED_UNKNOWN, PADDING_CHARACTER, SPECIALS, Voca
 from unroll.errors import UserError
 from unroll.resume.checkpoint import checkpoint_file, class_named
 from unroll.state import State
-from unroll.terminal import ending_in_one_line
+from unroll.terminal import errors_in_one_line
 
 LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
@@ -146,7 +146,7 @@ def texts(vocabulary: Vocabulary, tokens: Iterable[int]) -> Iterator[str]:
 
 def main() -> None:
     arguments = parse()
-    with ending_in_one_line():
+    with errors_in_one_line():
         loaded = TrainedLanguageModel.load(checkpoint_file(arguments.checkpoint), class_named(arguments.model))
 
         def write(text: str) -> None:

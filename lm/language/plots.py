@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from unroll.state import output
+from unroll.state import hidden_units
 from unroll.training.plots import FONT
 
 UNITS = 3
@@ -37,7 +37,7 @@ def read_states(model: nn.Module, tokens: Tensor, context: int) -> Tensor | None
     states = []
     for token in tokens:
         _, state = model(token.view(1, 1), state)
-        states.append(output(state)[-1, 0].float().cpu())
+        states.append(hidden_units(state)[-1, 0].float().cpu())
     return torch.stack(states)
 
 

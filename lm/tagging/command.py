@@ -14,7 +14,7 @@ from lm.text.tokenizers import WORD
 from unroll.errors import UserError
 from unroll.resume.checkpoint import checkpoint_file, class_named
 from unroll.state import State
-from unroll.terminal import ending_in_one_line
+from unroll.terminal import errors_in_one_line
 
 BLACK = "\N{FULL BLOCK}"
 
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--columns", metavar="NAMES", help="a word per line, with these columns: word,pos")
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
     arguments = parser.parse_args()
-    with ending_in_one_line():
+    with errors_in_one_line():
         reader = Reader(TrainedTagger.load(checkpoint_file(arguments.checkpoint), class_named(arguments.model)))
         columns = (arguments.columns or "word").split(",")
         encoder = reader.loaded.encoder

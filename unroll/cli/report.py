@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from unroll.cli.run_directory import FAILURE
 from unroll.errors import UserError
 from unroll.files import read_json
-from unroll.terminal import ending_in_one_line
+from unroll.terminal import errors_in_one_line
 
 SPEED = "_per_second"  # how the key of a run's throughput ends in result.json
 DEFAULT_METRIC = "valid/loss"
@@ -336,7 +336,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     one = arguments.directories[0] if len(arguments.directories) == 1 else Path()
-    with ending_in_one_line():
+    with errors_in_one_line():
         report(arguments.directories, arguments.folder or one, arguments.metric)
 
 

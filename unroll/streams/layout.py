@@ -84,5 +84,5 @@ def refuse(chosen: bool, message: str) -> None:
         raise UserError(message)
 
 
-def described(value: Any) -> str:
+def type_and_shape(value: Any) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"

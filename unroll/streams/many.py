@@ -10,7 +10,7 @@ from torch import Tensor
 from unroll.errors import UserError
 from unroll.streams.layout import Layout, Random, check_scored, refuse
 from unroll.streams.queues import Queues, Shuffled, in_order
-from unroll.streams.sequences import Sequences, widened
+from unroll.streams.sequences import Sequences, to_int64
 from unroll.streams.window import Window
 
 
@@ -82,10 +82,10 @@ class ManySequences(Layout):
         """The window of some sequences, each from a step on. Rows that have ended have the length 0."""
         read = lengths.clip(min=1)  # a row that has ended reads a step that is masked
         if self.targets is None:
-            both = widened(self.sequences.stack(numbers, at, read + 1))
+            both = to_int64(self.sequences.stack(numbers, at, read + 1))
             inputs, targets = both[:, :-1], both[:, 1:]
         else:
-            inputs, targets = (widened(part.stack(numbers, at, read)) for part in (self.sequences, self.targets))
+            inputs, targets = (to_int64(part.stack(numbers, at, read)) for part in (self.sequences, self.targets))
         steps = numpy.arange(read.max())
         scored = steps < lengths[:, None]
         if self.warm_up:
@@ -94,7 +94,7 @@ class ManySequences(Layout):
         mask = None if scored.all() else torch.from_numpy(scored)
         device = inputs.device
         window = Window(inputs, targets, starts.to(device), None if mask is None else mask.to(device))
-        return window.known(starts, mask)
+        return window._known_as(starts, mask)
 
     def check_shard(self, processes: int, share: int) -> None:
         if self.rows <= (processes - 1) * share:

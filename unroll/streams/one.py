@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from unroll.errors import UserError
-from unroll.streams.layout import Layout, Random, check_scored, described, refuse
-from unroll.streams.sequences import widened
+from unroll.streams.layout import Layout, Random, check_scored, refuse, type_and_shape
+from unroll.streams.sequences import to_int64
 from unroll.streams.window import Window
 
 # The lesson's recipe for windows of varying length (AWD-LSTM, Merity et al. 2017, section 5.1): lengths are normal
@@ -44,9 +44,11 @@ class OneSequence(Layout):
     ) -> None:
         refuse(shuffle, "shuffle=True: is for a list of sequences; one sequence is read in its order")
         if sequence.dim() == 0:
-            raise UserError(f"a stream reads a tensor [n, …], or a list of them, not {described(sequence)}")
+            raise UserError(f"a stream reads a tensor [n, …], or a list of them, not {type_and_shape(sequence)}")
         if targets is not None and (not isinstance(targets, Tensor) or targets.shape[:1] != sequence.shape[:1]):
-            raise UserError(f"targets must be a tensor [{len(sequence)}, …] like the inputs, not {described(targets)}")
+            raise UserError(
+                f"targets must be a tensor [{len(sequence)}, …] like the inputs, not {type_and_shape(targets)}"
+            )
         self.sequence, self.targets = sequence, targets
         self.bptt, self.jitter, self.warm_up = bptt, jitter, warm_up
         self.ahead = 1 if targets is None else 0  # steps from an input to its target
@@ -90,7 +92,7 @@ class OneSequence(Layout):
                 self._view(targets, mine, start + self.ahead, stop + self.ahead),
                 on_device[continues][: len(mine)],
                 None if mask is None else mask.to(device),
-            ).known(on_host[continues][: len(mine)], mask)
+            )._known_as(on_host[continues][: len(mine)], mask)
 
     def _mask(self, rows: int, start: int, stop: int) -> Tensor:
         return (torch.arange(start, stop) >= self.warm_up).expand(rows, -1)
@@ -116,7 +118,7 @@ class OneSequence(Layout):
         step, *rest = sequence.stride()
         offset = sequence.storage_offset() + (rows.start * self.row_length + start) * step
         shape = (len(rows), stop - start, *sequence.shape[1:])
-        return widened(sequence.as_strided(shape, (self.row_length * step, step, *rest), offset))
+        return to_int64(sequence.as_strided(shape, (self.row_length * step, step, *rest), offset))
 
     def _jittered(self, generator: torch.Generator, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """As many windows as without jitter: one step each, and the rest in proportion to lengths drawn at random."""

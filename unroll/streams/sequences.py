@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from unroll.errors import UserError
-from unroll.streams.layout import described
+from unroll.streams.layout import type_and_shape
 
 
 class Sequences:
@@ -30,12 +30,12 @@ class Sequences:
         first = parts[0]
         for number, part in enumerate(parts):
             if not isinstance(part, Tensor) or part.dim() == 0:
-                raise UserError(f"sequence {number} must be a tensor [n, …], not {described(part)}")
+                raise UserError(f"sequence {number} must be a tensor [n, …], not {type_and_shape(part)}")
             if len(part) == 0:
                 raise UserError(f"sequence {number} is empty; leave it out")
             if part.shape[1:] != first.shape[1:] or part.dtype != first.dtype:
                 raise UserError(
-                    f"sequence {number} is {described(part)} and the first {described(first)}; "
+                    f"sequence {number} is {type_and_shape(part)} and the first {type_and_shape(first)}; "
                     f"sequences may differ in their length alone"
                 )
         self.lengths = numpy.array([len(part) for part in parts])
@@ -99,7 +99,7 @@ class Sequences:
         return stacked
 
 
-def widened(part: Tensor) -> Tensor:
+def to_int64(part: Tensor) -> Tensor:
     """Part of a batch: integers as int64, other types as they are."""
     exact = part.is_floating_point() or part.is_complex() or part.dtype == torch.bool
     return part if exact else part.long()

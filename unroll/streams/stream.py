@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unroll.errors import UserError
-from unroll.streams.layout import Layout, described
+from unroll.streams.layout import Layout, type_and_shape
 from unroll.streams.many import ManySequences
 from unroll.streams.one import OneSequence
 from unroll.streams.resumable import Resumable, rows_per_process
@@ -95,7 +95,7 @@ class Stream(Resumable):
         warm_up: int = 0,
     ) -> None:
         if not isinstance(sequences, (Tensor, list, tuple)):
-            raise UserError(f"a stream reads a tensor [n, …], or a list of them, not {described(sequences)}")
+            raise UserError(f"a stream reads a tensor [n, …], or a list of them, not {type_and_shape(sequences)}")
         if bptt < 1:
             raise UserError(f"bptt={bptt}: a window has at least 1 step")
         if batch_size < 1:

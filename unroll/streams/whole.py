@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unroll.errors import UserError
 from unroll.streams.samples import IndependentSamples
-from unroll.streams.sequences import Sequences, widened
+from unroll.streams.sequences import Sequences, to_int64
 from unroll.streams.window import Window
 
 PLACES = 1  # the random numbers of an epoch's places; those of its order are number 0
@@ -87,8 +87,8 @@ class WholeSequences(IndependentSamples):
         for numbers in self.numbers(first):
             chosen = numbers.numpy()
             lengths, starts = all_lengths[chosen], all_starts[chosen]
-            inputs = widened(self.sequences.stack(chosen, starts, lengths))
-            targets = widened(
+            inputs = to_int64(self.sequences.stack(chosen, starts, lengths))
+            targets = to_int64(
                 self.targets[numbers.to(self.targets.device)]
                 if isinstance(self.targets, Tensor)
                 else self.targets.stack(chosen, starts, lengths)
@@ -97,5 +97,5 @@ class WholeSequences(IndependentSamples):
             mask = None if scored.all() else torch.from_numpy(scored)
             starts, device = torch.ones(len(chosen), dtype=torch.bool), inputs.device
             window = Window(inputs, targets, starts.to(device), None if mask is None else mask.to(device))
-            window = window.known(starts, mask)
+            window = window._known_as(starts, mask)
             yield window.pin_memory() if self.pin else window

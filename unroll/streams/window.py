@@ -36,7 +36,7 @@ class Window(Parts):
 
     _host: tuple[Tensor, Tensor | None] | None = None
 
-    def known(self, starts: Tensor, mask: Tensor | None) -> "Window":
+    def _known_as(self, starts: Tensor, mask: Tensor | None) -> "Window":
         """This window, of which the host knows `starts` and `mask`, on the CPU."""
         self._host = starts, mask
         return self
@@ -55,7 +55,7 @@ class Window(Parts):
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Window":
         parts: Any = (None if part is None else change(part) for part in self)
-        return Window(*parts).known(*self.on_host)
+        return Window(*parts)._known_as(*self.on_host)
 
     def pin_memory(self) -> "Window":
         """The same in pinned memory, from which a GPU copies it while it computes."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unroll.errors import UserError
 from unroll.streams.samples import IndependentSamples
-from unroll.streams.sequences import widened
+from unroll.streams.sequences import to_int64
 from unroll.streams.window import Window
 
 
@@ -76,7 +76,7 @@ class IndependentWindows(IndependentSamples):
     def batches(self, first: int) -> Iterator[Window]:
         windows = self.windows
         for numbers in self.numbers(first):
-            batch = widened(windows[self.chosen[numbers]])
+            batch = to_int64(windows[self.chosen[numbers]])
             starts = torch.ones(len(batch), dtype=torch.bool)
-            window = Window(batch[:, :-1], batch[:, 1:], starts.to(batch.device)).known(starts, None)
+            window = Window(batch[:, :-1], batch[:, 1:], starts.to(batch.device))._known_as(starts, None)
             yield window.pin_memory() if self.pin else window

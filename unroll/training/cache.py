@@ -28,13 +28,13 @@ def download(url: str, sha256: str, cache: str | Path | None = None) -> Path:
 
     address = urlparse(url)
     if address.scheme == "file":
-        return expected(Path(url2pathname(address.path)), sha256)
+        return verified(Path(url2pathname(address.path)), sha256)
     folder = Path(cache).expanduser() if cache else pooch.os_cache("unroll")
     name = Path(address.path).name or "download"
     pooch.get_logger().setLevel("WARNING")
     try:
         if (folder / name).exists():
-            return expected(folder / name, sha256)
+            return verified(folder / name, sha256)
         return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder, progressbar=True))
     except UserError as error:
         raise UserError(f"{error}; delete it to have it downloaded again") from None
@@ -45,7 +45,7 @@ def download(url: str, sha256: str, cache: str | Path | None = None) -> Path:
         ) from None
 
 
-def expected(path: Path, sha256: str) -> Path:
+def verified(path: Path, sha256: str) -> Path:
     """The path of a file that has the expected checksum.
 
     Raises:

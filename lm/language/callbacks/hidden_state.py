@@ -5,7 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from unroll.state import output
+from unroll.state import hidden_units
 from unroll.training.callbacks.tensorboard import save_plot, writers
 from unroll.training.learner import WindowLearner
 
@@ -28,7 +28,7 @@ class HiddenState(pl.Callback):
         state = pl_module.states.get("train")
         if state is None:
             return
-        hidden = output(state).float()
+        hidden = hidden_units(state).float()
         for writer in writers(trainer):
             for number, layer in enumerate(hidden):
                 writer.add_histogram(f"hidden_state/layer_{number}", layer, trainer.global_step, bins=BINS)
