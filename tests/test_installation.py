@@ -7,16 +7,19 @@ import sys
 import pytest
 from conftest import ROOT
 
-WITHOUT = "import sys; sys.modules[{!r}] = None\n"  # importing it then fails as if it was not installed
+HIDE = """
+import sys
+
+def hide(library):  # importing it then fails as if it was not installed
+    names = {library, *(name for name in sys.modules if name.split(".")[0] == library)}
+    sys.modules.update(dict.fromkeys(names))
+
+"""
 
 
-def run(folder, code, *arguments):
+def run(folder, code):
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=folder,
-        env={"PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", HIDE + code], cwd=folder, env={"PYTHONPATH": str(folder)}, capture_output=True, text=True
     )
 
 
@@ -34,29 +37,42 @@ def test_the_command_is_the_one_that_fits(wheel):
     assert run(wheel, code).stdout == "pip install 'unroll-rnn[series]'\n"
 
 
+# A library, what needs it, and how it is used.
+USES = [
+    ("rich", "unroll.training.callbacks.Progress", "from unroll.training.callbacks import Progress"),
+    ("matplotlib", "Curves", "Curves('.')"),
+    ("PIL", "ConfusionMatrix", "ConfusionMatrix('.')"),
+    ("tensorboard", "logger.tensorboard", "TensorBoard('.')"),
+    ("pooch", "a download", "download('file:a', '')"),
+    ("platformdirs", "the cache folder", "cache_folder(None)"),
+]
+
+
+def test_a_library_of_the_application_is_named_by_what_needs_it(wheel):
+    code = f"""
+from unroll.errors import UserError
+from unroll.training.cache import cache_folder, download
+from unroll.training.callbacks import ConfusionMatrix, Curves
+from unroll.training.loggers import TensorBoard
+for library, _, statement in {USES}:
+    hide(library)
+    try: exec(statement)
+    except UserError as error: print(error)
+"""
+    answer = run(wheel, code)
+    expected = [f"{who} needs the {library} library: pip install 'unroll-rnn[app]'" for library, who, _ in USES]
+    assert answer.stdout.splitlines() == expected, answer.stderr
+
+
 @pytest.mark.parametrize(
-    ("library", "before", "code", "who"),
+    "program",
     [
-        ("rich", "", "from unroll.training.callbacks import Progress", "unroll.training.callbacks.Progress"),
-        ("matplotlib", "from unroll.training.callbacks import Curves", "Curves('.')", "Curves"),
-        ("PIL", "from unroll.training.callbacks import ConfusionMatrix", "ConfusionMatrix('.')", "ConfusionMatrix"),
-        ("tensorboard", "from unroll.training.loggers import TensorBoard", "TensorBoard('.')", "logger.tensorboard"),
-        ("pooch", "", "from unroll.training.cache import download; download('file:a', '')", "a download"),
-        ("platformdirs", "", "from unroll.training.cache import cache_folder; cache_folder(None)", "the cache folder"),
+        f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')",
+        "runpy.run_module('unroll.cli.report', run_name='__main__', alter_sys=True)",
     ],
+    ids=["train.py", "report"],
 )
-def test_a_library_of_the_application_is_named_by_what_needs_it(wheel, library, before, code, who):
-    answer = run(wheel, f"{before}\n{WITHOUT.format(library)}{code}")
-    last = answer.stderr.splitlines()[-1]
-    assert last == f"unroll.errors.UserError: {who} needs the {library} library: pip install 'unroll-rnn[app]'"
-
-
-@pytest.mark.parametrize("module", ["unroll.cli", "unroll.cli.report"])
-def test_the_command_line_without_hydra_ends_in_one_line(wheel, module):
-    program = {
-        "unroll.cli": f"import runpy; runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')",
-        "unroll.cli.report": f"import runpy; runpy.run_module({module!r}, run_name='__main__')",
-    }
-    answer = run(wheel, WITHOUT.format("hydra") + program[module])
+def test_the_command_line_without_hydra_ends_in_one_line(wheel, program):
+    answer = run(wheel, f"hide('hydra'); import runpy; {program}")
     assert answer.returncode == 1
     assert answer.stderr == "error: the command line needs the hydra library: pip install 'unroll-rnn[app]'\n"
