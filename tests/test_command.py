@@ -308,3 +308,31 @@ def test_memory_that_is_freed_is_kept_for_the_next_tensor(command, tmp_path):
     answer = command("faults.py")
     assert answer.returncode == 0, answer.stderr
     assert int(answer.stdout) < 4096
+
+
+WRITER = """
+import resource, signal, threading, time
+from torch.utils.tensorboard import SummaryWriter
+from unroll.cli.processes import exit_if_tensorboard_cannot_write
+
+threading.excepthook = exit_if_tensorboard_cannot_write
+thread = threading.Thread(target=lambda: open("missing"))
+thread.start()
+thread.join()
+print("goes on", flush=True)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # as on a full disk
+SummaryWriter("board").add_text("text", "words " * 10_000, 0)
+time.sleep(20)
+print("it should have ended")
+"""
+
+
+def test_a_full_disk_ends_a_run_whose_board_waits_for_it_and_no_other_thread_does(command, tmp_path):
+    (tmp_path / "writer.py").write_text(WRITER)
+    answer = command("writer.py")
+    assert answer.stdout == "goes on\n"
+    assert answer.returncode == 1
+    *before, last = answer.stderr.splitlines()
+    assert last == "error: the run directory: File too large"
+    assert any(line.startswith("FileNotFoundError") for line in before)

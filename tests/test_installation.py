@@ -40,8 +40,8 @@ def test_the_command_is_the_one_that_fits(wheel):
 # A library, what needs it, and how it is used.
 USES = [
     ("rich", "unroll.training.callbacks.Progress", "from unroll.training.callbacks import Progress"),
-    ("matplotlib", "Curves", "Curves('.')"),
     ("PIL", "ConfusionMatrix", "ConfusionMatrix('.')"),
+    ("matplotlib", "Curves", "Curves('.')"),
     ("tensorboard", "logger.tensorboard", "TensorBoard('.')"),
     ("pooch", "a download", "download('file:a', '')"),
     ("platformdirs", "the cache folder", "cache_folder(None)"),
