@@ -300,7 +300,7 @@ def test_memory_that_is_freed_is_kept_for_the_next_tensor(command, tmp_path):
         "import resource, torch\n"
         "from unroll.cli.processes import keep_freed_memory\n"
         "keep_freed_memory()\n"
-        "for _ in range(4): torch.ones(2**22)\n"
+        "for _ in range(20): torch.ones(2**22)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for _ in range(20): torch.ones(2**22)\n"  # 16 MiB each: 4,096 pages
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
