@@ -1,23 +1,24 @@
-"""Trains a model: `python train.py model=gru data=human_numbers`, `python train.py model=resnet data=shapes`.
+"""Trains recurrent models: language models on streams of text, taggers and classifiers of text, forecasters of numbers
+over time; and image classifiers.
 
-Every choice is a file under `conf/`; `python train.py --help` lists them. `unroll.cli` does the work. It imports torch
-and Lightning only after the configuration has been composed, so that help and mistakes are answered at once.
+  python train.py                                  the lesson's GRU on human numbers
+  python train.py model=rnn data.bptt=35           another model, another window
+  python train.py data=text data.train=FILE        a text of your own
+  python train.py model=tagger                     a label for every word
+  python train.py model=classifier                 a class for a document
+  python train.py model=forecaster data.train=FILE.csv   forecasts of numbers over time
+  python train.py model=resnet data=shapes         an image classifier, on generated images
+  python train.py -m model=gru data.bptt=8,20,70   a sweep
+  python train.py resume=outputs/…                 continues a run that was stopped
 """
 
 import signal
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports ends the program without a traceback
 
-import hydra  # noqa: E402
-from omegaconf import DictConfig  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 from unroll import cli  # noqa: E402
 
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def train(config: DictConfig) -> float | None:
-    return cli.run(config)
-
-
 if __name__ == "__main__":
-    cli.main(train)
+    cli.main(Path(__file__).with_name("conf"), description=__doc__)

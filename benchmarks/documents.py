@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.configuration import compose_config
 from benchmarks.process import ROOT, Table
 from benchmarks.tagging import finished
 from lm.documents.checkpoint import TrainedClassifier
@@ -30,7 +31,6 @@ from lm.documents.command import classify
 from lm.documents.data import Document
 from lm.documents.model import Classifier
 from unroll.cli import build
-from unroll.cli.config import composed
 from unroll.cli.plan import MIB, with_peak_memory
 from unroll.resume.checkpoint import checkpoint_file
 
@@ -59,7 +59,7 @@ def linear(train: Sequence[Document], test: Sequence[Document]) -> tuple[float, 
 def accuracies(folds: int, seeds: int, folder: Path | None, overrides: Sequence[str]) -> None:
     table = Table("documents", ("model", "runs", *(f"fold {fold}" for fold in range(folds)), "mean", "seconds"), folder)
     every: list[Any] = [
-        build.data(composed(["model=classifier", f"data.fold={fold}", "data.hold_out=false", *overrides]))
+        build.data(compose_config(["model=classifier", f"data.fold={fold}", "data.hold_out=false", *overrides]))
         for fold in range(folds)
     ]
     found = [linear(data.splits.train, data.splits.test) for data in every]

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.configuration import compose_config
 from benchmarks.ladder import MODELS
 from benchmarks.process import Laps, Table
 from unroll.cli import build
-from unroll.cli.config import composed
 from unroll.training.optimizers import parameter_groups
 from vision.data.data_modules import ImageData
 from vision.learner import ImageClassifier
@@ -36,7 +36,7 @@ CASES: dict[str, list[str]] = {
 
 def parts(name: str, overrides: Sequence[str], steps: int) -> tuple[int, dict[str, float]]:
     """The images of a step, and the milliseconds of each of its parts."""
-    config = composed([*CASES[name], "data=cifar10", *overrides])
+    config = compose_config([*CASES[name], "data=cifar10", *overrides])
     data = build.data(config)
     assert isinstance(data, ImageData)
     torch.manual_seed(0)

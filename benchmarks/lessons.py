@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 from benchmarks.peers.environment import HERE, fastai_python
 from benchmarks.process import ROOT
 from lm.language.corpora import human_numbers
-from unroll.cli.report import spread
+from unroll.cli.report.tables import mean_text
 
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "lessons"
 
@@ -152,7 +152,7 @@ def table(lesson: str, results: dict[str, list[dict]], peers: dict[str, list[dic
             recorded = LESSONS[lesson][model].get(metric)
             cells.append("–" if recorded is None else f"{recorded:.{digits}f}")
             for of_side in [peers[model], runs] if peers else [runs]:
-                cells.append(spread([run["metrics"][metric] for run in of_side], digits))
+                cells.append(mean_text([run["metrics"][metric] for run in of_side], digits))
         seconds = f"{mean(run['seconds'] for run in runs):.0f}"
         lines.append(f"| `{model}` | {len(runs)} | {' | '.join(cells)} | {seconds} |")
     return "\n".join(lines)

@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.configuration import compose_config
 from benchmarks.lessons import LESSONS, choice
 from benchmarks.process import Table
-from benchmarks.steps import composed, parts, prepared
-from unroll.cli.report import spread
+from benchmarks.steps import parts, prepared
+from unroll.cli.report.tables import mean_text
 
 RESULTS = Path(__file__).parent / "results"
 BPTT = (20, 70, 256)
@@ -56,7 +57,7 @@ def result(lesson: str, model: str) -> str:
     except (OSError, KeyError):
         return "–"
     name, digits, unit = ("loss", 3, "nats") if "nietzsche" in lesson else ("accuracy", 4, "accuracy")
-    return f"{spread([run['metrics'][f'valid/{name}'] for run in runs], digits)} {unit}"
+    return f"{mean_text([run['metrics'][f'valid/{name}'] for run in runs], digits)} {unit}"
 
 
 def main() -> None:
@@ -84,7 +85,7 @@ def main() -> None:
     table = Table("models", columns, arguments.write)
     for lesson, models in LESSONS.items():
         for model in models:
-            overrides = [choice(model), *(own if "path" in composed([choice(model)]).data else [])]
+            overrides = [choice(model), *(own if "path" in compose_config([choice(model)]).data else [])]
             if model in ONLY_SHORT_WINDOWS:
                 _, parameters = speed(overrides)
                 cells: list[tuple[Any, str]] = [("–", "")] * len(BPTT)

@@ -18,10 +18,10 @@ import pytorch_lightning as pl
 import torch
 from torch._inductor import config as inductor
 
+from benchmarks.configuration import compose_config
 from benchmarks.process import Laps, Table
 from unroll import Stream
 from unroll.cli import build
-from unroll.cli.config import composed
 from unroll.kernels.products import matmul
 from unroll.streams.resumable import Resumable
 from unroll.training.learner import WindowLearner
@@ -45,7 +45,7 @@ COMPILED = {
 
 
 def prepared(overrides: list[str], compile: bool = False) -> tuple[Resumable, WindowLearner]:
-    config = composed([*overrides, f"model.compile={compile}"])
+    config = compose_config([*overrides, f"model.compile={compile}"])
     data = build.data(config)
     torch.set_flush_denormal(True)  # as train.py does
     torch.manual_seed(0)

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+from benchmarks.configuration import compose_config
 from benchmarks.process import ROOT, Table
 from lm.tagging.columns import Sentence
 from lm.tagging.spans import count
 from unroll.cli import build
-from unroll.cli.config import composed
 
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "tagging"
 WORD, POS, TAG = range(3)
@@ -105,7 +105,7 @@ def main() -> None:
     if arguments.fresh:
         shutil.rmtree(OUTPUTS, ignore_errors=True)
     OUTPUTS.mkdir(parents=True, exist_ok=True)
-    splits = build.data(composed(["model=tagger", *overrides])).splits  # type: ignore[attr-defined]
+    splits = build.data(compose_config(["model=tagger", *overrides])).splits  # type: ignore[attr-defined]
     table = Table("tagging", ("model", "runs", "F1 on the test part", "seconds of training"), arguments.write)
     f1, seconds = linear([*splits.train, *splits.valid], splits.test)
     table.add(("linear, hand-made features", ""), (1, ""), (f"{100 * f1:.2f}", ""), (seconds, ".0f"))

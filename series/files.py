@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy
 
-from unroll.errors import UserError
+from unroll.errors import UserError, require
 
 Gaps = Literal["refuse", "split", "keep"]
 
@@ -82,12 +82,9 @@ class Lines(NamedTuple):
 
 def read_table(path: Path) -> tuple[Any, int | None]:
     """The file as a polars DataFrame, text files as strings, and the line of its first row, if it has lines."""
-    try:
-        import polars
-    except ImportError:
-        raise UserError(
-            "series are read by the polars library: pip install -c constraints.txt -e '.[series]'"
-        ) from None
+    require("a file of numbers", "series", "polars")
+    import polars
+
     kinds = [suffix for suffix in path.suffixes[-2:] if suffix in (*SEPARATORS, ".parquet")]
     if not kinds:
         raise UserError(f"{path}: must be a .csv, .tsv or .parquet file")

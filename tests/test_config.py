@@ -1,25 +1,18 @@
 """What a choice brings with it, what wins, and what is said of a wrong name."""
 
-import functools
 import re
 import subprocess
 import sys
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from helpers.configuration import CONFIG_DIR, composed
 from hydra.errors import HydraException
 
 from unroll.cli import build
-from unroll.cli.config import CONFIG_DIR, check
+from unroll.cli.config import check
 from unroll.cli.messages import explain
 from unroll.errors import UserError
-
-
-@functools.cache
-def composed(*overrides):
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose("train", overrides=list(overrides))
 
 
 def choices(group):
@@ -325,9 +318,8 @@ def test_denormal_numbers_become_zeros_on_every_thread():
         pytest.skip("this processor has no such mode")
     program = """
 import torch
-from unroll.cli.config import composed
-from unroll.cli.processes import prepare
-prepare(composed(["run_dir=run"]), 2)
+from unroll.cli.processes import set_arithmetic
+set_arithmetic(0, 2, "highest")
 print((torch.full((1_000_000,), 1e-30) * 1e-10).count_nonzero().item())
 """
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -2,19 +2,13 @@
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from helpers.configuration import composed
 from omegaconf import OmegaConf
 
 from lm.language.corpora import human_numbers
 from lm.language.data import HumanNumbers, TextFiles
 from lm.text import Tokenizer, Vocabulary
-from unroll.cli.config import CONFIG_DIR
 from unroll.errors import UserError
-
-
-def compose_data(choice):
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return OmegaConf.to_container(compose("train", overrides=[f"data={choice}"]).data)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +39,7 @@ class TestHumanNumbers:
         assert "," in words
 
     def test_a_recipe_is_searched_for_on_the_training_numbers_alone(self):
-        split = compose_data("human_numbers_search")
+        split = OmegaConf.to_container(composed("data=human_numbers_search").data)
         data = HumanNumbers(numbers=split["numbers"], bptt=70, batch_size=64)
         train, valid = (data.vocabulary.textify(stream.layout.sequence) for stream in (data.train, data.valid))
         assert f"{train} , seven thousand , {valid.removeprefix('xxbos ')}" == human_numbers()[0]

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from helpers.configuration import composed
 from helpers.processes import train
-from hydra import compose, initialize_config_dir
-
-from unroll.cli.config import CONFIG_DIR
 
 PAGES = {
     page.relative_to(ROOT).as_posix(): page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -63,8 +61,7 @@ def overrides_of(line: str) -> list[str] | None:
     "line", sorted({line for _, line in COMMANDS if overrides_of(line) is not None}), ids=lambda line: line[7:]
 )
 def test_the_choices_and_settings_that_are_typed_exist(line):
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        compose("train", overrides=overrides_of(line))
+    composed(*overrides_of(line))
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,10 @@ import threading
 import numpy as np
 import pytest
 from conftest import ROOT
-from hydra import compose, initialize_config_dir
+from helpers.configuration import composed
 
 from lm.language.corpora import lines_between
 from lm.language.data import Nietzsche
-from unroll.cli.config import CONFIG_DIR
 from unroll.errors import UserError
 from unroll.training.cache import download
 
@@ -95,10 +94,7 @@ class TestFacts:
 
 
 def test_a_recipe_is_searched_for_on_the_training_lines_alone():
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        lesson, search = (
-            compose("train", overrides=[f"data={name}"]).data for name in ("nietzsche", "nietzsche_search")
-        )
+    lesson, search = (composed(f"data={name}").data for name in ("nietzsche", "nietzsche_search"))
     text = "".join(f"line {number}\n" for number in range(1000))
     train, valid = (lines_between(text, *search.lines[split]) for split in ("train", "valid"))
     assert train + valid == lines_between(text, *lesson.lines.train)

@@ -108,6 +108,7 @@ model:
 
 TASK_YAML = {
     "data/waves.yaml": "_target_: task.Waves\ngives: waves\nlength: 2000\nbatch_size: 8\nbptt: 25\n",
+    "data/long_waves.yaml": "defaults:\n  - waves\n\nlength: 3000\n",
     "learner/regression.yaml": """
 # @package _global_
 learner:
@@ -160,11 +161,14 @@ def test_a_model_does_all_that_ours_do(run, train, program, folder, monkeypatch)
     trained = run("model=tiny", *SHORT, "hydra.run.dir=run")
     assert trained.returncode == 0, trained.stderr
     assert "TinyGRU with " in trained.stderr
-    resumed = train("resume=run", "trainer.max_epochs=3", path=folder)
+    resumed = run("resume=run", "trainer.max_epochs=3")
     assert resumed.returncode == 0, resumed.stderr
 
     result = json.loads((folder / "run" / "result.json").read_text())["metrics"]
-    evaluated = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt", path=folder)
+    refused = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt", path=folder)  # nor what the run names
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: model: the run names mine.TinyGRU, which no file in ")
+    evaluated = run("task=evaluate", "ckpt=run/checkpoints/last.ckpt")
     assert evaluated.returncode == 0, evaluated.stderr
     assert dict(line.split() for line in evaluated.stdout.splitlines())["valid/loss"] == f"{result['valid/loss']:.4f}"
 
@@ -205,7 +209,100 @@ def test_mistakes_are_answered_in_one_line(run, typed, words):
     assert words in line
 
 
-def test_a_task_brings_its_own_figures(run, train, program, folder):
+BROKEN = """
+import mine
+
+class KeyOfAConfig(mine.TinyGRU):
+    def __init__(self, vocab_size, units=8):
+        super().__init__(vocab_size, {"units": units}["unit"])
+
+class Refusing(mine.TinyGRU):
+    def __init__(self, vocab_size, units=8):
+        raise ValueError("units")
+
+class Misspelt(mine.TinyGRU):
+    def __init__(self, vocab_size, units=8):
+        super().__init__(vocab_size, size=units)
+
+class Vocabulary(mine.TinyGRU):
+    def __init__(self, vocabulary_size, units=8):
+        super().__init__(vocabulary_size, units)
+
+class Late(mine.TinyGRU):
+    def named_parameters(self, *arguments, **settings):
+        raise ValueError("late")  # when the optimizer is made
+"""
+
+
+class TestErrorsInAModel:
+    @pytest.fixture
+    def fail(self, folder, run):
+        def fail(target, *arguments):
+            (folder / "broken.py").write_text(BROKEN)
+            (folder / "halfway.py").write_text("class Model:\n    pass\n\nraise RuntimeError('halfway')\n")
+            (folder / "conf" / "model" / "own.yaml").write_text(
+                f"# @package _global_\nmodel:\n  _target_: {target}\n  units: 4\n"
+            )
+            answer = run("model=own", *SHORT, "callbacks=none", *arguments)
+            assert answer.returncode == 1
+            return answer.stderr.splitlines()
+
+        return fail
+
+    @pytest.mark.parametrize(
+        ("target", "error", "line_of_code"),
+        [
+            ("broken.KeyOfAConfig", "KeyError: 'unit'", '    super().__init__(vocab_size, {"units": units}["unit"])'),
+            ("broken.Refusing", "ValueError: units", '    raise ValueError("units")'),
+            (
+                "broken.Misspelt",
+                "TypeError: unexpected keyword argument 'size'",
+                "    super().__init__(vocab_size, size=units)",
+            ),
+            ("halfway.Model", "RuntimeError: halfway", "    raise RuntimeError('halfway')"),
+        ],
+    )
+    def test_a_bug_keeps_its_traceback_below_a_line_that_says_where_it_came_from(
+        self, fail, target, error, line_of_code
+    ):
+        first, second, *others = fail(target)
+        assert first.startswith(f"while building model ({target}): {error[:9]}")
+        assert first.endswith(error[-9:])
+        assert second == "Traceback (most recent call last):"
+        assert others[-1] == first.removeprefix(f"while building model ({target}): ")
+        assert any(line.endswith(line_of_code) for line in others)
+        assert "InstantiationException" not in "".join(others)
+
+    def test_so_does_one_that_comes_up_when_training_begins(self, fail):
+        *_, code, error = [line for line in fail("broken.Late") if "^" not in line]
+        assert (code.strip(), error) == ('raise ValueError("late")  # when the optimizer is made', "ValueError: late")
+
+    @pytest.mark.parametrize(
+        ("target", "typed", "words"),
+        [
+            (
+                "mine.TinyGRU",
+                ["+model.unit=3"],
+                "model.unit: TinyGRU takes no such argument; choose from: vocab_size, units",
+            ),
+            ("broken.Vocabulary", [], "model: it is given vocab_size=…, but Vocabulary takes no such argument; choose"),
+            ("mine.TinyGRUU", [], "model: there is no mine.TinyGRUU"),
+            ("myne.TinyGRU", [], "model: there is no myne; modules of your own are found in the folders of PYTHONPATH"),
+            (
+                "mine.TinyGRU",
+                ["+learner.colour=1"],
+                "learner.colour: LanguageModel takes no such argument; choose from: ",
+            ),
+            ("mine.TinyGRU", ["+optimizer.colour=1"], "optimizer.colour: AdamW takes no such argument; choose from: "),
+            ("mine.TinyGRU", ["~data.bptt"], "data.bptt is not given; HumanNumbers takes numbers, bptt"),
+        ],
+    )
+    def test_a_signature_mistake_is_one_line(self, fail, target, typed, words):
+        (line,) = fail(target, *typed)
+        assert line.startswith(f"error: {words}")
+
+
+def test_a_task_brings_its_own_metrics(run, train, program, folder):
     trained = run("model=wave_lstm", "trainer.max_epochs=6", "hydra.run.dir=run")
     assert trained.returncode == 0, trained.stderr
     header, *rows = trained.stdout.splitlines()[:7]
@@ -223,8 +320,13 @@ def test_a_task_brings_its_own_figures(run, train, program, folder):
     with open(folder / "run" / "metrics.csv", newline="") as file:
         assert "valid/met" in csv.DictReader(file).fieldnames
 
-    evaluated = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt", path=folder)
+    evaluated = run("task=evaluate", "ckpt=run/checkpoints/last.ckpt")
     assert f"valid/met         {met[-1]:.4f}" in evaluated.stdout
+    for typed, steps in ((["data=long_waves"], "2,999"), (["data=long_waves", "data.length=1000"], "999")):
+        longer = run("task=evaluate", "ckpt=run", *typed)
+        assert longer.stdout.splitlines()[-1].split() == ["valid/steps", steps], longer.stderr
+    other = run("task=evaluate", "ckpt=run", "experiment=choose_bptt")
+    assert other.stderr.startswith("error: experiment=…: an evaluation has the settings of the run")
     summary = run("task=summary", "model=wave_lstm")
     assert "LSTM" in summary.stdout
     plan = run("task=plan", "model=wave_lstm", "data.batch_size=4")

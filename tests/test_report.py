@@ -9,7 +9,10 @@ import pytest
 from helpers.processes import ROOT, TrainProcess
 from PIL import Image
 
-from unroll.cli import report
+from unroll.cli.report.runs import find_runs
+from unroll.cli.report.statistics import ranked_settings, swept_keys
+from unroll.cli.report.tables import markdown
+from unroll.cli.report.write import write_report
 from unroll.errors import UserError
 
 SHORT = ["trainer.limit_train_batches=12", "trainer.limit_val_batches=4", "trainer.log_every_n_steps=4"]
@@ -156,7 +159,7 @@ class TestEngines:
         assert answer.returncode == 1
         (line,) = answer.stderr.splitlines()
         assert "there is no hydra/launcher=ray; choose from: basic" in line
-        assert "pip install 'unroll[sweep]'" in line
+        assert "pip install -c constraints.txt -e '.[sweep]'" in line
 
 
 class TestReport:
@@ -180,22 +183,43 @@ class TestReport:
     def test_what_differs_is_found_and_what_was_not_typed_looked_up(self, run_of, tmp_path):
         run_of("a", ["data.bptt=8"])
         run_of("b", ["model=rnn"], model="rnn")
-        runs = report.find([tmp_path])
-        assert report.swept(runs) == ["data.bptt", "model"]
+        runs = find_runs([tmp_path])
+        assert swept_keys(runs) == ["data.bptt", "model"]
         assert [[run.value(key) for key in ("data.bptt", "model")] for run in runs] == [[8, "gru"], [20, "rnn"]]
+
+    @pytest.mark.parametrize(
+        ("typed", "in_config"),
+        [
+            ("false", "false"),
+            ("null", "null"),
+            ("1e-3", "0.001"),
+            ("[1,2]", "[1, 2]"),
+            ("'8'", "'8'"),
+            ("word", "word"),
+        ],
+    )
+    def test_a_value_that_is_typed_and_the_same_untyped_are_one_setting(self, run_of, tmp_path, typed, in_config):
+        run_of("a", [f"data.jitter={typed}", "seed=0"])
+        run_of("b", ["data.jitter=true"])
+        untyped = run_of("c", ["seed=1"])
+        (untyped / ".hydra" / "config.yaml").write_text(f"data: {{jitter: {in_config}}}\n")
+        runs = find_runs([tmp_path])
+        ranked = ranked_settings(runs, swept_keys(runs), "valid/loss")
+        assert sorted(len(setting.runs) for setting in ranked) == [1, 2]
+        assert [line.split()[1] for line in markdown(ranked, ["data.jitter"]).splitlines()].count("true") == 1
 
     def test_seeds_are_brought_together_and_the_best_comes_first(self, run_of, tmp_path):
         for seed, loss in ((0, 1.0), (1, 3.0)):
             run_of(f"a{seed}", ["data.bptt=8", f"seed={seed}"], loss)
         run_of("b", ["data.bptt=20"], 1.5)
         run_of("c", ["data.bptt=70"], 0.1, status="interrupted")
-        ranked = report.settings(report.find([tmp_path]), ["data.bptt"], "valid/loss")
+        ranked = ranked_settings(find_runs([tmp_path]), ["data.bptt"], "valid/loss")
         assert [setting.values for setting in ranked] == [(20,), (8,), (70,)]
-        lines = report.table(ranked, ["data.bptt"]).splitlines()
+        lines = markdown(ranked, ["data.bptt"]).splitlines()
         assert "2.0000 ± 1.4142" in lines[3]
         assert "0 of 1" in lines[4]
         assert "0.1" not in lines[4]
-        by_accuracy = report.settings(report.find([tmp_path]), ["data.bptt"], "valid/accuracy")
+        by_accuracy = ranked_settings(find_runs([tmp_path]), ["data.bptt"], "valid/accuracy")
         assert [setting.values for setting in by_accuracy] == [(20,), (8,), (70,)]
 
     @pytest.mark.parametrize(
@@ -206,19 +230,20 @@ class TestReport:
             [["data.bptt=8", "optimizer.lr=0.1"], ["data.bptt=70", "optimizer.lr=0.01"]],
             [["model=rnn"], ["model=gru"]],
             [["a=1", "b=1", "c=x"], ["a=2", "b=2", "c=y"]],
+            [["a=1", "b=true"], ["a=2", "b=false"], ["a=1", "b=null"]],
             [["seed=1"], ["seed=2"]],
         ],
     )
     def test_every_kind_of_sweep_has_a_image(self, run_of, tmp_path, swept):
         for number, typed in enumerate(swept):
             run_of(str(number), typed, loss=1.0 + number)
-        report.report([tmp_path], tmp_path)
+        write_report([tmp_path], tmp_path)
         assert len(Image.open(tmp_path / "report.png").convert("L").getcolors()) > 20
         assert len(rows(tmp_path)) == len(swept)
 
     def test_no_run_is_one_clear_line(self, program, tmp_path):
         with pytest.raises(UserError, match="no runs in"):
-            report.find([tmp_path])
+            find_runs([tmp_path])
         answer = program("unroll.cli.report", ".")
         assert answer.returncode == 1
         assert answer.stderr == "error: no runs in .\n"

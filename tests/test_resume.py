@@ -10,12 +10,11 @@ import zipfile
 
 import pytest
 import torch
+from helpers.configuration import composed
 from helpers.runs import EXACT, IMAGES, SHORT, SMALL, Run, assert_same, kill_and_resume
 from helpers.samples import some_text
-from hydra import compose, initialize_config_dir
 
 from lm.language.checkpoint import TrainedLanguageModel
-from unroll.cli.config import CONFIG_DIR
 from unroll.cli.run_directory import claim
 from unroll.errors import UserError
 from unroll.resume.checkpoint import KEY, write
@@ -407,8 +406,7 @@ class TestDisk:
         assert re.match("error: .*outputs.*", errors.splitlines()[-1])
 
     def test_runs_that_start_in_the_same_second_get_directories_of_their_own(self, tmp_path):
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            config = compose("train", [f"hydra.run.dir={tmp_path}/now"], return_hydra_config=True)
+        config = composed(f"hydra.run.dir={tmp_path}/now", return_hydra_config=True)
         directories = []
         for _ in range(3):
             mine = config.copy()

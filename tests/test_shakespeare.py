@@ -5,10 +5,8 @@ import hashlib
 import pytest
 import torch
 from conftest import ROOT
-from hydra import compose, initialize_config_dir
+from helpers.configuration import composed
 from hydra.utils import instantiate
-
-from unroll.cli.config import CONFIG_DIR
 
 CORPUS = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
 
@@ -16,15 +14,13 @@ needs_corpus = pytest.mark.skipif(not CORPUS.exists(), reason="the real text is 
 
 
 def built(name, *overrides):
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = compose("train", overrides=[f"data={name}", *overrides]).data
+    config = composed(f"data={name}", *overrides).data
     return instantiate({key: value for key, value in config.items() if key != "gives"} | {"seed": 0})
 
 
 @needs_corpus
 def test_it_is_the_file_that_the_configuration_names():
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        assert hashlib.sha256(CORPUS.read_bytes()).hexdigest() == compose("train", ["data=shakespeare"]).data.sha256
+    assert hashlib.sha256(CORPUS.read_bytes()).hexdigest() == composed("data=shakespeare").data.sha256
 
 
 @needs_corpus

@@ -145,4 +145,4 @@ def test_from_a_language_model_to_a_classifier_by_commands(train, reviews_file, 
     assert "begins with" not in resumed.stderr
     images = train("model=simple_net", "data=shapes", "init=tuned", "hydra.run.dir=images")
     assert images.returncode != 0
-    assert "init=… is for language models" in images.stderr
+    assert "init=…: a model of these data can't begin with the weights of another" in images.stderr

@@ -1,7 +1,10 @@
 """Errors whose message is written for the person who typed the command."""
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+
+CHECKOUT = Path(__file__).parents[1]
 
 
 class UserError(ValueError):
@@ -26,6 +29,13 @@ class Interrupted(SystemExit):
     """
 
 
+def install_command(extra: str) -> str:
+    """The command that installs an extra: of the checkout that this file is in, or of the installed distribution."""
+    if (CHECKOUT / "pyproject.toml").is_file():
+        return f"pip install -c constraints.txt -e '.[{extra}]'"
+    return f"pip install 'unroll-rnn[{extra}]'"
+
+
 def require(who: str, extra: str, *libraries: str) -> None:
     """Checks that the libraries of an extra are installed, without importing them.
 
@@ -39,4 +49,4 @@ def require(who: str, extra: str, *libraries: str) -> None:
     """
     for library in libraries:
         if find_spec(library) is None:
-            raise UserError(f"{who} needs the {library} library: pip install -c constraints.txt -e '.[{extra}]'")
+            raise UserError(f"{who} needs the {library} library: {install_command(extra)}")

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from unroll.errors import UserError, install_command
+
 
 def lazily(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package.
+    """The `__getattr__` of a package. It raises a `UserError` where a name needs a library that is not installed.
 
     Args:
         package: its name.
@@ -16,6 +18,12 @@ def lazily(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     def get(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{modules[name]}"), name)
+        try:
+            return getattr(import_module(f"{package}.{modules[name]}"), name)
+        except ModuleNotFoundError as error:
+            library = str(error.name).partition(".")[0]
+            if library == package.partition(".")[0]:
+                raise
+            raise UserError(f"{package}.{name} needs the {library} library: {install_command('app')}") from None
 
     return get

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from unroll.checks import checked
 from unroll.training.learner import Learner, LearnerSettings
 from unroll.training.objectives import CrossEntropy, Objective
 from vision.data.batches import move, normalise
@@ -43,6 +44,7 @@ class ImageClassifier(Learner):
     mean: Tensor
     std: Tensor
 
+    @checked
     def __init__(
         self,
         model: nn.Module,

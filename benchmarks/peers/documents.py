@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.configuration import compose_config
 from benchmarks.peers.environment import HERE, fastai_python, fit_of
 from benchmarks.process import Table, watch
 from lm.documents.data import Document, Documents
 from unroll.cli import build
-from unroll.cli.config import composed
 
 SIZE = 200  # of vectors and units
 
@@ -45,7 +45,7 @@ def beside_fastai(repeats: int, python: str, folder: Path | None, overrides: Seq
         f"threads={shared['threads']}",
         *overrides,
     ]
-    data: Any = build.data(composed(typed))
+    data: Any = build.data(compose_config(typed))
     speeds: dict[str, list[float]] = {"unroll": [], "fastai": []}
     seconds: dict[str, list[float]] = {"unroll": [], "fastai": []}
     memory: dict[str, list[float]] = {"unroll": [], "fastai": []}

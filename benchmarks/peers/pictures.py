@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from benchmarks.configuration import compose_config
 from benchmarks.peers.environment import HERE, fastai_python, fit_of
 from benchmarks.process import ROOT, Table, watch
 from unroll.cli import build
-from unroll.cli.config import composed
 from vision.learner import FEW
 
 LENGTHS = {  # batches and epochs: from four seconds to half a minute on two cores
@@ -49,7 +49,7 @@ def measured(model: str, repeats: int, python: str, overrides: Sequence[str]) ->
         *["trainer.precision=32-true", "objective=train/loss", "threads=2", "label_smoothing=0"],
         *overrides,
     ]
-    config = composed(typed)
+    config = compose_config(typed)
     data: Any = build.data(config)
     settings: Any = OmegaConf.to_container(config.model, resolve=True)
     arguments = {name: value for name, value in settings.items() if name not in ("_target_", "compile")}

@@ -27,7 +27,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.process import ROOT, Table, corpus, epoch_row, watch
-from unroll.cli.report import spread
+from unroll.cli.report.tables import mean_text
 
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "shakespeare"
 BLOCKS = (64, 256)
@@ -137,7 +137,7 @@ def main() -> None:
     table = Table("shakespeare", columns, given.write)
     for name, of_seeds in runs.items():
         losses = [
-            (spread([run[key] for run in of_seeds], 4) if key in of_seeds[0] else "–", "")
+            (mean_text([run[key] for run in of_seeds], 4) if key in of_seeds[0] else "–", "")
             for key in ("stream", *map(str, BLOCKS))
         ]
         seconds = mean(run["seconds"] for run in of_seeds)

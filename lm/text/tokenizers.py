@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy
 
-from unroll.errors import UserError
+from unroll.errors import UserError, require
 
 TokenizerName = Literal["characters", "words", "whitespace", "bpe"]
 
@@ -115,10 +115,7 @@ def learn_bpe(texts: Iterable[str], vocab_size: int, lower: bool = False, min_fr
 
 def bpe_library() -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # set, so that it does not warn about forked processes
-    try:
-        import tokenizers
-    except ImportError:
-        raise UserError(
-            "data.tokenizer=bpe needs the tokenizers library: pip install -c constraints.txt -e '.[bpe]'"
-        ) from None
+    require("data.tokenizer=bpe", "bpe", "tokenizers")
+    import tokenizers
+
     return tokenizers

@@ -1,7 +1,6 @@
 """Imported by the process that `train.py` is forked from: what every run imports, and Hydra's search for plugins."""
 
 import torch.utils.tensorboard.summary  # noqa: F401
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from PIL import Image, ImageDraw, ImageFont  # noqa: F401
@@ -10,17 +9,17 @@ from rich import progress  # noqa: F401
 import lm.language.callbacks
 import lm.language.plots
 import unroll.cli.commands
-import unroll.cli.report
+import unroll.cli.report.sweep
+import unroll.cli.report.write
 import unroll.resume.plugin
 import unroll.training.callbacks
 import unroll.training.plots
 import vision.callbacks
 import vision.plots  # noqa: F401
-from unroll.cli.config import CONFIG_DIR
+from helpers.configuration import composed
 
 for name in (*unroll.training.callbacks.__all__, *lm.language.callbacks.__all__):
     getattr(unroll.training.callbacks if name in unroll.training.callbacks.__all__ else lm.language.callbacks, name)
-with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-    compose("train")
+composed()
 GlobalHydra.instance().clear()
 HydraConfig.instance().cfg = None

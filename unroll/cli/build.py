@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from unroll.checks import check_arguments
 from unroll.cli.messages import one_line
+from unroll.cli.signatures import check_call, check_targets, locate
 from unroll.errors import ArgumentError, UserError
 from unroll.resume.checkpoint import checkpoint_file, describe
 from unroll.terminal import say
@@ -37,32 +39,47 @@ def part(config: DictConfig, key: str, leave_out: Sequence[str] = (), partial: b
 
     Raises:
         UserError: an argument is wrong.
+        Exception: any other that its constructor raises.
     """
     settings: Any = OmegaConf.to_container(OmegaConf.select(config, key), resolve=True)
     settings = {name: value for name, value in settings.items() if name not in leave_out}
     if partial:
         settings["_partial_"] = True
+    with building(config, key):
+        check_targets(key, settings, tuple(more))
     try:
         return instantiate(settings, _convert_="all", **more)
-    except InstantiationException as error:
-        inner = re.search(r"full_key: (\S+)", str(error))
-        raise in_config(config, f"{key}.{inner[1]}" if inner else key, error.__cause__ or error) from error
+    except InstantiationException as error:  # Hydra wraps what a constructor raises
+        inner = re.search(r"\nfull_key: (\S+)$", str(error))
+        where = f"{key}.{inner[1]}" if inner else key
+        failure = error.__cause__ or UserError(f"{where}: {one_line(str(error))}")
+    raise with_origin(config, where, failure)
 
 
 @contextmanager
-def arguments_of(config: DictConfig, key: str) -> Iterator[None]:
-    """Errors about arguments in this block name them as part of `key`."""
+def building(config: DictConfig, key: str) -> Iterator[None]:
+    """Says of an error in this block that it is of a part of the configuration (see `with_origin`)."""
     try:
         yield
-    except (ArgumentError, TypeError, ValueError) as error:
-        raise in_config(config, key, error) from error
+    except Exception as error:
+        raise with_origin(config, key, error) from error.__cause__
 
 
-def in_config(config: DictConfig, key: str, error: BaseException) -> UserError:
-    """The error as one line that names the key of the configuration."""
+def with_origin(config: DictConfig, key: str, error: BaseException) -> BaseException:
+    """What to raise for an error that came up while a part of the configuration was built.
+
+    Mistakes of the user become a `UserError` that names the key. Anything else stays what it is, so that its traceback
+    is shown, below a line that says which part was being built.
+    """
     if isinstance(error, ArgumentError):
         return UserError(f"{typed_key(config, f'{key}.{error.name}')}{str(error).removeprefix(error.name)}")
-    return error if isinstance(error, UserError) else UserError(f"{key}: {one_line(str(error))}")
+    if isinstance(error, MisconfigurationException):
+        return UserError(f"{key}: {one_line(str(error))}")
+    if not isinstance(error, (UserError, OSError)):  # an OSError is explained where the program ends
+        target = OmegaConf.select(config, f"{key}._target_")
+        name = f"{key} ({target})" if target else key
+        say(f"while building {name}: {type(error).__name__}: {one_line(str(error))}")
+    return error
 
 
 def typed_key(config: DictConfig, key: str) -> str:
@@ -81,11 +98,14 @@ def data(config: DictConfig) -> Data:
 
 
 def model_class(config: DictConfig) -> type:
-    """The class that the configuration names for the model."""
-    try:
-        return get_class(config.model._target_)
-    except Exception as error:  # Hydra wraps what the import raised
-        raise UserError(f"model: {one_line(str(error))}") from error
+    """The class that the configuration names for the model.
+
+    Raises:
+        UserError: there is none.
+        Exception: what importing its module raises.
+    """
+    with building(config, "model"):
+        return locate("model", config.model._target_)
 
 
 def learner(config: DictConfig, data: Data, trained: tuple[nn.Module, dict[str, Any]] | None = None) -> Learner:
@@ -99,39 +119,40 @@ def learner(config: DictConfig, data: Data, trained: tuple[nn.Module, dict[str, 
     Raises:
         UserError: a value is out of range.
     """
-    decided = data.learner_arguments()
+    with building(config, "data"):
+        of_model, of_learner = data.model_arguments(), data.learner_arguments()
     if trained is None:
-        model = part(config, "model", leave_out=("compile",), **data.model_arguments())
+        model = part(config, "model", leave_out=("compile",), **of_model)
         settings: Any = OmegaConf.to_container(config.model, resolve=True)
         arguments = {name: value for name, value in settings.items() if name not in ("_target_", "compile")}
-        metadata = describe(model, {**arguments, **data.model_arguments()}, data.description())
+        metadata = describe(model, {**arguments, **of_model}, data.description())
     else:
         model, metadata = trained
-        decided = {name: metadata["data"].get(name, value) for name, value in decided.items()}
+        of_learner = {name: metadata["data"].get(name, value) for name, value in of_learner.items()}
 
     optimizer: Any = OmegaConf.to_container(config.optimizer, resolve=True)
     groups = optimizer.pop("groups", None)
-    with arguments_of(config, "optimizer"):
+    with building(config, "optimizer"):
         check_settings(optimizer, groups)
         if (factor := optimizer.pop("discriminative", None)) is not None:
             if groups is not None:
                 raise UserError("optimizer.discriminative and optimizer.groups both set rates; choose one of them")
             groups = discriminative_groups(model, optimizer["lr"], factor)
     schedule = part(config, "schedule")
-    with arguments_of(config, "schedule"):
+    with building(config, "schedule"):
         check_arguments(schedule.func, schedule.keywords)
 
     make = part(config, "learner", leave_out=("takes",), partial=True)
-    with arguments_of(config, "learner"):
-        built = make(
-            model,
-            optimizer=part(config, "optimizer", leave_out=("groups", "discriminative")),
-            groups=groups,
-            schedule=schedule,
-            metadata=metadata,
-            compile=config.model.compile,
-            **decided,
-        )
+    of_learner |= {
+        "optimizer": part(config, "optimizer", leave_out=("groups", "discriminative")),
+        "groups": groups,
+        "schedule": schedule,
+        "metadata": metadata,
+        "compile": config.model.compile,
+    }
+    with building(config, "learner"):
+        check_call("learner", make.func, ["model", *make.keywords, *of_learner], by_program=["model", *of_learner])
+        built: Learner = make(model, **of_learner)
     if config.objective not in built.metrics:
         raise UserError(f"objective={config.objective}: must be one of: {', '.join(built.metrics)}")
     return built
@@ -144,7 +165,8 @@ def initialise(config: DictConfig, learner: Learner, data: Data) -> None:
         UserError: they can't be taken up.
     """
     if config.get("init") is not None:
-        say(data.initialise(learner.model, checkpoint_file(Path(config.init))))
+        with building(config, "init"):
+            say(data.initialise(learner.model, checkpoint_file(Path(config.init))))
 
 
 def callbacks(config: DictConfig) -> list[Any]:
@@ -162,13 +184,11 @@ def trainer(config: DictConfig, **objects: Any) -> Any:
         config: the configuration.
         objects: its arguments that are objects: callbacks, logger, plugins.
     """
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
-
     make = part(config, "trainer", partial=True)
     if not any(isinstance(callback, Checkpoint) for callback in objects.get("callbacks", [])):
         objects["enable_checkpointing"] = False  # Lightning would add a checkpoint of its own
-    try:
-        with arguments_of(config, "trainer"):
+    with building(config, "trainer"):
+        try:
             return make(**objects)
-    except MisconfigurationException as error:
-        raise in_config(config, "trainer", error) from error
+        except (TypeError, ValueError) as error:  # Lightning checks its arguments by itself
+            raise UserError(f"trainer: {one_line(str(error))}") from error

@@ -14,10 +14,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.model_summary import ModelSummary
 
-from unroll.cli import build, plan, run_directory
-from unroll.cli.config import check
+from unroll.cli import build, plan
 from unroll.errors import UserError
-from unroll.resume.checkpoint import check_version, checkpoint_file, difference, rebuild
+from unroll.resume.checkpoint import checkpoint_file, difference, rebuild
 from unroll.training.data import Data
 from unroll.training.learner import Learner
 
@@ -25,18 +24,13 @@ LR_STEPS = 100
 QUIET = {"logger": False, "enable_checkpointing": False, "callbacks": []}
 
 
-def run(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Runs the command that `task=` names.
-
-    Args:
-        config: the configuration.
-        overrides: what was typed.
-    """
+def run(config: DictConfig) -> None:
+    """Runs the command that `task=` names."""
+    if config.task == "evaluate":
+        print(evaluate(config))
+        return
     folder = Path("outputs", "tasks", config.task)
     folder.mkdir(parents=True, exist_ok=True)
-    if config.task == "evaluate":
-        print(evaluate(config, overrides))
-        return
     data = build.data(config)
     if config.task == "show_batch":
         print(data.show(folder))
@@ -114,8 +108,8 @@ def lr_find(config: DictConfig, learner: Learner, data: Data, plot: Path) -> str
     suggestion = steepest(sweep.rates, sweep.losses)
     draw_lr_find(plot, sweep.rates, sweep.losses, suggestion)
     lines = [f"{rate:>10.1e}  {loss:.4f}" for rate, loss in list(zip(sweep.rates, sweep.losses, strict=True))[::10]]
-    found_it = f"The loss falls most steeply at optimizer.lr={suggestion or 0:.1e}"
-    lines += ["", "The loss does not fall at any rate." if suggestion is None else found_it, f"The curve is in {plot}"]
+    advice = f"The loss falls most steeply at optimizer.lr={suggestion or 0:.1e}"
+    lines += ["", "The loss does not fall at any rate." if suggestion is None else advice, f"The curve is in {plot}"]
     return "\n".join(lines)
 
 
@@ -142,19 +136,9 @@ def draw_lr_find(path: Path, rates: Sequence[float], losses: Sequence[float], su
     figure.savefig(path, dpi=120)
 
 
-def evaluate(config: DictConfig, overrides: Sequence[str]) -> str:
+def evaluate(config: DictConfig) -> str:
     """The validation metrics of a checkpoint, by `Trainer.validate`; sums over a whole pass, divided once."""
     path = checkpoint_file(Path(config.ckpt))
-    check_version(path)  # before anything is built from the run's configuration
-    typed = {override.split("=")[0] for override in overrides}
-    run_dir = run_directory.of_checkpoint(path)
-    if run_directory.is_one(run_dir):  # what is not typed is as it was in the run
-        before: Any = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
-        if not typed & {"model", "learner"}:
-            config.model, config.learner = before.model, before.learner
-        if not any(name.split(".")[0] == "data" for name in typed):
-            config.data = before.data
-        check(config)
     model, metadata = rebuild(path, build.model_class(config))
     if (trained := metadata["model"]["name"]) != type(model).__name__:
         raise UserError(f"{path}: is of the model {trained}, not of {type(model).__name__}; leave model= out")

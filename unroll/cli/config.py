@@ -1,10 +1,13 @@
-"""The configuration: values of the command itself are checked here, before anything heavy is imported.
+"""The configuration: where its choices are, how it is composed, and the values of the command itself, which are checked
+here before anything heavy is imported.
 
 All other values are checked by who takes them, when the run is built.
 """
 
+import os
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from unroll.checks import (
 )
 from unroll.errors import UserError
 
-CONFIG_DIR = Path(__file__).parents[2] / "conf"
+ROOT_CONFIG = "train"
 TASKS = ("train", "show_batch", "summary", "lr_find", "plan", "evaluate")
 
 batches = Rule(
@@ -36,7 +39,6 @@ batches_or_none = Rule(lambda value: value == 0 or batches.holds(value), f"{batc
 RULES = {
     "task": one_of(*TASKS),
     "seed": whole(0),
-    "tta": one_of(True, False),
     "threads": or_null(whole(1)),
     "float32_matmul": one_of("highest", "high", "medium"),
     "model.compile": one_of(True, False, "graph"),
@@ -53,6 +55,9 @@ RULES = {
     "checkpoint.every_n_minutes": or_null(above_zero),
     "checkpoint.requeue": yes_or_no,
 }
+
+
+# Checks
 
 
 def check(config: DictConfig) -> None:
@@ -74,8 +79,6 @@ def check(config: DictConfig) -> None:
         value = OmegaConf.select(config, key, default=rule)
         if value is not rule and not rule.holds(value):
             raise UserError(f"{key}={value}: must be {rule.words}")
-    if config.tta and "tta" not in config.learner:
-        raise UserError("tta=true: is for image classifiers")
     scales_losses = str(config.trainer.precision).startswith("16")
     if scales_losses and config.trainer.gradient_clip_val and config.optimizer.get("fused"):
         raise UserError("trainer.precision=16-mixed with trainer.gradient_clip_val needs optimizer.fused=false")
@@ -94,27 +97,37 @@ def check_choices(config: DictConfig) -> None:
     )
 
 
+# The folders of choices
+
+
+CONFIG_DIR = "UNROLL_CONFIG_DIR"  # an environment variable: processes that this one starts have it too
+
+
+def set_config_dir(folder: Path) -> None:
+    """Says where the application's configuration is: `train.yaml`, and a folder for each group of choices."""
+    os.environ[CONFIG_DIR] = str(folder.resolve())
+
+
+def config_dir() -> Path:
+    return Path(os.environ[CONFIG_DIR])
+
+
 def directories() -> list[Path]:
-    """The folders that choices come from: the project's, and those that `--config-dir` names on the command line."""
-    arguments = sys.argv[1:]
-    found = [CONFIG_DIR]
-    for number, argument in enumerate(arguments):
+    """The folders that choices come from: the application's, and those that `--config-dir` names."""
+    return [config_dir(), *split_config_dirs(sys.argv[1:])[0]]
+
+
+def split_config_dirs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The folders that `--config-dir` names among the arguments, and the other arguments."""
+    folders, others = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
         option, equals, value = argument.partition("=")
         if option in ("--config-dir", "-cd"):
-            found.append(Path(value if equals else (arguments[number + 1 :] or ["."])[0]))
-    return found
-
-
-def search_path() -> list[str]:
-    """Hydra's override for the folders of `--config-dir`."""
-    own = [f"file://{folder.resolve()}" for folder in directories()[1:]]
-    return [f"hydra.searchpath=[{','.join(own)}]"] if own else []
-
-
-def composed(overrides: Iterable[str]) -> DictConfig:
-    """The configuration that a command line stands for, without running anything."""
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose("train", overrides=[*overrides, *search_path()])
+            folders.append(Path(value if equals else next(remaining, ".")))
+        else:
+            others.append(argument)
+    return folders, others
 
 
 def groups() -> set[str]:
@@ -128,22 +141,50 @@ def choices(group: str) -> Iterator[tuple[str, Path]]:
     return iter(sorted(files.items()))
 
 
+def compose_config(overrides: Iterable[str]) -> DictConfig:
+    """The configuration that a command line stands for, without running anything."""
+    own = [f"file://{folder.resolve()}" for folder in directories()[1:]]
+    search_path = [f"hydra.searchpath=[{','.join(own)}]"] if own else []
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose(ROOT_CONFIG, overrides=[*overrides, *search_path])
+
+
+# What the files say
+
+
 def learners_that_take(kind: str) -> set[str]:
     found = ((name, OmegaConf.load(file)) for name, file in choices("learner"))
     return {name for name, content in found if OmegaConf.select(content, "learner.takes") == kind}
 
 
 def learner_of(file: Path) -> str:
-    """The learner that a model's file names in its defaults list."""
-    content: Any = OmegaConf.load(file)
-    named = [entry.get("override /learner") for entry in content.get("defaults", []) if OmegaConf.is_dict(entry)]
-    return next((name for name in named if name), "language_model")
+    """The learner that a model's file chooses, or else the default one."""
+    chosen = (chosen_in(content, "override /learner") for content in with_bases(file))
+    root: Any = OmegaConf.load(config_dir() / f"{ROOT_CONFIG}.yaml")
+    return next((name for name in chosen if name), None) or chosen_in(root, "learner") or ""
+
+
+def chosen_in(content: Any, group: str) -> str | None:
+    """The choice of a group in the defaults list of a file."""
+    entries = (entry for entry in content.get("defaults", []) if OmegaConf.is_dict(entry))
+    return next((entry[group] for entry in entries if group in entry), None)
 
 
 def inherited(file: Path, key: str) -> Any:
-    """A value of a file, or of the files of the same folder that its defaults list names."""
+    """A value of a file, or of the files that it is based on."""
+    return next((content[key] for content in with_bases(file) if key in content), None)
+
+
+def with_bases(file: Path) -> Iterator[Any]:
+    """The content of a file, and of the files of the same folder that its defaults list names."""
     content: Any = OmegaConf.load(file)
-    if key in content:
-        return content[key]
-    bases = (file.with_name(f"{entry}.yaml") for entry in content.get("defaults", []) if isinstance(entry, str))
-    return next((inherited(base, key) for base in bases if base.exists()), None)
+    yield content
+    for entry in content.get("defaults", []):
+        if isinstance(entry, str) and (base := file.with_name(f"{entry}.yaml")).exists():
+            yield from with_bases(base)
+
+
+def targets() -> set[str]:
+    """The classes and functions that the files name."""
+    files = (file for folder in directories() for file in folder.rglob("*.yaml"))
+    return {name for file in files for name in re.findall(r"_target_: *(\S+)", file.read_text(encoding="utf-8"))}

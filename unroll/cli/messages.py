@@ -12,8 +12,8 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unroll.cli.config import choices, composed, groups
-from unroll.errors import UserError
+from unroll.cli.config import choices, compose_config, groups
+from unroll.errors import UserError, install_command
 
 
 def explain(error: BaseException, overrides: Iterable[str]) -> str | None:
@@ -29,7 +29,7 @@ def explain(error: BaseException, overrides: Iterable[str]) -> str | None:
     message = str(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        more = " (others: pip install 'unroll[sweep]')" if group in ("hydra/sweeper", "hydra/launcher") else ""
+        more = f" (others: {install_command('sweep')})" if group in ("hydra/sweeper", "hydra/launcher") else ""
         return f"there is no {group}={name}; {suggest(name, error.options)}{more}"
     unknown = re.match(r"Could not override '([^']+)'", message)
     if isinstance(error, ConfigCompositionException) and unknown:
@@ -47,24 +47,26 @@ def explain(error: BaseException, overrides: Iterable[str]) -> str | None:
 
 def explain_unknown(key: str, overrides: list[str]) -> str:
     """What to say of a key that the configuration does not have."""
-    group = key.split(".")[0]
-    owners = [f"{group}={name}" for name, file in choices(group) if has(file, key)]
     parent, names = siblings(key, overrides)
     last = key.removeprefix(f"{parent}.").split(".")[0]
     under = f"under {parent}, " if parent else ""
     found = f"{under}{suggest(last, names)}" if names else f"the {parent} that is chosen has no settings"
     answer = f"there is no {key}; {found}"
+    group = key.split(".")[0]
+    if group not in groups():
+        group = "learner"  # their files have keys at the root, such as `label_smoothing`
+    owners = [f"{group}={name}" for name, file in choices(group) if has_key(file, key)]
     return f"{answer}; {', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it" if owners else answer
 
 
-def has(file: Path, key: str) -> bool:
+def has_key(file: Path, key: str) -> bool:
     """Whether the file of a choice has a key, in a part of its own or in the whole configuration."""
     content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     for path in (key.split(".")[1:], key.split(".")):
         node: Any = content
         while path and isinstance(node, dict) and path[0] in node:
             node, path = node[path[0]], path[1:]
-        if not path:
+        if not path and node is not content:
             return True
     return False
 
@@ -73,7 +75,7 @@ def siblings(key: str, overrides: Iterable[str]) -> tuple[str, list[str]]:
     """The nearest part of the configuration that exists above a key, and the names in it."""
     chosen = [override for override in overrides if override.split("=")[0] in groups() - {"hydra"}]
     GlobalHydra.instance().clear()
-    config = composed(chosen)
+    config = compose_config(chosen)
     while key:
         key = key.rpartition(".")[0]
         node = OmegaConf.select(config, key) if key else config
@@ -89,7 +91,7 @@ def suggest(name: str, choices: Iterable[str]) -> str:
     return f"choose from: {', '.join(choices)}{guess}"
 
 
-def readable(argument: str) -> str:
+def quoted_if_needed(argument: str) -> str:
     """An override as Hydra's grammar takes it: a value that it can't read, such as a path with an ä, is quoted."""
     key, equals, value = argument.partition("=")
     if not equals or key.startswith("-") or re.fullmatch(r"[-\w.,/:+]*", value, re.ASCII):

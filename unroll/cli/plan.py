@@ -42,7 +42,7 @@ class Trial(NamedTuple):
     seconds: float = 0.0
 
 
-class Rehearsal:
+class TrialRun:
     """Trains a copy of a module, with an optimizer made as the module's would be.
 
     Args:
@@ -84,10 +84,10 @@ def plan(
     else:
         runs = [[(ONE_SIZE, rows) for rows in batch_sizes]]
     for run in runs:  # each about twice as much as the one before
-        beyond: str | None = None
+        reason: str | None = None
         for length, rows in run:
-            trial = trials[length, rows] = beyond or tried(learner, resized(batch, rows, length), device)
-            beyond = why_no_longer(trial, limit)
+            trial = trials[length, rows] = reason or measure(learner, resized(batch, rows, length), device)
+            reason = reason_to_stop(trial, limit)
     random_state.restore(before)
     return trials
 
@@ -107,15 +107,15 @@ def resized(batch: Any, rows: int, length: int) -> Any:
     )
 
 
-def tried(learner: Learner, batch: Any, device: torch.device) -> Trial | str:
+def measure(learner: Learner, batch: Any, device: torch.device) -> Trial | str:
     """The fastest of some steps on a batch, or why there is none."""
-    rehearsal = Rehearsal(learner, device)
+    trial_run = TrialRun(learner, device)
     size = learner.size(batch)
     batch = move_data_to_device(batch, device)
 
     def step() -> float:
         started = time.perf_counter()
-        rehearsal.train_on(batch)
+        trial_run.train_on(batch)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
@@ -129,7 +129,7 @@ def tried(learner: Learner, batch: Any, device: torch.device) -> Trial | str:
     return Trial(size / seconds, memory, seconds)
 
 
-def why_no_longer(trial: Trial | str, limit: float) -> str | None:
+def reason_to_stop(trial: Trial | str, limit: float) -> str | None:
     """Why the next batch, about twice as large, is not tried; None if it is."""
     if isinstance(trial, str):
         return None if trial == NOT_READ else trial
@@ -178,11 +178,11 @@ def table(trials: dict[tuple[int, int], Trial | str]) -> str:
     lines[0] += "".join(f"batch_size={rows}".rjust(24) for rows in batch_sizes)
     for length in windows or [ONE_SIZE]:
         label = f"{length:>9} " if windows else " " * 10
-        lines.append(label + "".join(shown(trials[length, rows]).rjust(24) for rows in batch_sizes))
+        lines.append(label + "".join(trial_text(trials[length, rows]).rjust(24) for rows in batch_sizes))
     return "\n".join(lines)
 
 
-def shown(trial: Trial | str) -> str:
+def trial_text(trial: Trial | str) -> str:
     if isinstance(trial, str):
         return trial
     memory = "" if trial.memory is None else f", {trial.memory / MIB:,.0f} MiB"
@@ -209,8 +209,9 @@ def advice(trials: dict[tuple[int, int], Trial | str], batch_size: int, device: 
         reason = why.get(str(trials.get((following or 0, batch_size))), "longer ones were not tried")
         lines.append(f"At data.batch_size={batch_size} the longest window is data.bptt={largest}: {reason}.")
     lines.append(f"The fastest is data.bptt={bptt} data.batch_size={rows}.")
+    tried = ",".join(map(str, sorted({length for length, _ in fitting})))
     lines.append(
-        "The lesson's rule is the longest window that memory, stability and speed allow; longer windows and more rows\n"
-        "mean fewer steps per epoch, so compare by loss: python train.py -m experiment=choose_bptt"
+        "Gradients reach further back in longer windows; longer windows and more rows mean fewer steps per epoch.\n"
+        f"So compare by loss: python train.py -m data.bptt={tried}"
     )
     return "\n".join(lines)

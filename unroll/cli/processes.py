@@ -30,35 +30,51 @@ def import_torch() -> None:
 
 
 def prepare(config: Any, threads: int) -> None:
-    """Sets seeds, threads and precision, and leaves out what Lightning says at every start.
-
-    Denormal numbers, those below 1e-38, become zeros: a gradient that vanishes over a long window is full of them, and
-    they made a step of `char_loop` with windows of 256 take 7 times as long on an Intel processor.
+    """Prepares this process for a run: what it prints, how it computes and what it does when TensorBoard fails.
 
     Args:
         config: the run's configuration.
         threads: of the CPU.
     """
-    import pytorch_lightning as pl
-    import torch
+    silence_lightning()
+    threading.excepthook = exit_if_tensorboard_cannot_write
+    set_arithmetic(config.seed, threads, config.float32_matmul)
+    keep_freed_memory()
 
+
+def silence_lightning() -> None:
+    """Leaves out what Lightning and others say at every start."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for habit in (
+    for message in (
         ".*logs directory .* exists and is not empty.*",  # Hydra's run directory holds `.hydra/` already
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.13
         ".*The value of the smallest subnormal.*",  # NumPy, where numbers that small become zeros
         ".*sync_dist=True.* when logging on epoch level.*",  # those metrics are of all processes already
     ):
-        warnings.filterwarnings("ignore", habit)
-    threading.excepthook = exit_if_tensorboard_cannot_write
-    pl.seed_everything(config.seed, verbose=False)
+        warnings.filterwarnings("ignore", message)
+
+
+def set_arithmetic(seed: int, threads: int, float32_matmul: str) -> None:
+    """Sets random seeds, threads and precision.
+
+    Denormal numbers, those below 1e-38, become zeros: a gradient that vanishes over a long window is full of them, and
+    they made a step of a plain RNN with windows of 256 take 7 times as long on an Intel processor.
+
+    Args:
+        seed: of Python's, NumPy's and torch's generators.
+        threads: of the CPU.
+        float32_matmul: as for `torch.set_float32_matmul_precision`.
+    """
+    import pytorch_lightning as pl
+    import torch
+
+    pl.seed_everything(seed, verbose=False)
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # before there are threads: they inherit it
-    torch.set_float32_matmul_precision(config.float32_matmul)
+    torch.set_float32_matmul_precision(float32_matmul)
     warm_up_vector_math()
-    keep_freed_memory()
 
 
 def keep_freed_memory() -> None:
@@ -87,7 +103,8 @@ def warm_up_vector_math() -> None:
 
 def exit_if_tensorboard_cannot_write(failure: threading.ExceptHookArgs) -> None:
     """Exits when TensorBoard's writer thread fails on a full disk: the main thread would wait for it forever."""
-    if isinstance(failure.exc_value, OSError):
+    is_writer = type(failure.thread).__module__.startswith("tensorboard.")
+    if is_writer and isinstance(failure.exc_value, OSError):
         from unroll.cli.messages import explain
 
         print(f"error: {explain(failure.exc_value, [])}", file=sys.stderr, flush=True)

@@ -3,51 +3,58 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from unroll.cli import help, run_directory
-from unroll.cli.config import CONFIG_DIR, check, composed
-from unroll.cli.messages import explain, one_line, readable
+from unroll.cli import evaluation, help, run_directory
+from unroll.cli.config import ROOT_CONFIG, check, set_config_dir
+from unroll.cli.messages import explain, one_line, quoted_if_needed
 from unroll.cli.processes import import_torch, prepare
 from unroll.errors import Interrupted, UserError
 from unroll.terminal import rank, say
 
 WANTS_TRACEBACK = "HYDRA_FULL_ERROR" in os.environ and rank() == 0
+LIGHTNING = ("pytorch_lightning", "lightning_fabric")
 
 
-def main(hydra_main: Callable[[], Any]) -> None:
+def main(config_dir: Path, description: str) -> None:
     """Runs the program: a mistake of the user ends it with one line, an interruption with the signal's status.
 
     Args:
-        hydra_main: the function that `hydra.main` has decorated; it calls `run`.
+        config_dir, description: as for `unroll.cli.main`.
     """
+    set_config_dir(config_dir)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the one line below says what is wrong
-    sys.argv[1:] = map(readable, sys.argv[1:])
+    sys.argv[1:] = map(quoted_if_needed, sys.argv[1:])
     try:
-        if {"--help", "-h"} & set(sys.argv[1:]):
-            print(help.page([word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]))
+        arguments = sys.argv[1:]
+        if {"--help", "-h"} & set(arguments):
+            print(help.page(description, [word for word in arguments if "=" in word and not word.startswith("-")]))
             return
-        run_dir, overrides = run_directory.named(sys.argv[1:], "resume")
+        run_dir, others = run_directory.split_override(arguments, "resume")
+        task, _ = run_directory.split_override(arguments, "task")
         if run_dir is not None:
-            resume(run_directory.of_checkpoint(Path(run_dir)), overrides)
-        elif not evaluate_as_trained(sys.argv[1:]):
-            hydra_main()
+            resume(run_directory.of_checkpoint(Path(run_dir)), run_directory.only_overrides(others, "resume="))
+        elif task == "evaluate":
+            evaluate(arguments)
+        else:
+            hydra.main(version_base="1.3", config_path=str(config_dir.resolve()), config_name=ROOT_CONFIG)(run)()
     except BrokenPipeError:  # the reader has closed the pipe, as in `train.py --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        exit_with_one_line(error)
+        end_with(error)
 
 
 def run(config: DictConfig) -> float | None:
-    """The task of `hydra.main`. Returns the figure that a search looks at."""
+    """What Hydra calls with the configuration. Returns the metric that a search looks at."""
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     overrides = list(HydraConfig.get().overrides.task)
     if run_directory.in_sweep():
@@ -56,15 +63,15 @@ def run(config: DictConfig) -> float | None:
         check(config)
         if config.task == "train":
             return train(config, run_dir, overrides, continues=config.checkpoint.requeue)
-        command(config, overrides)
+        command(config)
         return None
     except Exception as error:
-        exit_with_one_line(error)
+        end_with(error)
 
 
 def job(config: DictConfig, run_dir: Path, overrides: list[str]) -> float | None:
     """A run of a sweep: continued if it was begun, left if it is finished. A failure leaves the other jobs alone."""
-    run_directory.forget_failure(run_dir)
+    run_directory.delete_failure(run_dir)
     try:
         check(config)
         return train(config, run_dir, overrides, continues=True)
@@ -73,7 +80,7 @@ def job(config: DictConfig, run_dir: Path, overrides: list[str]) -> float | None
         if explanation is None or WANTS_TRACEBACK:
             traceback.print_exc()
         say(f"error: {explanation or repr(error)}")
-        run_directory.note_failure(run_dir, explanation or repr(error))
+        run_directory.write_failure(run_dir, explanation or repr(error))
         return None
 
 
@@ -98,38 +105,26 @@ def resume(run_dir: Path, overrides: list[str]) -> None:
     train(config, run_dir, typed, continues=True, once_begun=keep_changes)
 
 
-def evaluate_as_trained(arguments: list[str]) -> bool:
-    """Handles `task=evaluate ckpt=…` if no other parts are chosen: the run's own configuration is the base then.
+def evaluate(arguments: list[str]) -> None:
+    """The validation metrics of a checkpoint, with the configuration of its run."""
+    config = evaluation.configuration(arguments)
+    import_torch()
+    from unroll.resume.checkpoint import check_version, checkpoint_file
 
-    Returns:
-        Whether it was handled.
-    """
-    path, overrides = run_directory.named(arguments, "ckpt")
-    how, overrides = run_directory.named(overrides, "evaluate")
-    run_dir = run_directory.of_checkpoint(Path(path or ""))
-    chosen = [override for override in overrides if (CONFIG_DIR / override.split("=")[0]).is_dir()]
-    if path is None or "task=evaluate" not in overrides or chosen or not run_directory.is_one(run_dir):
-        return False
-    settings = [override for override in overrides if override.startswith("evaluate.")]
-    others = [override for override in overrides if override not in settings]
-    config, typed = run_directory.load(run_dir, [f"ckpt={path}", *others])
-    if how or settings:  # the run's own configuration has no such part
-        with open_dict(config):
-            config.evaluate = composed([*([f"evaluate={how}"] if how else []), *settings]).evaluate
+    check_version(checkpoint_file(Path(config.ckpt)))  # before the configuration is read in the sense of this version
     check(config)
-    OmegaConf.resolve(config)
-    HydraConfig.instance().cfg = None
-    command(config, typed)
-    return True
+    evaluation.refuse_unknown_targets(config, arguments)
+    HydraConfig.instance().cfg = None  # Lightning starts further processes with this same command line
+    command(config)
 
 
-def command(config: DictConfig, overrides: list[str]) -> None:
+def command(config: DictConfig) -> None:
     """A command beside training."""
     import_torch()
     from unroll.cli import commands
 
     prepare(config, run_directory.threads(config.threads))
-    commands.run(config, overrides)
+    commands.run(config)
 
 
 def train(
@@ -139,7 +134,7 @@ def train(
     continues: bool,
     once_begun: Callable[[], None] = lambda: None,
 ) -> float | None:
-    """One run, from its configuration to its report. Returns the figure that a search looks at.
+    """One run, from its configuration to its report. Returns the metric that a search looks at.
 
     Args:
         config: the configuration.
@@ -148,10 +143,10 @@ def train(
         continues: with what the directory holds, if it holds something.
         once_begun: called when training has begun.
     """
-    shown_dir = os.path.relpath(run_dir)
+    relative_dir = os.path.relpath(run_dir)
     if continues and run_directory.is_finished(run_dir, config):
-        say(f"{shown_dir}: this run is finished; a larger trainer.max_epochs or trainer.max_steps extends it")
-        return run_directory.figure(run_dir, config.objective)
+        say(f"{relative_dir}: this run is finished; a larger trainer.max_epochs or trainer.max_steps extends it")
+        return run_directory.metric(run_dir, config.objective)
 
     import_torch()
     from pytorch_lightning.callbacks import LambdaCallback
@@ -175,6 +170,7 @@ def train(
         raise UserError("a sweep's jobs train in one process each; leave trainer.devices at 1")
     for batches in (data.train, data.valid):
         batches.shard(0, trainer.world_size)  # refuses what can't be shared before other processes are started
+    check_validation_interval(trainer, len(data.train))
 
     last = run_dir / run_directory.LAST
     checkpoint = last if continues and last.exists() else None
@@ -188,19 +184,34 @@ def train(
         with run_directory.lock(run_dir):
             fit(trainer, learner, data, checkpoint)
     except Interrupted:
-        say(f"interrupted at step {trainer.global_step}; to resume: {run_directory.command_to_resume(shown_dir)}")
+        say(f"interrupted at step {trainer.global_step}; to resume: {run_directory.command_to_resume(relative_dir)}")
         raise
     best = trainer.checkpoint_callback
     if best is not None and getattr(best, "best_model_score", None) is not None:
         score = f"{best.monitor} {best.best_model_score:.4f}"
         say(f"best checkpoint: {os.path.relpath(best.best_model_path)} ({score})")
-    say(f"everything else is in {shown_dir}; to see its curves: tensorboard --logdir {shown_dir}")
+    say(f"everything else is in {relative_dir}; to see its curves: tensorboard --logdir {relative_dir}")
     reached = trainer.callback_metrics.get(config.objective)
     return None if reached is None else reached.item()
 
 
+def check_validation_interval(trainer: Any, batches: int) -> None:
+    """Checks that an interval in batches is not longer than an epoch: Lightning would refuse it later, as a bug.
+
+    Raises:
+        UserError: it is.
+    """
+    interval, limit = trainer.val_check_interval, trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    if isinstance(interval, int) and trainer.check_val_every_n_epoch is not None and interval > batches:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches; choose at most that, or "
+            f"trainer.check_val_every_n_epoch=null to count over epochs"
+        )
+
+
 def fit(trainer: Any, learner: Any, data: Any, checkpoint: Path | None) -> None:
-    """Lightning's fit, from a checkpoint if there is one; what can't be fitted ends in one line."""
+    """Lightning's fit, from a checkpoint if there is one. Settings and checkpoints that it refuses end in one line."""
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     if checkpoint is None:  # a run that was killed before its first checkpoint leaves rows behind
@@ -209,19 +220,26 @@ def fit(trainer: Any, learner: Any, data: Any, checkpoint: Path | None) -> None:
                 logger.rewind(None)
     try:
         trainer.fit(learner, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except MisconfigurationException as error:
+        raise UserError(one_line(str(error))) from error
     except (UserError, OSError):
         raise
-    except Exception as error:  # Lightning checks some settings, and what a checkpoint holds, only now
-        if isinstance(error, MisconfigurationException) or (isinstance(error, ValueError) and not learner.began):
-            raise UserError(one_line(str(error))) from error
-        if checkpoint is not None and not learner.began:
+    except Exception as error:
+        if checkpoint is not None and not learner.began and raised_in(error, ("torch", *LIGHTNING)):
             raise UserError(f"{checkpoint}: can't be resumed from ({one_line(repr(error))})") from error
         raise
 
 
-def exit_with_one_line(error: Exception) -> NoReturn:
+def raised_in(error: Exception, packages: Sequence[str]) -> bool:
+    """Whether a function of one of these packages raised the error."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].partition(".")[0] in packages
+
+
+def end_with(error: Exception) -> NoReturn:
     """Ends the program: with one line if the user can do something about the error, else with its traceback."""
     explanation = explain(error, sys.argv[1:])
     if WANTS_TRACEBACK or explanation is None:
-        raise error
+        traceback.print_exception(error)  # raised, it would get Hydra's frames as well
+        sys.exit(1)
     sys.exit(f"error: {explanation}" if rank() == 0 else 1)

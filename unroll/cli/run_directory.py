@@ -3,20 +3,21 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, initialize
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from unroll.cli.config import check
+from unroll.cli.config import check, split_config_dirs
 from unroll.cli.processes import in_process_group
 from unroll.errors import UserError
 from unroll.files import locked, read_json, replacing, write_json
@@ -48,9 +49,9 @@ class ClaimRunDirectory(Callback):
         if config.task != "train":  # no run: nothing to resume or to report
             with read_write(config.hydra):
                 config.hydra.output_subdir = None
-                if not typed(config, "hydra.run.dir"):
+                if not is_typed(config, "hydra.run.dir"):
                     config.hydra.run.dir = f"outputs/tasks/{config.task}"
-        elif typed(config, "hydra.run.dir"):
+        elif is_typed(config, "hydra.run.dir"):
             exit_if_occupied(Path(config.hydra.run.dir), config)
         elif in_process_group():
             sys.exit("error: processes started by torchrun or srun need one directory: write hydra.run.dir=DIR")
@@ -58,13 +59,14 @@ class ClaimRunDirectory(Callback):
             claim(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        if typed(config, "hydra.sweep.dir"):
+        if is_typed(config, "hydra.sweep.dir"):
             exit_if_other_sweep(Path(config.hydra.sweep.dir), config)
         else:
             claim(config, "sweep")
 
 
-def typed(config: DictConfig, key: str) -> bool:
+def is_typed(config: DictConfig, key: str) -> bool:
+    """Whether a key of Hydra's own is on the command line."""
     return any(override.startswith(f"{key}=") for override in config.hydra.overrides.hydra)
 
 
@@ -117,31 +119,62 @@ def of_checkpoint(path: Path) -> Path:
     return path.resolve().parents[1] if path.is_file() else path
 
 
-def named(arguments: Sequence[str], key: str) -> tuple[str | None, list[str]]:
-    """The last value that `key=` has among the arguments, and the other arguments."""
-    others = [argument for argument in arguments if not argument.startswith(f"{key}=")]
-    values = [argument.removeprefix(f"{key}=") for argument in arguments if argument.startswith(f"{key}=")]
-    return (values[-1] if values and values[-1] != "null" else None), others
+def split_override(arguments: Sequence[str], key: str) -> tuple[str | None, list[str]]:
+    """The value that a key has last among the arguments (None if it has none), and the other arguments."""
+    value: str | None = None
+    others = []
+    for argument in arguments:
+        typed_key, equals, text = argument.partition("=")
+        if equals and typed_key.lstrip("+") == key:
+            parsed = OverridesParser.create().parse_override(argument).value()
+            value = parsed if parsed is None or isinstance(parsed, str) else text  # a directory can be named 007
+        else:
+            others.append(argument)
+    return value, others
 
 
-def is_one(path: Path) -> bool:
+def only_overrides(arguments: Sequence[str], key: str) -> list[str]:
+    """The arguments but for `--config-dir`.
+
+    Args:
+        arguments: the command line.
+        key: what does not go with other options.
+
+    Raises:
+        UserError: there are other options.
+    """
+    _, overrides = split_config_dirs(arguments)
+    if options := [argument for argument in overrides if argument.startswith("-")]:
+        raise UserError(f"{key} goes with values, as in trainer.max_epochs=30, not with {options[0]}")
+    return overrides
+
+
+def is_run_directory(path: Path) -> bool:
     return (path / ".hydra" / "config.yaml").is_file()
 
 
-def load(run_dir: Path, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
+def load(
+    run_dir: Path, overrides: Sequence[str], replaced: Mapping[str, DictConfig] | None = None
+) -> tuple[DictConfig, list[str]]:
     """The configuration that a run was started with, changed by what is typed now; and all that was ever typed.
+
+    Args:
+        run_dir: the run directory.
+        overrides: values that are typed now.
+        replaced: whole parts to use in the place of the run's.
 
     Raises:
         UserError: the directory holds no run.
         HydraException: an override is wrong.
     """
-    if not is_one(run_dir):
-        raise UserError(f"resume={run_dir}: not a run directory (there is no .hydra/config.yaml in it)")
+    if not is_run_directory(run_dir):
+        raise UserError(f"{run_dir}: not a run directory (there is no .hydra/config.yaml in it)")
     hydra_dir = (run_dir / ".hydra").resolve()
-    if flags := [override for override in overrides if override.startswith("-")]:
-        raise UserError(f"resume= goes with values only, as in trainer.max_epochs=30; not with {flags[0]}")
-    with initialize_config_dir(str(hydra_dir), version_base="1.3"):
-        config = compose("config", overrides=list(overrides), return_hydra_config=True)
+    before: Any = OmegaConf.load(hydra_dir / "config.yaml")
+    before.update(replaced or {})
+    ConfigStore.instance().store("of_the_run", before)
+    with initialize(config_path=None, version_base="1.3"):
+        config = compose("of_the_run", overrides=list(overrides), return_hydra_config=True)
     typed: Any = [*OmegaConf.load(hydra_dir / "overrides.yaml"), *overrides]
     with open_dict(config), read_write(config):
         config.hydra.runtime.output_dir = str(run_dir.resolve())
@@ -183,13 +216,13 @@ def threads(wanted: int | None) -> int:
     return max(1, min(wanted or cores, cores // (jobs if jobs > 0 else cores)))
 
 
-def note_failure(run_dir: Path, error: str) -> None:
-    """Writes down why a job of a sweep failed, for the sweep's report."""
+def write_failure(run_dir: Path, error: str) -> None:
+    """Writes why a job of a sweep failed, for the sweep's report."""
     overrides = list(HydraConfig.get().overrides.task)
     write_json(run_dir / FAILURE, {"status": "failed", "error": error, "overrides": overrides})
 
 
-def forget_failure(run_dir: Path) -> None:
+def delete_failure(run_dir: Path) -> None:
     (run_dir / FAILURE).unlink(missing_ok=True)
 
 
@@ -206,8 +239,8 @@ def command_to_resume(run_dir: str) -> str:
     return shlex.join(["python", sys.argv[0], f"resume={run_dir}"])
 
 
-def figure(run_dir: Path, name: str) -> float | None:
-    """A figure of a finished run."""
+def metric(run_dir: Path, name: str) -> float | None:
+    """A metric of a finished run."""
     return read_json(run_dir / "result.json")["metrics"].get(name)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from unroll.errors import UserError
+from unroll.errors import UserError, require
 
 
 def download(url: str, sha256: str, cache: str | Path | None = None) -> Path:
@@ -23,6 +23,7 @@ def download(url: str, sha256: str, cache: str | Path | None = None) -> Path:
     Raises:
         UserError: it can't be downloaded, or has another checksum.
     """
+    require("a download", "app", "pooch")
     import pooch  # half a second to import, for downloads alone
 
     address = urlparse(url)
@@ -63,14 +64,18 @@ def verified(path: Path, sha256: str) -> Path:
 
 def cache_folder(cache: str | Path | None) -> Path:
     """The folder for what can be made again; by default the user's cache folder."""
+    if cache:
+        return Path(cache).expanduser()
+    require("the cache folder", "app", "platformdirs")
     import platformdirs
 
-    return Path(cache).expanduser() if cache else Path(platformdirs.user_cache_dir("unroll"))
+    return Path(platformdirs.user_cache_dir("unroll"))
 
 
 @contextmanager
 def shown_progress(total: int) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, where that is a terminal."""
+    require("a progress bar", "app", "rich")
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 

@@ -45,7 +45,7 @@ class Data(pl.LightningDataModule, ABC):
         Raises:
             UserError: they can't be taken up.
         """
-        raise UserError("init=… is for language models, and for classifiers of documents that begin with one")
+        raise UserError("init=…: a model of these data can't begin with the weights of another")
 
     @abstractmethod
     def description(self) -> dict[str, Any]:

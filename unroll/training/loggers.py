@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from unroll.errors import require
 from unroll.files import replacing
 from unroll.resume.lightning import forget_experiment, opened_experiment
 
@@ -83,6 +84,7 @@ class TensorBoard(TensorBoardLogger):
     flushed_at = 0.0
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
+        require("logger.tensorboard", "app", "tensorboard")
         super().__init__(*arguments, **settings)
         import torch.utils.tensorboard  # noqa: F401 - Lightning would import it when the fit's clock is running
 

@@ -7,7 +7,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from unroll.training.callbacks.tensorboard import save_plot
+from unroll.errors import require
+from unroll.training.callbacks.tensorboard import PLOT_LIBRARIES, save_plot
 
 MAX_CLASSES = 50
 
@@ -23,6 +24,7 @@ class ConfusionMatrix(pl.Callback):
     """
 
     def __init__(self, folder: str) -> None:
+        require("ConfusionMatrix", "app", *PLOT_LIBRARIES)
         self.folder = Path(folder)
         self.counts: Tensor | None = None
 

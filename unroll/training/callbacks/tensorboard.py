@@ -12,6 +12,7 @@ import numpy
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from unroll.errors import require
 from unroll.training.callbacks.log_interval import LogInterval
 from unroll.training.callbacks.result import latest_metrics
 from unroll.training.learner import Learner
@@ -20,6 +21,8 @@ from unroll.training.trackers import Tracker
 
 # The HParams tab sorts columns by name and shows the first five; the others are named "settings/…" to come after.
 FIRST_COLUMNS = ("data", "data.bptt", "model", "optimizer.lr", "seed")
+
+PLOT_LIBRARIES = ("matplotlib", "PIL")
 
 
 def tensorboard_writers(trainer: pl.Trainer) -> list[Any]:
@@ -126,6 +129,7 @@ class Curves(pl.Callback):
     """
 
     def __init__(self, folder: str) -> None:
+        require("Curves", "app", *PLOT_LIBRARIES)
         self.folder = Path(folder)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

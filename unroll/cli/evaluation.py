@@ -1,0 +1,81 @@
+"""The configuration of `task=evaluate`: that of the run which left the checkpoint, changed by what is typed."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from unroll.cli import run_directory
+from unroll.cli.config import compose_config, config_dir, groups, targets
+from unroll.errors import UserError
+
+BUILT = ("data", "model", "learner", "optimizer", "schedule", "trainer", "evaluate")  # parts of the configuration
+
+
+def configuration(arguments: Sequence[str]) -> DictConfig:
+    """The configuration of an evaluation.
+
+    What is not typed is as it was in the run. Of a part that is typed, such as `data=text`, nothing of the run's
+    remains. A checkpoint that is in no run directory is evaluated with what is typed and the defaults.
+
+    Args:
+        arguments: the command line.
+
+    Raises:
+        UserError: there is no `ckpt=`, or a choice can't be made for an evaluation.
+        HydraException: an override is wrong.
+    """
+    overrides = run_directory.only_overrides(arguments, "task=evaluate")
+    checkpoint, _ = run_directory.split_override(overrides, "ckpt")
+    if checkpoint is None:
+        raise UserError("task=evaluate and ckpt=FILE go together")
+    run_dir = run_directory.of_checkpoint(Path(checkpoint))
+    if not run_directory.is_run_directory(run_dir):
+        return compose_config([*overrides, "run_dir=outputs/tasks/evaluate"])
+    chosen = {}
+    for override in overrides:
+        group, _, name = override.partition("=")
+        if group in groups():
+            chosen[group] = name
+    parts = compose_config(f"{group}={name}" for group, name in chosen.items())
+    for group in chosen:
+        if group not in parts:
+            raise UserError(f"{group}=…: an evaluation has the settings of the run; type other data, or values")
+    values = [override for override in overrides if override.partition("=")[0] not in chosen]
+    config, _ = run_directory.load(run_dir, values, {group: parts[group] for group in chosen})
+    OmegaConf.resolve(config)
+    return config
+
+
+def refuse_unknown_targets(config: DictConfig, arguments: Sequence[str]) -> None:
+    """Checks that a run's configuration, which may be a stranger's, names nothing to import that the user does not.
+
+    Args:
+        config: of the evaluation.
+        arguments: the command line.
+
+    Raises:
+        UserError: it does.
+    """
+    known = targets() | {argument.partition("=")[2] for argument in arguments if "_target_=" in argument}
+    content: Any = OmegaConf.to_container(config)
+    for part in BUILT:
+        for key, target in targets_in(content.get(part), part):
+            if target not in known:
+                raise UserError(
+                    f"{key}: the run names {target}, which no file in {config_dir()} does; if it is your own, give the "
+                    f"folder of the file that names it: --config-dir DIR"
+                )
+
+
+def targets_in(settings: Any, key: str) -> Iterator[tuple[str, str]]:
+    """The classes and functions that a part of a configuration names, each with the key of its part."""
+    if isinstance(settings, dict):
+        if "_target_" in settings:
+            yield key, str(settings["_target_"])
+        for name, part in settings.items():
+            yield from targets_in(part, f"{key}.{name}")
+    if isinstance(settings, list):
+        for number, part in enumerate(settings):
+            yield from targets_in(part, f"{key}[{number}]")
