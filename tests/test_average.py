@@ -2,11 +2,13 @@
 
 import json
 
+import pytest
 import pytorch_lightning as pl
 import torch
-from helpers.fits import fit
+from helpers.fits import fit, text
 
 from lm.language.checkpoint import TrainedLanguageModel
+from unroll import Stream
 from unroll.training.callbacks import Average, NonMonotonicAverage
 from unroll.training.schedules import constant
 
@@ -97,3 +99,21 @@ def test_a_non_monotonic_average_begins_when_validation_has_stopped_getting_bett
     for epoch in range(4):
         assert torch.equal(watch.validated[epoch], watch.steps[(epoch + 1) * per_epoch - 1])
     torch.testing.assert_close(weights(module), torch.stack(watch.steps[4 * per_epoch :]).mean(0), atol=1e-6, rtol=0)
+
+
+def test_after_the_fit_the_trainer_validates_the_average():
+    module, watch = run(Average(start=0.5), epochs=2)
+    average = weights(module)
+    assert not torch.equal(average, watch.steps[-1])
+    module.trainer.validate(module, Stream(text(300, 1), 4, 10), verbose=False)
+    assert torch.equal(watch.validated[-1], average)
+    assert torch.equal(weights(module), average)
+
+
+@pytest.mark.parametrize("average", [Average(start=0.0), NonMonotonicAverage(patience=1)], ids=["all", "triggered"])
+def test_a_second_fit_begins_its_own_average(average):
+    losses = [0.5, 0.6, 0.7, 0.8]  # worse than the best but the last one from the third on
+    first, _ = run(average, epochs=4, callbacks=[Worsening(losses)], schedule=constant)
+    second, watch = run(average, epochs=4, callbacks=[Worsening(losses)], schedule=constant)
+    assert torch.equal(weights(second), weights(first))
+    assert not torch.equal(weights(second), watch.steps[-1])

@@ -28,7 +28,7 @@ from lm.export import __main__ as command
 from lm.export.steps import load_step
 from lm.tagging.model import LAYERS
 from unroll.errors import UserError
-from unroll.resume.checkpoint import KEY
+from unroll.resume.checkpoint import KEY, describe
 
 pytest.importorskip("onnxruntime")
 
@@ -278,7 +278,7 @@ class TestCommand:
     )
     def test_mistakes_end_in_one_line(self, language_model, tmp_path, program, typed, words):
         shutil.copy(language_model(lm.language.Loop), tmp_path / "kept.ckpt")
-        torch.save({KEY: {"data": {}}}, tmp_path / "other.ckpt")
+        torch.save({KEY: describe(nn.Identity(), {}, {})}, tmp_path / "other.ckpt")
         finished = program("lm.export", *typed)
         assert finished.returncode == 1
         assert finished.stderr == f"error: {words}\n"

@@ -141,7 +141,7 @@ class TestSignals:
 
     def test_in_the_middle_of_writing_a_checkpoint(self, undisturbed):
         def writing(run):
-            return (run.directory / "checkpoints" / "last.tmp").exists()
+            return (run.directory / "checkpoints" / "last.ckpt.tmp").exists()
 
         run = self.interrupted(undisturbed, "writing", signal.SIGTERM, writing)
         run.finish()

@@ -136,8 +136,8 @@ def groups() -> set[str]:
 
 
 def choices(group: str) -> Iterator[tuple[str, Path]]:
-    """The names in a group, and their files."""
-    files = {file.stem: file for folder in directories() for file in (folder / group).glob("*.yaml")}
+    """The names in a group, and their files. A file whose name begins with `_` is a base of others, and no choice."""
+    files = {file.stem: file for folder in directories() for file in (folder / group).glob("[!_]*.yaml")}
     return iter(sorted(files.items()))
 
 

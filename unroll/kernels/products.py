@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from unroll.kernels import switch
+
 
 def of_amd() -> bool:
     """Whether the processor is AMD's."""
@@ -23,9 +25,11 @@ ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # what compi
 FUSED: Any = ONEDNN if of_amd() else None
 
 
-def served(x: Tensor) -> bool:
+def uses_onednn(x: Tensor) -> bool:
     """Whether oneDNN computes this matrix's products."""
-    return FUSED is not None and x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
+    return (
+        switch.in_use() and FUSED is not None and x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
+    )
 
 
 def dense(matrix: Tensor) -> Tensor:
@@ -43,7 +47,7 @@ def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None, tanh: bool = False)
 
     A product in lower precision is one whose `b` is in it; a bias is then added in its own.
     """
-    if a.dtype == b.dtype and served(a):
+    if a.dtype == b.dtype and uses_onednn(a):
         bias = None if bias is None else bias.contiguous()
         return FUSED.default(dense(a), dense(b).t(), bias, "tanh" if tanh else "none", [], "")
     if a.dtype != b.dtype:
@@ -61,12 +65,12 @@ def add_matmul(c: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """
     if a.dtype != b.dtype:
         return c.add_(torch.mm(a.to(b.dtype), b))
-    return FUSED.binary(dense(a), c.contiguous(), dense(b).t(), None, "add") if served(a) else c.addmm_(a, b)
+    return FUSED.binary(dense(a), c.contiguous(), dense(b).t(), None, "add") if uses_onednn(a) else c.addmm_(a, b)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear`."""
-    if not served(x) or x.dim() < 2 or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+    if not uses_onednn(x) or x.dim() < 2 or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return F.linear(x, weight, bias)
     # flattened out here: the output of a custom function may be changed in place only if it isn't a view
     return Linear.apply(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])

@@ -92,9 +92,7 @@ class ManySequences(Layout):
             scored &= at[:, None] + steps >= self.warm_up
         starts = torch.from_numpy((at == 0) & ~ended)
         mask = None if scored.all() else torch.from_numpy(scored)
-        device = inputs.device
-        window = Window(inputs, targets, starts.to(device), None if mask is None else mask.to(device))
-        return window._known_as(starts, mask)
+        return Window.of(inputs, targets, starts, mask)
 
     def check_shard(self, processes: int, share: int) -> None:
         if self.rows <= (processes - 1) * share:

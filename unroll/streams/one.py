@@ -78,21 +78,17 @@ class OneSequence(Layout):
         return sum(math.ceil((stop - start) / self.bptt) for start, stop in self.stretches)
 
     def windows(self, first: int, random: Random) -> Iterator[Window]:
-        device = self.sequence.device
-        on_host = [torch.full((len(self.shard_rows),), value, dtype=torch.bool) for value in (True, False)]
-        on_device = [flags.to(device) for flags in on_host]
+        starting, continuing = (torch.full((len(self.shard_rows),), value, dtype=torch.bool) for value in (True, False))
         targets = self.sequence if self.targets is None else self.targets
         for start, stop in islice(self.cuts(random), first, None):
             rows = self.rows if start < self.last_row_length else self.rows - 1
             mine = self.shard_rows[: rows - self.shard_rows.start]
-            mask = self._mask(len(mine), start, stop) if start < self.warm_up else None
-            continues = start > 0
-            yield Window(
+            yield Window.of(
                 self._view(self.sequence, mine, start, stop),
                 self._view(targets, mine, start + self.ahead, stop + self.ahead),
-                on_device[continues][: len(mine)],
-                None if mask is None else mask.to(device),
-            )._known_as(on_host[continues][: len(mine)], mask)
+                (continuing if start else starting)[: len(mine)],
+                self._mask(len(mine), start, stop) if start < self.warm_up else None,
+            )
 
     def _mask(self, rows: int, start: int, stop: int) -> Tensor:
         return (torch.arange(start, stop) >= self.warm_up).expand(rows, -1)

@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from unroll.errors import UserError
 from unroll.streams.layout import type_and_shape
+from unroll.streams.window import sent
 
 
 class Sequences:
@@ -91,12 +92,12 @@ class Sequences:
         steps = numpy.arange(time)
         index = begins[:, None] + steps
         if whole:
-            return self.base[torch.from_numpy(index).to(self.base.device)]
+            return self.base[sent(torch.from_numpy(index), self.base.device)]
         past = steps >= lengths[:, None]
         index[past] = 0
-        stacked = self.base[torch.from_numpy(index).to(self.base.device)]
-        stacked[torch.from_numpy(past).to(self.base.device)] = 0
-        return stacked
+        stacked = self.base[sent(torch.from_numpy(index), self.base.device)]
+        hidden = sent(torch.from_numpy(past), self.base.device)
+        return stacked.masked_fill_(hidden.view(*hidden.shape, *[1] * (stacked.dim() - 2)), 0)
 
 
 def to_int64(part: Tensor) -> Tensor:

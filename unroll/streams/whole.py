@@ -9,7 +9,7 @@ from torch import Tensor
 from unroll.errors import UserError
 from unroll.streams.samples import IndependentSamples
 from unroll.streams.sequences import Sequences, to_int64
-from unroll.streams.window import Window
+from unroll.streams.window import Window, sent
 
 PLACES = 1  # the random numbers of an epoch's places; those of its order are number 0
 BUCKET = 50  # batches among which sequences are sorted by length
@@ -89,13 +89,11 @@ class WholeSequences(IndependentSamples):
             lengths, starts = all_lengths[chosen], all_starts[chosen]
             inputs = to_int64(self.sequences.stack(chosen, starts, lengths))
             targets = to_int64(
-                self.targets[numbers.to(self.targets.device)]
+                self.targets[sent(numbers, self.targets.device)]
                 if isinstance(self.targets, Tensor)
                 else self.targets.stack(chosen, starts, lengths)
             )
             scored = numpy.arange(lengths.max()) < lengths[:, None]
             mask = None if scored.all() else torch.from_numpy(scored)
-            starts, device = torch.ones(len(chosen), dtype=torch.bool), inputs.device
-            window = Window(inputs, targets, starts.to(device), None if mask is None else mask.to(device))
-            window = window._known_as(starts, mask)
+            window = Window.of(inputs, targets, torch.ones(len(chosen), dtype=torch.bool), mask)
             yield window.pin_memory() if self.pin else window

@@ -36,10 +36,12 @@ class Window(Parts):
 
     _host: tuple[Tensor, Tensor | None] | None = None
 
-    def _known_as(self, starts: Tensor, mask: Tensor | None) -> "Window":
-        """This window, of which the host knows `starts` and `mask`, on the CPU."""
-        self._host = starts, mask
-        return self
+    @classmethod
+    def of(cls, inputs: Tensor, targets: Tensor, starts: Tensor, mask: Tensor | None = None) -> "Window":
+        """A window whose `starts` and `mask`, given on the CPU, go to the device of the inputs and stay known here."""
+        window = cls(inputs, targets, sent(starts, inputs.device), None if mask is None else sent(mask, inputs.device))
+        window._host = starts, mask
+        return window
 
     @property
     def on_host(self) -> tuple[Tensor, Tensor | None]:
@@ -50,12 +52,13 @@ class Window(Parts):
 
     def to(self, device: torch.device | str) -> "Window":
         """The same on a device; the host goes on knowing `starts` and `mask`."""
-        at_once = torch.device(device).type != "cuda"
-        return self._each(lambda part: part.to(device, non_blocking=not at_once))
+        return self._each(lambda part: sent(part, torch.device(device)))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Window":
         parts: Any = (None if part is None else change(part) for part in self)
-        return Window(*parts)._known_as(*self.on_host)
+        window = Window(*parts)
+        window._host = self.on_host
+        return window
 
     def pin_memory(self) -> "Window":
         """The same in pinned memory, from which a GPU copies it while it computes."""
@@ -88,5 +91,11 @@ class Window(Parts):
         mask = self.on_host[1]
         if mask is None:
             return features, targets
-        places = mask[:, -predictions:].flatten().nonzero().squeeze(1).to(features.device, non_blocking=True)
+        places = mask[:, -predictions:].flatten().nonzero().squeeze(1)
+        places = sent(places, features.device)
         return features[places], targets[places]
+
+
+def sent(part: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; a copy to a GPU is not waited for."""
+    return part.to(device, non_blocking=device.type == "cuda")

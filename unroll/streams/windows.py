@@ -77,6 +77,5 @@ class IndependentWindows(IndependentSamples):
         windows = self.windows
         for numbers in self.numbers(first):
             batch = to_int64(windows[self.chosen[numbers]])
-            starts = torch.ones(len(batch), dtype=torch.bool)
-            window = Window(batch[:, :-1], batch[:, 1:], starts.to(batch.device))._known_as(starts, None)
+            window = Window.of(batch[:, :-1], batch[:, 1:], torch.ones(len(batch), dtype=torch.bool))
             yield window.pin_memory() if self.pin else window

@@ -157,6 +157,9 @@ class NonMonotonicAverage(Average):
         super().__init__(start=0)
         self.monitor = monitor
         self.patience = patience
+
+    def clear(self) -> None:
+        super().clear()
         self.history: list[float] = []  # of the metric, in a direction in which less is better
         self.triggered = False
 
