@@ -139,7 +139,7 @@ def test_the_main_job_reaches_the_lessons_level(train, tmp_path):
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("loop", "multi_output", "stateful", "rnn", "gru")),
     ],
 )
-def test_the_same_seed_gives_the_same_figures(train, tmp_path, model):
+def test_the_same_seed_gives_the_same_metrics(train, tmp_path, model):
     def metrics(name):
         finished = train(f"model={model}", f"hydra.run.dir={name}", *SHORT, "logger=none")
         assert finished.returncode == 0, finished.stderr

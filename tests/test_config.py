@@ -16,7 +16,7 @@ from unroll.errors import UserError
 
 
 def choices(group):
-    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+    return sorted(path.stem for path in (CONFIG_DIR / group).glob("[!_]*.yaml"))
 
 
 def composed_text(group, name):
@@ -296,7 +296,8 @@ def test_a_file_that_must_be_given_is_asked_for():
         ("modle=gru", ["modle", "model, objective, optimizer", "did you mean model?"]),
         ("model.hidden=3", ["model.hidden", "embedding_size, head, hidden_size, num_layers"]),
         ("data.bptt.x=3", ["data.bptt.x"]),
-        ("data.train=a.txt", ["data.train", "data=columns, data=documents, data=series, data=text have it"]),
+        ("model.norm=true", ["there is no model.norm; under model, choose from: ", "model=awd_gru, model=awd_lstm, "]),
+        ("data.train=a.txt", ["data.train", "; data=columns, data=documents, data=documents_text, data=series, data"]),
         ("data.bptt=[1", ["[1"]),
     ],
 )

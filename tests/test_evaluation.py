@@ -186,7 +186,7 @@ def run(train, tmp_path):
 
 
 @pytest.mark.parametrize(("how", "setting"), [("dynamic", "evaluate.lr=1e-4"), ("cache", "evaluate.weight=0.05")])
-def test_it_is_reported_beside_the_static_figure(run, how, setting):
+def test_it_is_reported_beside_the_static_metrics(run, how, setting):
     static = run("task=evaluate", "ckpt=run")
     both = run("task=evaluate", "ckpt=run", f"evaluate={how}", setting)
     assert both.returncode == 0, both.stderr

@@ -101,7 +101,7 @@ class TestResume:
         (["data=text"], "data.train is not given; write data.train=…"),
         (["experiment=fine_tune"], "init is not given; write init=…, a run of experiment=pretrain"),
         (["data.train=a.txt"], "there is no data.train; under data, choose from: "),
-        (["data.train=a.txt"], "; data=columns, data=documents, data=series, data=text have it"),
+        (["data.train=a.txt"], "; data=columns, data=documents, data=documents_text, data=series, data=text have it"),
         (
             ["schedule=constant", "schedule.pct_start=0.3"],
             "the schedule that is chosen has no settings; schedule=one_cycle",

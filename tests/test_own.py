@@ -287,6 +287,7 @@ class TestErrorsInAModel:
             ),
             ("broken.Vocabulary", [], "model: it is given vocab_size=…, but Vocabulary takes no such argument; choose"),
             ("mine.TinyGRUU", [], "model: there is no mine.TinyGRUU"),
+            ("mine.TinyGRU", ["~model._target_"], "model: has no _target_, the class or function that builds it"),
             ("myne.TinyGRU", [], "model: there is no myne; modules of your own are found in the folders of PYTHONPATH"),
             (
                 "mine.TinyGRU",

@@ -45,6 +45,8 @@ def part(config: DictConfig, key: str, leave_out: Sequence[str] = (), partial: b
     settings = {name: value for name, value in settings.items() if name not in leave_out}
     if partial:
         settings["_partial_"] = True
+    if "_target_" not in settings:
+        raise UserError(f"{key}: has no _target_, the class or function that builds it")
     with building(config, key):
         check_targets(key, settings, tuple(more))
     try:

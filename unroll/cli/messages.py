@@ -12,7 +12,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unroll.cli.config import choices, compose_config, groups
+from unroll.cli.config import choices, compose_config, groups, with_bases
 from unroll.errors import UserError, install_command
 
 
@@ -30,7 +30,8 @@ def explain(error: BaseException, overrides: Iterable[str]) -> str | None:
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         more = f" (others: {install_command('sweep')})" if group in ("hydra/sweeper", "hydra/launcher") else ""
-        return f"there is no {group}={name}; {suggest(name, error.options)}{more}"
+        names = [option for option in error.options if not option.startswith("_")]  # which begins the name of a base
+        return f"there is no {group}={name}; {suggest(name, names)}{more}"
     unknown = re.match(r"Could not override '([^']+)'", message)
     if isinstance(error, ConfigCompositionException) and unknown:
         return explain_unknown(unknown[1], list(overrides))
@@ -60,15 +61,18 @@ def explain_unknown(key: str, overrides: list[str]) -> str:
 
 
 def has_key(file: Path, key: str) -> bool:
-    """Whether the file of a choice has a key, in a part of its own or in the whole configuration."""
-    content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    for path in (key.split(".")[1:], key.split(".")):
-        node: Any = content
-        while path and isinstance(node, dict) and path[0] in node:
-            node, path = node[path[0]], path[1:]
-        if not path and node is not content:
-            return True
-    return False
+    """Whether a choice has a key, in a part of its own or in the whole configuration."""
+    paths = (key.partition(".")[2], key)
+    return any(path and path_in(content, path) for content in with_bases(file) for path in paths)
+
+
+def path_in(content: Any, path: str) -> bool:
+    node: Any = OmegaConf.to_container(content, resolve=False)
+    for name in path.split("."):
+        if not isinstance(node, dict) or name not in node:
+            return False
+        node = node[name]
+    return True
 
 
 def siblings(key: str, overrides: Iterable[str]) -> tuple[str, list[str]]:
