@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from unroll.cli import build
 from unroll.cli.config import check
 from unroll.cli.messages import explain
+from unroll.cli.run_directory import split_override
 from unroll.errors import UserError
 
 
@@ -308,6 +309,14 @@ def test_a_wrong_name_is_answered_by_one_line_with_the_choices(override, words):
     assert "\n" not in line
     for word in words:
         assert word in line
+
+
+def test_a_directory_can_have_any_name():
+    arguments = ["seed=1", "resume=a", "resume='with space'", "+resume=007"]
+    assert split_override(arguments[:2], "resume") == ("a", ["seed=1"])
+    assert split_override(arguments[:3], "resume") == ("with space", ["seed=1"])
+    assert split_override(arguments, "resume") == ("007", ["seed=1"])
+    assert split_override([*arguments, "resume=null"], "resume") == (None, ["seed=1"])
 
 
 def test_an_error_that_is_not_the_users_is_not_explained_away():

@@ -273,6 +273,14 @@ class TestErrorsInAModel:
         assert any(line.endswith(line_of_code) for line in others)
         assert "InstantiationException" not in "".join(others)
 
+    def test_so_does_one_that_comes_up_when_a_run_is_resumed(self, folder, run):
+        assert run("model=tiny", *SHORT, "callbacks.curves=null", "hydra.run.dir=run").returncode == 0
+        with open(folder / "mine.py", "a") as file:
+            file.write("\n    def named_parameters(self, *arguments, **settings):\n        raise ValueError('late')\n")
+        answer = run("resume=run", "trainer.max_epochs=3")
+        assert answer.stderr.splitlines()[-1] == "ValueError: late"
+        assert "can't be resumed from" not in answer.stderr
+
     def test_so_does_one_that_comes_up_when_training_begins(self, fail):
         *_, code, error = [line for line in fail("broken.Late") if "^" not in line]
         assert (code.strip(), error) == ('raise ValueError("late")  # when the optimizer is made', "ValueError: late")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
@@ -111,6 +112,19 @@ class TestEvaluate:
         assert answer.returncode == 1
         (line,) = answer.stderr.splitlines()
         assert line.startswith("error: run/checkpoints/last.ckpt: ")
+
+    def test_what_a_strangers_run_directory_names_is_not_imported(self, train, mine, tmp_path):
+        assert train(*mine, "trainer.max_epochs=1", "hydra.run.dir=run", "callbacks.curves=null").returncode == 0
+        (tmp_path / "stranger.py").write_text("open('touched', 'w').close()\n")
+        path = tmp_path / "run" / ".hydra" / "config.yaml"
+        settings = OmegaConf.load(path)
+        settings.trainer.profiler = {"_target_": "stranger.Profiler"}
+        OmegaConf.save(settings, path)
+        answer = train("task=evaluate", "ckpt=run", path=tmp_path)
+        assert answer.returncode == 1
+        assert answer.stderr.startswith("error: trainer.profiler: the run names stranger.Profiler, which no file in ")
+        assert not (tmp_path / "touched").exists()
+        assert train("task=evaluate", "ckpt=run", "trainer.profiler=null", path=tmp_path).returncode == 0
 
     @pytest.mark.parametrize("arguments", [["task=evaluate"], ["ckpt=some.ckpt"], ["task=sing"]])
     def test_bad_input(self, train, tmp_path, arguments):
