@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from unroll import Stream
 from unroll.errors import UserError
@@ -223,3 +224,11 @@ def test_each_pass_is_the_next_epoch():
         counting.set_epoch(7)
         shapes.append([window.inputs.shape for window in counting])
     assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("data", [{"shuffle": True}, {"jitter": True}])
+def test_a_worker_is_refused_where_it_would_repeat_the_order_of_an_epoch(data):
+    sequences = [torch.arange(9), torch.arange(5)] if "shuffle" in data else torch.arange(99)
+    loader = DataLoader(Stream(sequences, 2, 5, **data), batch_size=None, num_workers=1)
+    with pytest.raises(UserError, match="use 0"):
+        list(loader)

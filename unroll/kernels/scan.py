@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from unroll.kernels.switch import in_use
+
 MANY = 8192  # numbers in a step
 
 
@@ -31,7 +33,16 @@ def scan(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
     Returns:
         float `[batch, time, hidden]`.
     """
-    return Scan.apply(a, b, h0)
+    return Scan.apply(a, b, h0) if in_use() else step_by_step(a, b, h0)
+
+
+def step_by_step(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
+    """The plain form."""
+    steps = []
+    for a_t, b_t in zip(a.unbind(1), b.unbind(1), strict=True):
+        h0 = a_t * h0 + b_t
+        steps.append(h0)
+    return torch.stack(steps, dim=1)
 
 
 class Scan(torch.autograd.Function):

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from unroll.errors import UserError
 from unroll.state import State, start_rows, tensors
 
 
@@ -25,6 +26,9 @@ class RecurrentLayer(nn.Module):
 
         Returns:
             The outputs, float `[rows, time, hidden]`, and the state after them. No state is kept on the layer.
+
+        Raises:
+            UserError: `resets` is not bool `[rows, time]`.
         """
         return self.read(x, state) if resets is None else read_with_resets(self.read, x, state, resets)
 
@@ -35,7 +39,13 @@ class RecurrentLayer(nn.Module):
 def read_with_resets(
     read: Callable[[Tensor, State], tuple[Tensor, State]], x: Tensor, state: State, resets: Tensor
 ) -> tuple[Tensor, State]:
-    """Reads in parts that begin wherever the state of a row becomes zeros."""
+    """Reads in parts that begin wherever the state of a row becomes zeros.
+
+    Raises:
+        UserError: `resets` is not bool `[rows, time]`.
+    """
+    if resets.dtype != torch.bool or resets.shape != x.shape[:2]:
+        raise UserError(f"resets must be bool {list(x.shape[:2])}, not {resets.dtype} {list(resets.shape)}")
     places = resets.any(0).nonzero().flatten().tolist()
     outputs = []
     for start, stop in pairwise(sorted({0, *places, x.size(1)})):

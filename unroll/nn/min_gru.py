@@ -32,7 +32,7 @@ class MinGRU(RecurrentLayer):
         z = torch.sigmoid(self.update(*scores))
         h0 = torch.zeros_like(z[:, 0]) if state is None else state[0].to(z.dtype)
         h = scan(1 - z, z * positive(candidate), h0)
-        return h, h[:, -1].unsqueeze(0)
+        return h.to(x.dtype), h[:, -1].unsqueeze(0)
 
     def update(self, *scores: Tensor) -> Tensor:
         """What z is the sigmoid of."""

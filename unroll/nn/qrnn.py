@@ -1,5 +1,6 @@
 """The quasi-recurrent network."""
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from unroll.kernels.products import linear
 from unroll.kernels.scan import scan
-from unroll.nn.layer import RecurrentLayer, at_least_float32
+from unroll.nn.layer import RecurrentLayer, at_least_float32, read_with_resets
 from unroll.nn.regularisation import drop_weights
 from unroll.state import State
 
@@ -45,12 +46,19 @@ class QRNN(RecurrentLayer):
         self.now = nn.Linear(input_size, gates)
         self.earlier = nn.Linear(input_size, gates, bias=False) if window == 2 else None
 
-    def read(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        gates = linear(x, self.dropped(self.now.weight), self.now.bias)
+    def forward(self, x: Tensor, state: State = None, resets: Tensor | None = None) -> tuple[Tensor, State]:
+        now = self.dropped(self.now.weight)
+        earlier = None if self.earlier is None else self.dropped(self.earlier.weight)
+        pool = partial(self.pool, now, earlier)  # the parts that resets cut a window into share the dropped weights
+        return pool(x, state) if resets is None else read_with_resets(pool, x, state, resets)
+
+    def pool(self, now: Tensor, earlier: Tensor | None, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Reads with these weights in place of the convolutions'."""
+        gates = linear(x, now, self.now.bias)
         before, contributed = state if isinstance(state, tuple) else (state, None)
         given: Tensor | None = None
-        if self.earlier is not None:
-            given = linear(x, self.dropped(self.earlier.weight))
+        if earlier is not None:
+            given = linear(x, earlier)
             first = torch.zeros_like(given[:, 0]) if contributed is None else contributed[0].to(given.dtype)
             gates = gates + torch.cat([first.unsqueeze(1), given[:, :-1]], dim=1)
         z, f, *o = at_least_float32(gates).chunk(gates.size(-1) // self.hidden_size, dim=-1)
@@ -58,7 +66,8 @@ class QRNN(RecurrentLayer):
         c0 = torch.zeros_like(f[:, 0]) if before is None else before[0].to(f.dtype)
         c = scan(f, (1 - f) * torch.tanh(z), c0)
         last = c[:, -1].unsqueeze(0)
-        return torch.sigmoid(o[0]) * c if o else c, last if given is None else (last, given[:, -1].unsqueeze(0))
+        y = torch.sigmoid(o[0]) * c if o else c
+        return y.to(x.dtype), last if given is None else (last, given[:, -1].unsqueeze(0))
 
     def dropped(self, weight: Tensor) -> Tensor:
         return drop_weights(weight, self.weight_drop) if self.training and self.weight_drop else weight

@@ -47,7 +47,13 @@ class Resumable(IterableDataset):
         raise NotImplementedError
 
     def random(self, *purpose: int) -> torch.Generator:
-        """A generator that depends on nothing but the seed, the epoch and what it is for."""
+        """A generator that depends on nothing but the seed, the epoch and what it is for.
+
+        Raises:
+            UserError: in a worker of a `DataLoader`: its copy of the data, made anew for each pass, can't count epochs.
+        """
+        if get_worker_info() is not None:
+            raise UserError("num_workers=1: a worker can't tell the epoch, and would repeat its order; use 0")
         (state,) = numpy.random.SeedSequence((self.seed, self.epoch, *purpose)).generate_state(1, numpy.uint64)
         return torch.Generator().manual_seed(int(state) % 2**63)
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from unroll.errors import UserError
+
 
 class Parts(NamedTuple):
     """The fields of a `Window`."""
@@ -85,7 +87,16 @@ class Window(Parts):
 
         Args:
             features: `[rows, predictions, …]`: of the last steps, if they are fewer than the window's.
+
+        Raises:
+            UserError: features of another shape.
         """
+        rows, time = self.inputs.shape[:2]
+        if features.dim() < 2 or features.size(0) != rows or features.size(1) > time:
+            raise UserError(
+                f"a model must return [rows, predictions, …] for a window: {rows} rows, at most {time} predictions, "
+                f"not {list(features.shape)}; [rows, 1, …] for the last step alone"
+            )
         predictions = features.size(1)
         features, targets = features.flatten(0, 1), self.targets[:, -predictions:].flatten(0, 1)
         mask = self.on_host[1]

@@ -45,7 +45,8 @@ class Sums:
         for name, value in others.items():
             self.add_one(name, value)
 
-    def add_one(self, name: str, value: Tensor, times: int = 1) -> None:
+    def add_one(self, name: str, value: Tensor | float, times: int = 1) -> None:
+        value = torch.as_tensor(value)
         exact = torch.float32 if value.device.type == "mps" else torch.float64  # MPS has no float64
         self.sums[name] = self.sums.get(name, 0.0) + value.detach().to(exact) * times
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unroll.checks import Share, checked
+from unroll.errors import UserError
 
 Direction = Literal["min", "max"]
 
@@ -119,6 +120,9 @@ class MeanSquaredError(Objective):
     """Numbers: the mean squared error, its root and the mean absolute error, each the mean over a target's numbers.
 
     Outputs and targets are float, of the same shape.
+
+    Raises:
+        UserError: their shapes differ.
     """
 
     metrics: Mapping[str, Direction] = {"loss": "min", "rmse": "min", "mae": "min"}
@@ -126,6 +130,10 @@ class MeanSquaredError(Objective):
 
     def score(self, model: nn.Module, features: Tensor, targets: Tensor) -> Scored:
         outputs = outputs_of(model, features)
+        if outputs.shape != targets.shape:  # broadcast against each other, they would give a loss that means nothing
+            raise UserError(
+                f"outputs {list(outputs.shape)} must have the shape of their targets, {list(targets.shape)}"
+            )
         loss = F.mse_loss(outputs, targets)
         return Scored(loss, loss, {} if model.training else {"mae": F.l1_loss(outputs, targets) * len(targets)})
 
