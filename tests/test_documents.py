@@ -41,7 +41,7 @@ class TestFiles:
             ("a.jsonl", '{"text": "x"}\n', "a.jsonl, line 1: must be an object with text and label"),
             ("a.jsonl", '{"text": "x", "label": "y"}\nno\n', "a.jsonl, line 2: not JSON"),
             ("a.csv", b"text,label\n\xff,y\n", "not text in the encoding utf-8; give another: data.encoding=…"),
-            ("a.pdf", "x", "must be a .csv, .tsv or .jsonl reviews_file, or a folder with a folder per class"),
+            ("a.pdf", "x", "must be a .csv, .tsv or .jsonl file, or a folder with a folder per class"),
             ("a.csv", "text,label\n", "has no documents"),
         ],
     )
