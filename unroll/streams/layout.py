@@ -75,14 +75,5 @@ def check_scored(warm_up: int, longest: int) -> None:
         raise UserError(f"warm_up={warm_up}: leaves nothing to score; the longest row has {longest} targets")
 
 
-def refuse(chosen: bool, message: str) -> None:
-    """
-    Raises:
-        UserError: an argument is chosen that this layout does not have.
-    """
-    if chosen:
-        raise UserError(message)
-
-
 def type_and_shape(value: Any) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"

@@ -1,14 +1,14 @@
 """Many sequences: each row reads one after the other."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy
 import torch
 from torch import Tensor
 
 from unroll.errors import UserError
-from unroll.streams.layout import Layout, Random, check_scored, refuse
+from unroll.streams.layout import Layout, Random, check_scored
 from unroll.streams.queues import Queues, Shuffled, in_order
 from unroll.streams.sequences import Sequences, to_int64
 from unroll.streams.window import Window
@@ -18,7 +18,7 @@ class ManySequences(Layout):
     """The layout of a list of tensors.
 
     Args:
-        sequences, batch_size, bptt, targets, tail, jitter, shuffle, warm_up: as for `Stream`.
+        sequences, batch_size, bptt, targets, shuffle, warm_up: as for `Stream`.
 
     Attributes:
         counts: the targets of each sequence, int64 `[sequences]`.
@@ -30,13 +30,9 @@ class ManySequences(Layout):
         batch_size: int,
         bptt: int,
         targets: Any,
-        tail: Literal["keep", "drop"],
-        jitter: bool,
         shuffle: bool,
         warm_up: int,
     ) -> None:
-        refuse(jitter, "jitter=True: is for one sequence; with a list of them, shuffle=True varies the windows")
-        refuse(tail == "drop", "tail='drop': is for one sequence; a list of sequences is read whole")
         self.batch_size, self.bptt, self.warm_up = batch_size, bptt, warm_up
         self.sequences = Sequences(sequences)
         lengths = self.sequences.lengths

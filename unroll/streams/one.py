@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unroll.errors import UserError
-from unroll.streams.layout import Layout, Random, check_scored, refuse, type_and_shape
+from unroll.streams.layout import Layout, Random, check_scored, type_and_shape
 from unroll.streams.sequences import to_int64
 from unroll.streams.window import Window
 
@@ -24,7 +24,7 @@ class OneSequence(Layout):
     """The layout of one tensor. Its windows are views.
 
     Args:
-        sequence, batch_size, bptt, targets, tail, jitter, shuffle, warm_up: as for `Stream`.
+        sequence, batch_size, bptt, targets, tail, jitter, warm_up: as for `Stream`.
 
     Attributes:
         row_length: the targets of a row.
@@ -39,10 +39,8 @@ class OneSequence(Layout):
         targets: Any,
         tail: Literal["keep", "drop"],
         jitter: bool,
-        shuffle: bool,
         warm_up: int,
     ) -> None:
-        refuse(shuffle, "shuffle=True: is for a list of sequences; one sequence is read in its order")
         if sequence.dim() == 0:
             raise UserError(f"a stream reads a tensor [n, …], or a list of them, not {type_and_shape(sequence)}")
         if targets is not None and (not isinstance(targets, Tensor) or targets.shape[:1] != sequence.shape[:1]):

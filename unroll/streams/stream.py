@@ -107,10 +107,19 @@ class Stream(Resumable):
         self.batch_size = batch_size
         self.bptt = bptt
         self.seed = seed
-        settings = (batch_size, bptt, targets, tail, jitter, shuffle, warm_up)
-        self.layout: Layout = (
-            OneSequence(sequences, *settings) if isinstance(sequences, Tensor) else ManySequences(sequences, *settings)
-        )
+        self.layout: Layout
+        if isinstance(sequences, Tensor):
+            if shuffle:
+                raise UserError("shuffle=True: is for a list of sequences; one sequence is read in its order")
+            self.layout = OneSequence(sequences, batch_size, bptt, targets, tail, jitter, warm_up)
+        else:
+            if jitter:
+                raise UserError(
+                    "jitter=True: is for one sequence; with a list of them, shuffle=True varies the windows"
+                )
+            if tail == "drop":
+                raise UserError("tail='drop': is for one sequence; a list of sequences is read whole")
+            self.layout = ManySequences(sequences, batch_size, bptt, targets, shuffle, warm_up)
 
     def __len__(self) -> int:
         """The number of windows, the same in every epoch."""
