@@ -23,7 +23,7 @@ from unroll import checks
 from unroll.checks import Count, Fraction, Size, checked
 from unroll.errors import UserError
 from unroll.streams import Stream, WholeSequences
-from unroll.training.cache import download
+from unroll.training.cache import given_or_downloaded
 from unroll.training.split import set_aside
 
 FOLDS = 10
@@ -202,13 +202,12 @@ class MovieReviews(Documents):
         **documents: Unpack[DocumentSettings],
     ) -> None:
         super().__init__(**documents)
-        self.source = (url, sha256, cache)
-        self.path = path
+        self.source = (path, url, sha256, cache)
         self.fold = fold
         self.hold_out = hold_out
 
     def read(self) -> Splits:
-        path = Path(self.path).expanduser() if self.path else download(*self.source)
+        path = given_or_downloaded(*self.source)
         folds: list[list[Document]] = [[] for _ in range(FOLDS)]
         for name, text in reviews(path):
             number = int(name.partition("/cv")[2][:3])

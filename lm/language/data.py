@@ -24,7 +24,7 @@ from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, checked
 from unroll.errors import ArgumentError, UserError
 from unroll.streams import IndependentWindows, Stream
-from unroll.training.cache import download
+from unroll.training.cache import given_or_downloaded
 
 RELEASE_EVERY = 256  # batches
 COUNTED = 2**24  # tokens of a split in which the unknown ones are counted
@@ -347,11 +347,10 @@ class DownloadedText(TextData):
         self, url: str, sha256: str, path: str | None, cache: str | None, **text: Unpack[TextSettings]
     ) -> None:
         super().__init__(**text)
-        self.source = (url, sha256, path, cache)
+        self.source = (path, url, sha256, cache)
 
     def whole_text(self) -> str:
-        url, sha256, path, cache = self.source
-        return whole(path or download(url, sha256, cache)).read()
+        return whole(given_or_downloaded(*self.source)).read()
 
 
 class Nietzsche(DownloadedText):

@@ -18,7 +18,7 @@ from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, checked
 from unroll.errors import UserError
 from unroll.streams import Stream, WholeSequences
-from unroll.training.cache import download
+from unroll.training.cache import given_or_downloaded
 from unroll.training.split import set_aside_end
 
 SHOWN = 4
@@ -251,12 +251,11 @@ class CoNLL2000(TaggedWords):
         **words: Unpack[TaggedSettings],
     ) -> None:
         super().__init__(**words)
-        self.source = (url, sha256, cache)
-        self.path = path
+        self.source = (path, url, sha256, cache)
         self.valid_fraction = valid_fraction
 
     def read(self) -> Splits:
-        path = Path(self.path).expanduser() if self.path else download(*self.source)
+        path = given_or_downloaded(*self.source)
         train, test = (read_sentences(self._text(path, name), self.columns, name) for name in ("train.txt", "test.txt"))
         return Splits(*in_two(train, self.valid_fraction), test)
 

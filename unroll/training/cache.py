@@ -45,6 +45,19 @@ def download(url: str, sha256: str, cache: str | Path | None = None) -> Path:
         ) from None
 
 
+def given_or_downloaded(path: str | None, url: str, sha256: str, cache: str | None) -> Path:
+    """A copy that the user has, or the file from the web.
+
+    Args:
+        path: of the copy; None if there is none.
+        url, sha256, cache: as for `download`.
+
+    Raises:
+        UserError: as for `download`.
+    """
+    return Path(path).expanduser() if path else download(url, sha256, cache)
+
+
 def verified(path: Path, sha256: str) -> Path:
     """The path of a file that has the expected checksum.
 

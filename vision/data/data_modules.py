@@ -12,7 +12,7 @@ from typing_extensions import Required, Unpack
 from unroll import checks
 from unroll.checks import Count, Fraction, Size, checked
 from unroll.errors import UserError
-from unroll.training.cache import download
+from unroll.training.cache import given_or_downloaded
 from unroll.training.data import Data
 from unroll.training.split import set_aside
 from vision.data.batches import Flip, ImageBatches, Images, move
@@ -175,12 +175,11 @@ class CIFAR10(ImageData):
         **batches: Unpack[ImageSettings],
     ) -> None:
         super().__init__(**batches)
-        self.source = (url, sha256, cache)
-        self.path = path
+        self.source = (path, url, sha256, cache)
         self.valid_images = valid_images
 
     def read(self) -> Splits:
-        given, test, names = read_cifar10(Path(self.path).expanduser() if self.path else download(*self.source))
+        given, test, names = read_cifar10(given_or_downloaded(*self.source))
         if not self.valid_images:
             return Splits(given, test, test, names)
         if self.valid_images >= (count := len(given.labels)):
