@@ -317,18 +317,8 @@ class AsText(NextTokenData, Documents):
         except UserError as error:
             raise UserError(f"{split} split: {error}") from None
 
-    def model_arguments(self) -> dict[str, Any]:
-        return {"vocab_size": len(self.vocabulary)}
-
     def description(self) -> dict[str, Any]:
-        return {
-            "vocabulary": self.vocabulary.entries,
-            "context": self.bptt,
-            "prompt": self.prompt(),
-            "excerpt": self.excerpt(),
-            "tokenizer": self.tokenizer.settings(),
-            "backwards": self.backwards,
-        }
+        return {**super().description(), "backwards": self.backwards}
 
     def start_of_validation(self, length: int = 1) -> Tensor:
         """The tokens of the first validation document, int64, at most 2,000 of them."""

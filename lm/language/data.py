@@ -164,18 +164,6 @@ class TextData(NextTokenData):
         except UserError as error:
             raise UserError(f"{split} split: {error}") from None
 
-    def model_arguments(self) -> dict[str, Any]:
-        return {"vocab_size": len(self.vocabulary)}
-
-    def description(self) -> dict[str, Any]:
-        return {
-            "vocabulary": self.vocabulary.entries,
-            "context": self.bptt,
-            "prompt": self.prompt(),
-            "excerpt": self.excerpt(),
-            "tokenizer": self.vocabulary.tokenizer.settings(),
-        }
-
     def summary(self) -> str:
         if self.layout == "stream":
             counts = f"{len(self.encoded.train):,} training and {len(self.encoded.valid):,} validation tokens"

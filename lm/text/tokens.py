@@ -30,11 +30,25 @@ class TokenData(Data):
 
 
 class NextTokenData(TokenData):
-    """Tokens to predict the next one of."""
+    """Tokens to predict the next one of, `bptt` in a window."""
+
+    bptt: int
 
     @abstractmethod
     def start_of_validation(self, length: int = 1) -> Tensor:
         """The tokens that validation begins with, int64."""
+
+    def model_arguments(self) -> dict[str, Any]:
+        return {"vocab_size": len(self.vocabulary)}
+
+    def description(self) -> dict[str, Any]:
+        return {
+            "vocabulary": self.vocabulary.entries,
+            "context": self.bptt,
+            "prompt": self.prompt(),
+            "excerpt": self.excerpt(),
+            "tokenizer": self.vocabulary.tokenizer.settings(),
+        }
 
     def learner_arguments(self) -> dict[str, Any]:
         return {"characters": True} if self.vocabulary.tokenizer.name == "characters" else {}
