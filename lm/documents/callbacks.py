@@ -54,10 +54,11 @@ class DocumentMistakes(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         scores, labels = outputs["features"].float().cpu(), batch[1].cpu()
+        mask = batch.full_mask
         probabilities, predictions = scores.softmax(-1).max(-1)
 
         def predicted(row: int) -> Prediction:
-            tokens = batch.inputs[row] if batch.mask is None else batch.inputs[row][batch.mask[row]]
+            tokens = batch.inputs[row][mask[row]]
             return Prediction(float(probabilities[row]), int(predictions[row]), int(labels[row]), tokens.cpu())
 
         if len(self.samples) < SAMPLES:

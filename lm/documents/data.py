@@ -167,9 +167,10 @@ class Documents(TokenData, LabelledData):
 
     def show(self, folder: Path) -> str:
         window = next(self.train.batches(0))
-        mask = torch.ones_like(window.inputs, dtype=torch.bool) if window.mask is None else window.mask
         lines = []
-        for tokens, counted, label in list(zip(window.inputs, mask, window.targets.tolist(), strict=True))[:SHOWN]:
+        for tokens, counted, label in list(zip(window.inputs, window.full_mask, window.targets.tolist(), strict=True))[
+            :SHOWN
+        ]:
             text = self.vocabulary.textify(tokens[counted])
             shown = text if len(text) <= WIDTH else f"{text[: WIDTH // 2]} … {text[-WIDTH // 2 :]}"
             lines.append(f"{self.classes[label]}, {int(counted.sum()):,} tokens: {shown}")

@@ -65,10 +65,7 @@ class DocumentClassifier(Learner):
         self.classes = list(classes)
 
     def inputs(self, batch: Window) -> tuple[Tensor, ...]:
-        tokens = batch.inputs
-        if batch.mask is None:
-            return tokens, torch.full((len(tokens),), tokens.size(1), device=tokens.device)
-        return tokens, batch.mask.sum(1)
+        return batch.inputs, batch.full_mask.sum(1)
 
     def size(self, batch: Window) -> int:
         return batch.num_targets

@@ -175,7 +175,7 @@ class TaggedWords(LabelledData):
         window = next(self.train.batches(0))
         lines = []
         for row in range(min(SHOWN, len(window.inputs))):
-            counted = ... if window.mask is None else window.mask[row]
+            counted = window.full_mask[row]
             words = [self.encoder.words.entries[number] for number in window.inputs[row, :, 0][counted].tolist()]
             labels = [self.encoder.labels[number] for number in window.targets[row][counted].tolist()]
             lines.append(" ".join(f"{word}/{label}" for word, label in zip(words, labels, strict=True)))

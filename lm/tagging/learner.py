@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
@@ -37,7 +36,7 @@ class Labels(CrossEntropy):
         if (crf := getattr(model, "crf", None)) is None:
             return super().__call__(model, features, batch)
         count = batch.num_targets
-        loss = crf.nll(outputs_of(model, features), batch.targets, mask_of(batch)) / count
+        loss = crf.nll(outputs_of(model, features), batch.targets, batch.full_mask) / count
         return Scored(loss, loss, {"targets": count})
 
     def sums(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -52,11 +51,6 @@ class Labels(CrossEntropy):
             "recall": correct / true if true else 0.0,
             "f1": 2 * correct / (true + predicted) if true + predicted else 0.0,
         }
-
-
-def mask_of(window: Window) -> Tensor:
-    """The words of a window that count, bool `[rows, time]`."""
-    return torch.ones_like(window.targets, dtype=torch.bool) if window.mask is None else window.mask
 
 
 class TaggingLearner(WindowLearner):
@@ -101,7 +95,7 @@ class TaggingLearner(WindowLearner):
         step = super().step(split, batch)
         if split != "train":
             model: Any = self.model
-            mask = mask_of(batch)
+            mask = batch.full_mask
             predicted = model.labels(outputs_of(model, step.features), mask)
             self.passes[split].add_one("accuracy", ((predicted == batch.targets) & mask).sum())
             self.keep(batch, predicted, mask)

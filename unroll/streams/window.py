@@ -77,6 +77,13 @@ class Window(Parts):
         return bool(self.on_host[0].any())
 
     @property
+    def full_mask(self) -> Tensor:
+        """`mask`; of a window in which all steps count, True for each. bool `[rows, time]`, on the inputs' device."""
+        if self.mask is not None:
+            return self.mask
+        return torch.ones(self.inputs.shape[:2], dtype=torch.bool, device=self.inputs.device)
+
+    @property
     def num_targets(self) -> int:
         """The number of steps that count."""
         mask = self.on_host[1]
