@@ -23,7 +23,7 @@ from unroll.errors import ArgumentError, UserError
 from unroll.resume.checkpoint import checkpoint_file, describe
 from unroll.terminal import say
 from unroll.training.data import Data
-from unroll.training.learner import Learner
+from unroll.training.learner import Learner, batches_per_epoch
 from unroll.training.optimizers import check_settings, discriminative_groups
 
 
@@ -194,3 +194,17 @@ def trainer(config: DictConfig, **objects: Any) -> Any:
             return make(**objects)
         except (TypeError, ValueError) as error:  # Lightning checks its arguments by itself
             raise UserError(f"trainer: {one_line(str(error))}") from error
+
+
+def check_validation_interval(trainer: Any, batches: int) -> None:
+    """Checks that an interval in batches is not longer than an epoch: Lightning would refuse it later, as a bug.
+
+    Raises:
+        UserError: it is.
+    """
+    interval, batches = trainer.val_check_interval, batches_per_epoch(trainer, batches)
+    if isinstance(interval, int) and trainer.check_val_every_n_epoch is not None and interval > batches:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches; choose at most that, or "
+            f"trainer.check_val_every_n_epoch=null to count over epochs"
+        )

@@ -89,7 +89,8 @@ def check_choices(config: DictConfig) -> None:
     gives, takes = config.data.get("gives"), config.learner.get("takes")
     if gives is None or takes is None or gives == takes:
         return
-    models = [name for name, file in choices("model") if learner_of(file) in learners_that_take(gives)]
+    learners = learners_that_take(gives)
+    models = [name for name, file in choices("model") if learner_of(file) in learners]
     data = [name for name, file in choices("data") if inherited(file, "gives") == takes]
     raise UserError(
         f"the data give {gives} and the model takes {takes}; "

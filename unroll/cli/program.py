@@ -170,7 +170,7 @@ def train(
         raise UserError("a sweep's jobs train in one process each; leave trainer.devices at 1")
     for batches in (data.train, data.valid):
         batches.shard(0, trainer.world_size)  # refuses what can't be shared before other processes are started
-    check_validation_interval(trainer, len(data.train))
+    build.check_validation_interval(trainer, len(data.train))
 
     last = run_dir / run_directory.LAST
     checkpoint = last if continues and last.exists() else None
@@ -193,21 +193,6 @@ def train(
     say(f"everything else is in {relative_dir}; to see its curves: tensorboard --logdir {relative_dir}")
     reached = trainer.callback_metrics.get(config.objective)
     return None if reached is None else reached.item()
-
-
-def check_validation_interval(trainer: Any, batches: int) -> None:
-    """Checks that an interval in batches is not longer than an epoch: Lightning would refuse it later, as a bug.
-
-    Raises:
-        UserError: it is.
-    """
-    interval, limit = trainer.val_check_interval, trainer.limit_train_batches
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    if isinstance(interval, int) and trainer.check_val_every_n_epoch is not None and interval > batches:
-        raise UserError(
-            f"trainer.val_check_interval={interval}: an epoch has {batches} batches; choose at most that, or "
-            f"trainer.check_val_every_n_epoch=null to count over epochs"
-        )
 
 
 def fit(trainer: Any, learner: Any, data: Any, checkpoint: Path | None) -> None:

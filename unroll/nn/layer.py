@@ -13,7 +13,8 @@ from unroll.state import State, start_rows, tensors
 class RecurrentLayer(nn.Module):
     """A recurrent layer: `layer(x, state=None, resets=None) -> (y, state)`.
 
-    A subclass defines `read(x, state) -> (y, state)`.
+    A subclass defines `read(x, state) -> (y, state)`; or `forward`, where something is drawn once for a window that
+    resets may cut into parts.
     """
 
     def forward(self, x: Tensor, state: State = None, resets: Tensor | None = None) -> tuple[Tensor, State]:

@@ -81,6 +81,12 @@ class LearnerSettings(TypedDict, total=False):
     compile: bool | str
 
 
+def batches_per_epoch(trainer: Any, batches: int) -> int:
+    """How many of so many training batches `limit_train_batches` leaves: a number of them, or a share."""
+    limit = trainer.limit_train_batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
 class Learner(pl.LightningModule, ABC):
     """Trains a model on batches; the objective says what is learnt.
 
@@ -273,9 +279,7 @@ class Learner(pl.LightningModule, ABC):
             UserError: the trainer has a limit neither on epochs nor on steps.
         """
         trainer = self.trainer
-        batches = len(lightning.train_loader(trainer))
-        limit = trainer.limit_train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        batches = batches_per_epoch(trainer, len(lightning.train_loader(trainer)))
         steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
         limits = [] if trainer.max_steps == NO_LIMIT else [trainer.max_steps]
         if trainer.max_epochs not in (None, NO_LIMIT):  # -1 also where max_steps or max_time is given alone

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from unroll.checks import Rule, above_zero, between, is_list, is_number, or_null, yes_or_no, zero_or_more
+from unroll.checks import Rule, above_zero, between, is_number, is_pair, or_null, yes_or_no, zero_or_more
 from unroll.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ SETTINGS = {
     "weight_decay": zero_or_more,
     "momentum": between(0, 1),
     "betas": Rule(
-        lambda value: is_list(value) and len(value) == 2 and all(is_number(beta) and 0 <= beta < 1 for beta in value),
+        lambda value: is_pair(value, between(0, 1)),
         "two numbers from 0 to below 1, as in [0.9,0.99]",
     ),
     "eps": above_zero,

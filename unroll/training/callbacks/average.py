@@ -22,7 +22,7 @@ class Average(pl.Callback):
 
     Lightning's `WeightAveraging`, begun late, validates and saves the untrained weights until then (its issue 21724),
     loses the weights that training would continue with, at the end and in a validation that is cut short, and waits for
-    the device in every step. So this is none.
+    the device in every step. So this does not inherit from it.
 
     Args:
         start: the share of all optimizer steps after which averaging begins.
