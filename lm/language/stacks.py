@@ -6,7 +6,7 @@ once: their gates depend on the input alone.
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Literal, TypedDict
+from typing import Any, ClassVar, Literal, TypedDict
 
 from torch import Tensor, nn
 from typing_extensions import Unpack
@@ -144,8 +144,8 @@ class Stack(NextTokenModel):
         return [*(f"layers.{number}" for number in reversed(range(len(self.layers)))), "embed"]
 
 
-class AWDLSTM(Stack):
-    """Long short-term memory with dropped hidden-to-hidden weights (AWD-LSTM, Merity et al. 2017, arXiv 1708.02182).
+class WeightDropped(Stack):
+    """Recurrent layers with dropped hidden-to-hidden weights (Merity et al. 2017, arXiv 1708.02182).
 
     Args:
         vocab_size, embedding_size, hidden_size, num_layers: as for `Stack`.
@@ -153,31 +153,7 @@ class AWDLSTM(Stack):
         stack: as for `Stack`.
     """
 
-    @checked
-    def __init__(
-        self,
-        vocab_size: int,
-        embedding_size: Size = 64,
-        hidden_size: Size = 64,
-        num_layers: Size = 2,
-        *,
-        weight_drop: Share = 0.0,
-        **stack: Unpack[StackSettings],
-    ) -> None:
-        def make_layer(number: int, size: int, hidden: int) -> nn.Module:
-            return layers.WeightDrop(layers.LSTM(size, hidden), weight_drop)
-
-        super().__init__(make_layer, vocab_size, embedding_size, hidden_size, num_layers, **stack)
-
-
-class AWDGRU(Stack):
-    """The same with gated recurrent units.
-
-    Args:
-        vocab_size, embedding_size, hidden_size, num_layers: as for `Stack`.
-        weight_drop: as for `AWDLSTM`.
-        stack: as for `Stack`.
-    """
+    recurrent: ClassVar[type[nn.Module]]  # made from an input size and a hidden size
 
     @checked
     def __init__(
@@ -191,9 +167,21 @@ class AWDGRU(Stack):
         **stack: Unpack[StackSettings],
     ) -> None:
         def make_layer(number: int, size: int, hidden: int) -> nn.Module:
-            return layers.WeightDrop(layers.GRU(size, hidden), weight_drop)
+            return layers.WeightDrop(self.recurrent(size, hidden), weight_drop)
 
         super().__init__(make_layer, vocab_size, embedding_size, hidden_size, num_layers, **stack)
+
+
+class AWDLSTM(WeightDropped):
+    """Long short-term memory (AWD-LSTM); the arguments are those of `WeightDropped`."""
+
+    recurrent = layers.LSTM
+
+
+class AWDGRU(WeightDropped):
+    """The same with gated recurrent units."""
+
+    recurrent = layers.GRU
 
 
 class Mogrifier(Stack):
@@ -203,7 +191,7 @@ class Mogrifier(Stack):
     Args:
         vocab_size, embedding_size, hidden_size, num_layers: as for `Stack`.
         rounds, rank: as for `unroll.nn.MogrifierCell`.
-        weight_drop: as for `AWDLSTM`.
+        weight_drop: as for `WeightDropped`.
         stack: as for `Stack`.
     """
 
@@ -258,13 +246,15 @@ class QRNN(Stack):
         super().__init__(make_layer, vocab_size, embedding_size, hidden_size, num_layers, **stack)
 
 
-class MinGRU(Stack):
-    """A minimal gated recurrent unit: its gate does not depend on the state (Feng et al. 2024, arXiv 2410.01201).
+class Minimal(Stack):
+    """Minimal recurrent layers: their gates do not depend on the state (Feng et al. 2024, arXiv 2410.01201).
 
     Args:
         vocab_size, embedding_size, hidden_size, num_layers: as for `Stack`.
         stack: as for `Stack`.
     """
+
+    recurrent: ClassVar[type[nn.Module]]  # made from an input size and a hidden size
 
     @checked
     def __init__(
@@ -276,29 +266,18 @@ class MinGRU(Stack):
         **stack: Unpack[StackSettings],
     ) -> None:
         def make_layer(number: int, size: int, hidden: int) -> nn.Module:
-            return layers.MinGRU(size, hidden)
+            return self.recurrent(size, hidden)
 
         super().__init__(make_layer, vocab_size, embedding_size, hidden_size, num_layers, **stack)
 
 
-class MinLSTM(Stack):
-    """A minimal LSTM, with a forget and an input gate that add up to 1 (Feng et al. 2024, arXiv 2410.01201).
+class MinGRU(Minimal):
+    """Minimal gated recurrent units; the arguments are those of `Minimal`."""
 
-    Args:
-        vocab_size, embedding_size, hidden_size, num_layers: as for `Stack`.
-        stack: as for `Stack`.
-    """
+    recurrent = layers.MinGRU
 
-    @checked
-    def __init__(
-        self,
-        vocab_size: int,
-        embedding_size: Size = 64,
-        hidden_size: Size = 64,
-        num_layers: Size = 2,
-        **stack: Unpack[StackSettings],
-    ) -> None:
-        def make_layer(number: int, size: int, hidden: int) -> nn.Module:
-            return layers.MinLSTM(size, hidden)
 
-        super().__init__(make_layer, vocab_size, embedding_size, hidden_size, num_layers, **stack)
+class MinLSTM(Minimal):
+    """Minimal LSTMs, with a forget and an input gate that add up to 1."""
+
+    recurrent = layers.MinLSTM
