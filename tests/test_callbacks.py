@@ -9,8 +9,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import ROOT
+from helpers.fits import Numbers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unroll import MeanSquaredError, Stream, UserError, WindowLearner, one_cycle
@@ -18,16 +18,6 @@ from unroll.training.callbacks import Average, Progress, Result, StopWhenDiverge
 from unroll.training.loggers import TensorBoard
 
 EVERY = 5  # steps are logged
-
-
-class Numbers(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.rnn, self.head = nn.GRU(1, 6, batch_first=True), nn.Linear(6, 1)
-
-    def forward(self, inputs, state=None):
-        outputs, state = self.rnn(inputs, state)
-        return self.head(outputs), state
 
 
 def fit(*callbacks, sequences=None, accelerator="cpu", logger=False, max_epochs=1, **trainer):

@@ -7,7 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from helpers.fits import fit, text
+from helpers.fits import Numbers, fit, text
 from pytorch_lightning import Trainer
 from torch import nn
 
@@ -257,16 +257,6 @@ def test_jitter_differs_from_epoch_to_epoch():
     _, record = fit(train=stream)
     per_epoch = len(stream)
     assert record.windows[:per_epoch] != record.windows[per_epoch:]
-
-
-class Numbers(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.rnn, self.head = nn.GRU(1, 6, batch_first=True), nn.Linear(6, 1)
-
-    def forward(self, inputs, state=None):
-        outputs, state = self.rnn(inputs, state)
-        return self.head(outputs), state
 
 
 def test_metrics_over_documents_are_those_of_each_read_by_itself():

@@ -1,7 +1,8 @@
-"""Fits of a small language model by Lightning alone, without `train.py`."""
+"""Fits of small models by Lightning alone, without `train.py`."""
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 import lm.language
 from lm.language.learner import LanguageModel
@@ -19,6 +20,18 @@ class Streams(pl.LightningDataModule):
 
     def val_dataloader(self):
         return self.streams[1]
+
+
+class Numbers(nn.Module):
+    """A forecast of the next number."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(1, 6, batch_first=True), nn.Linear(6, 1)
+
+    def forward(self, inputs, state=None):
+        outputs, state = self.rnn(inputs, state)
+        return self.head(outputs), state
 
 
 class Record(pl.Callback):
