@@ -1,7 +1,7 @@
 """The Lightning data module of series."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -37,15 +37,6 @@ class Span(NamedTuple):
     stop: int
 
 
-class Found(NamedTuple):
-    """What is in the files: the columns that are read and those that are forecast, and the series of each file."""
-
-    columns: list[str]
-    targets: list[str]
-    train: list[Series]
-    valid: list[Series] | None
-
-
 class SeriesFiles(Data):
     """Series in a CSV or Parquet file, forecast some steps ahead.
 
@@ -69,7 +60,7 @@ class SeriesFiles(Data):
         UserError: a file or a value in it is wrong, or an argument is out of range.
     """
 
-    meaning = ("columns", "targets", "horizon", "mean", "std")
+    meaning = ("columns", "targets", "horizon")
 
     @checked
     def __init__(
@@ -103,25 +94,30 @@ class SeriesFiles(Data):
         self.seed = seed
 
     @cached_property
-    def found(self) -> Found:
-        """What is in the files, read when it is first asked for."""
+    def in_training(self) -> tuple[list[str], list[Series]]:
+        """What is in the training file: the columns that are read or forecast, and the series."""
         columns, targets = self.chosen
-        both = None if columns is None else [*columns, *(name for name in targets or () if name not in columns)]
-        names, train = read_series(self.files[0], both, *self.how_read)
+        wanted = None if columns is None else [*columns, *(name for name in targets or () if name not in columns)]
+        names, found = read_series(self.files[0], wanted, *self.how_read)
         for name in targets or ():
             if name not in names:
                 raise UserError(f"data.targets: there is no column {name}; choose from: {', '.join(names)}")
-        valid = None if self.files[1] is None else read_series(self.files[1], names, *self.how_read)[1]
-        chosen = names if columns is None else list(columns)
-        return Found(chosen, chosen if targets is None else list(targets), train, valid)
+        return names, found
+
+    @cached_property
+    def in_validation(self) -> list[Series] | None:
+        """The series in the validation file; None if there is none."""
+        return None if self.files[1] is None else read_series(self.files[1], self.names, *self.how_read)[1]
 
     @property
     def columns(self) -> list[str]:
-        return self.found.columns
+        columns, _ = self.chosen
+        return self.in_training[0] if columns is None else list(columns)
 
     @property
     def targets(self) -> list[str]:
-        return self.found.targets
+        _, targets = self.chosen
+        return self.columns if targets is None else list(targets)
 
     @property
     def names(self) -> list[str]:
@@ -131,13 +127,13 @@ class SeriesFiles(Data):
     @cached_property
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each column (`names`) over the steps of the training split."""
-        values = numpy.concatenate([series.values[: self._cut(series)] for series in self.found.train])
+        values = numpy.concatenate([series.values[: self._cut(series)] for series in self.in_training[1]])
         return standard(values)
 
     def _cut(self, series: Series) -> int:
         """The number of steps of a series in the training file that are for training."""
         steps = len(series.values)
-        return steps if self.found.valid is not None else steps - math.ceil(steps * self.valid_fraction)
+        return steps if self.files[1] is not None else steps - math.ceil(steps * self.valid_fraction)
 
     def _standardised(self, series: Series) -> Tensor:
         mean, std = self.statistics
@@ -146,7 +142,7 @@ class SeriesFiles(Data):
     @cached_property
     def train(self) -> Stream:
         spans = []
-        for series in self.found.train:
+        for series in self.in_training[1]:
             cut = self._cut(series)
             spans.append(Span(self._standardised(series)[:cut], 0, cut - self.horizon))
         return self._stream("training", self._usable("training", spans), shuffle=self.shuffle)
@@ -154,13 +150,13 @@ class SeriesFiles(Data):
     @cached_property
     def _valid_spans(self) -> list[Span]:
         """Validation. Steps before it, of the training split, are there to warm up with."""
-        if self.found.valid is not None:
+        if self.in_validation is not None:
             spans = [
-                Span(values, 0, len(values) - self.horizon) for values in map(self._standardised, self.found.valid)
+                Span(values, 0, len(values) - self.horizon) for values in map(self._standardised, self.in_validation)
             ]
         else:
             spans = []
-            for series in self.found.train:
+            for series in self.in_training[1]:
                 first = max(0, self._cut(series) - self.horizon)
                 spans.append(Span(self._standardised(series), first, len(series.values) - self.horizon))
         return self._usable("validation", spans)
@@ -218,10 +214,18 @@ class SeriesFiles(Data):
             "file": {"series": series, "time": time, "gaps": gaps},
         }
 
+    def as_in(self, description: Mapping[str, Any]) -> None:
+        """The columns, and the scale: a file that has other numbers in it is read as the model was trained."""
+        if {"columns", "targets", "mean", "std"} <= set(description):
+            kept = (description["columns"], description["targets"])
+            columns, targets = (typed or known for typed, known in zip(self.chosen, kept, strict=True))
+            self.chosen = columns, targets
+            self.statistics = description["mean"], description["std"]
+
     def summary(self) -> str:
         counts = [sum(stream.layout.counts) for stream in (self.train, self.valid)]  # type: ignore[attr-defined]
         return (
-            f"{counts[0]:,} training and {counts[1]:,} validation steps of {len(self.found.train):,} series; "
+            f"{counts[0]:,} training and {counts[1]:,} validation steps of {len(self.in_training[1]):,} series; "
             f"reads {', '.join(self.columns)}, forecasts {', '.join(self.targets)} {self.horizon} ahead"
         )
 

@@ -137,7 +137,7 @@ class TestData:
             train=str(tmp_path / "north.csv"), columns=["temperature", "wind"], bptt=20, batch_size=batch_size,
             warm_up=warm_up, horizon=horizon,
         )  # fmt: skip
-        values = data._standardised(data.found.train[0])
+        values = data._standardised(data.in_training[1][0])
         cut = STEPS - math.ceil(STEPS * 0.2)
         assert scored(data.valid, values) == list(range(cut, STEPS))
         assert scored(data.train, values) == list(range(horizon + warm_up, cut))
@@ -214,11 +214,22 @@ def test_a_run_its_evaluation_its_resume_and_its_forecasts(trained, train, progr
     assert evaluated.returncode == 0, evaluated.stderr
     shown = dict(line.split() for line in evaluated.stdout.splitlines())
     assert float(shown["valid/loss"]) == pytest.approx(metrics["valid/loss"], abs=1e-4)
-    other = train("task=evaluate", "ckpt=run", f"data.train={tmp_path / 'hot.csv'}")
-    assert other.returncode != 0
-    polars.read_csv(file).with_columns(polars.col("wind") * 2).write_csv(tmp_path / "hot.csv")
-    other = train("task=evaluate", "ckpt=run", f"data.train={tmp_path / 'hot.csv'}")
-    assert "it and the data differ in their mean; choose the data it was trained on" in other.stderr
+    # Other files are read by the scale of the checkpoint, the training file or not.
+    later = polars.read_csv(file)[-300:].with_columns(polars.col("temperature") + 5)
+    later.write_csv(tmp_path / "later.csv")
+    file.rename(tmp_path / "moved.csv")
+    evaluated = train("task=evaluate", "ckpt=run", f"data.valid={tmp_path / 'later.csv'}")
+    assert evaluated.returncode == 0, evaluated.stderr
+    (tmp_path / "moved.csv").rename(file)
+    trained_on = SeriesFiles(**settings(file, columns=["temperature", "wind"]))
+    given = SeriesFiles(**settings("none.csv", valid=str(tmp_path / "later.csv")))
+    given.as_in(trained_on.description())
+    mean, std = trained_on.statistics
+    first = next(iter(given.valid)).inputs[0] * torch.tensor(std) + torch.tensor(mean)
+    rows = later.filter(station="south") if later["station"][0] == "south" else later.filter(station="north")
+    torch.testing.assert_close(first, torch.tensor(rows[: len(first)].select("temperature", "wind").to_numpy()).float())
+    refused = train("task=evaluate", "ckpt=run", "data.columns=[wind]")
+    assert "it and the data differ in their columns; choose the data it was trained on" in refused.stderr
 
     resumed = train("resume=run", "trainer.max_epochs=5")
     assert resumed.returncode == 0, resumed.stderr

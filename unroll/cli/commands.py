@@ -143,6 +143,7 @@ def evaluate(config: DictConfig) -> str:
     if (trained := metadata["model"]["name"]) != type(model).__name__:
         raise UserError(f"{path}: is of the model {trained}, not of {type(model).__name__}; leave model= out")
     data = build.data(config)
+    data.as_in(metadata["data"])
     if part := difference(metadata["data"], data.description(), data.meaning):
         raise UserError(f"{path}: it and the data differ in their {part}; choose the data it was trained on")
     learner = build.learner(config, data, (model, metadata))

@@ -1,6 +1,7 @@
 """What every data module of `unroll.cli` has: a training and a validation split, for one process or several."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,6 +51,15 @@ class Data(pl.LightningDataModule, ABC):
     @abstractmethod
     def description(self) -> dict[str, Any]:
         """What a checkpoint needs of the data to use the model without them: plain names, numbers and strings."""
+
+    def as_in(self, description: Mapping[str, Any]) -> None:
+        """Takes over what a checkpoint has of the data it was trained on, before it is evaluated on these.
+
+        A subclass keeps what it would otherwise determine by its own training split: a scale, a vocabulary, classes.
+
+        Args:
+            description: as the checkpoint's data module made it.
+        """
 
     @abstractmethod
     def summary(self) -> str:
