@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 
 from series.data import SeriesFiles
+from unroll.lightning import pl
 from unroll.training.callbacks.tensorboard import save_plot
 from unroll.training.learner import Learner
 

@@ -11,6 +11,8 @@ from conftest import ROOT
 
 PACKAGES = ("unroll", "lm", "vision", "series")
 TASKS = ("lm", "vision", "series")
+COPIES = ("pytorch_lightning", "lightning_fabric", "lightning")
+LIGHTNING = (*COPIES, "unroll.lightning")
 
 
 def modules():
@@ -53,9 +55,10 @@ def breaches(source: str, forbidden: tuple[str, ...], apart: tuple[str, ...] = (
     [
         ("unroll", ("hydra", "omegaconf", "unroll.cli"), ("unroll.cli",)),
         ("unroll", TASKS, ()),
+        *((package, COPIES, ("unroll.lightning", "unroll.cli")) for package in PACKAGES),
         ("unroll.kernels", ("unroll.nn", "unroll.streams", "unroll.resume", "unroll.training"), ()),
-        ("unroll.nn", ("pytorch_lightning", "unroll.streams", "unroll.resume", "unroll.training"), ()),
-        ("unroll.streams", ("pytorch_lightning", "unroll.nn", "unroll.resume", "unroll.training"), ()),
+        ("unroll.nn", (*LIGHTNING, "unroll.streams", "unroll.resume", "unroll.training"), ()),
+        ("unroll.streams", (*LIGHTNING, "unroll.nn", "unroll.resume", "unroll.training"), ()),
         ("unroll.resume", ("unroll.training",), ()),
         ("lm", ("vision", "series", "hydra", "omegaconf", "unroll.cli"), ()),
         ("vision", ("lm", "series", "hydra", "omegaconf", "unroll.cli"), ()),
@@ -127,6 +130,10 @@ def reached(*names: str) -> set[str]:
     [
         (("unroll",), ("torch", "hydra", "omegaconf", "lm", "vision", "series")),
         (
+            ("unroll.carry", "unroll.streams", "unroll.training.schedules"),
+            LIGHTNING,
+        ),  # a program chooses one
+        (
             (
                 "unroll.streams",
                 "unroll.carry",
@@ -137,9 +144,9 @@ def reached(*names: str) -> set[str]:
             ),
             ("hydra", "rich", "platformdirs", "pooch", "PIL", "matplotlib", "unroll.cli"),
         ),
-        (("unroll.cli.program",), ("torch", "pytorch_lightning", "numpy", "matplotlib")),
-        (("lm.text", "lm.language", "lm.generate", "lm.language.checkpoint"), ("hydra", "pytorch_lightning")),
-        (("vision.data", "vision.models", "vision.classify"), ("hydra", "pytorch_lightning")),
+        (("unroll.cli.program",), ("torch", *LIGHTNING, "numpy", "matplotlib")),
+        (("lm.text", "lm.language", "lm.generate", "lm.language.checkpoint"), ("hydra", *LIGHTNING)),
+        (("vision.data", "vision.models", "vision.classify"), ("hydra", *LIGHTNING)),
     ],
     ids=lambda names: " ".join(names),
 )

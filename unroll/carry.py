@@ -4,13 +4,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.core.hooks import CheckpointHooks
-from pytorch_lightning.utilities import move_data_to_device
+from torch import Tensor
 
 from unroll.distributed import gathered
 from unroll.errors import UserError
 from unroll.resume.lightning import attached_trainer, current_stage
-from unroll.state import ROW_AXIS, State, add_rows, check_rows, detach, keep_rows, pack, start_rows, tensors, unpack
+from unroll.state import (
+    ROW_AXIS,
+    State,
+    add_rows,
+    check_rows,
+    detach,
+    keep_rows,
+    map_tensors,
+    pack,
+    start_rows,
+    tensors,
+    unpack,
+)
 from unroll.state_file import load_state, save_state
 from unroll.streams.window import Window
 
@@ -18,7 +29,7 @@ CARRIED = "carried_state"  # the checkpoint's key: training's state, of each pro
 STREAM = "stream"  # the split that is read by `stream`
 
 
-class CarriesState(CheckpointHooks):
+class CarriesState:
     """A mixin that hands a model's state from one window to the next, detached.
 
         class Forecaster(CarriesState, pl.LightningModule):
@@ -72,7 +83,7 @@ class CarriesState(CheckpointHooks):
             return None
         parts = tensors(state)
         if parts[0].device != starts.device:
-            state = move_data_to_device(state, starts.device)
+            state = map_tensors(state, lambda part: part.to(starts.device))
         before = parts[0].size(self.state_axis)
         if before > rows:
             state = keep_rows(state, rows, self.state_axis)
@@ -138,11 +149,11 @@ class CarriesState(CheckpointHooks):
         return stage or ("train" if getattr(self, "training", True) else "validate")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_save_checkpoint(checkpoint)
-        checkpoint[CARRIED] = gathered(pack(move_data_to_device(self.states.get("train"), torch.device("cpu"))))
+        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]  # LightningModule's
+        checkpoint[CARRIED] = gathered(pack(map_tensors(self.states.get("train"), Tensor.cpu)))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
+        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
         states = checkpoint.get(CARRIED, [])
         trainer = attached_trainer(self)
         rank = 0 if trainer is None else trainer.global_rank

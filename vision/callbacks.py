@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from unroll.lightning import pl
 from unroll.training.callbacks.tensorboard import save_plot, writers
 from vision.data.data_modules import ImageData
 

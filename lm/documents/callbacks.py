@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
 from torch import Tensor
 
 from lm.documents.data import Documents
+from unroll.lightning import pl
 from unroll.training.callbacks.tensorboard import writers
 
 MISTAKES, SAMPLES, WORDS = 20, 6, 80

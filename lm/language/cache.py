@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterable, Iterator
 
 import torch
-from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor
 
 from lm.language.heads import Head
 from lm.language.learner import LanguageModel, perplexity
 from unroll.checks import Fraction, Positive, Size, checked
 from unroll.errors import UserError
+from unroll.lightning import pl
 from unroll.resume.lightning import forward_context, root_device
 from unroll.streams import Window
 from unroll.training.data import Data
@@ -71,7 +71,7 @@ class CacheEvaluation:
         head: Head = model.head  # type: ignore[assignment]
         remembered: tuple[Tensor, Tensor] | None = None
         for window in windows:
-            window = move_data_to_device(window, learner.device)
+            window = pl.utilities.move_data_to_device(window, learner.device)
             with forward_context(learner.trainer):
                 hidden, state = model.features(window.inputs, learner.state(window, SPLIT))  # type: ignore[operator]
                 logarithms = head(hidden).float().log_softmax(-1)

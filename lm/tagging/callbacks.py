@@ -1,9 +1,8 @@
 """What a tagger makes of some sentences: in TensorBoard after each validation."""
 
-import pytorch_lightning as pl
-
 from lm.tagging.data import TaggedWords
 from lm.tagging.learner import TaggingLearner
+from unroll.lightning import pl
 from unroll.training.callbacks.tensorboard import writers
 
 SHOWN, WORDS = 5, 60

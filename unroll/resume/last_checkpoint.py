@@ -10,12 +10,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
 from unroll.checks import Positive, Size, checked
 from unroll.distributed import gathered
 from unroll.errors import Interrupted
+from unroll.lightning import Checkpoint, pl, refuse_unknown_trainer
 from unroll.resume import random_state
 from unroll.resume.lightning import (
     batches_completed,
@@ -33,7 +33,7 @@ SHOW_CURSOR = b"\x1b[?25h"  # the progress bar hides it
 STOPPING = b"\nstopping after this step (once more: at once)\n"
 
 
-class LastCheckpoint(pl.callbacks.Checkpoint):
+class LastCheckpoint(Checkpoint):
     """Writes `last.ckpt` after each epoch, at the end, at the intervals chosen, and when the run is told to stop.
 
     With any LightningModule and an `unroll.Stream`, as such or in torchdata's `StatefulDataLoader`, a fit that is
@@ -52,6 +52,7 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
 
     Raises:
         Interrupted: after a signal, with the exit status that belongs to it.
+        UserError: the Trainer is of a copy of Lightning that was imported after `unroll` (see `unroll.lightning`).
     """
 
     @checked
@@ -69,6 +70,7 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
     # When it is written
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        refuse_unknown_trainer(trainer)
         if threading.current_thread() is threading.main_thread():  # no other may handle signals
             self.handlers_before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

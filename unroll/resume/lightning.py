@@ -7,10 +7,7 @@ function here against the installed version, and says which one has to be mended
 from contextlib import AbstractContextManager
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins import MixedPrecision, Precision
-from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -83,8 +80,10 @@ def clips_without_scaling(trainer: Any) -> bool:
     Lightning refuses to clip for fused optimizers in any mixed precision, since they undo the scaling of gradients
     themselves; bfloat16 has no scaling.
     """
+    from unroll.lightning import pl  # here, so that `CarriesState` alone imports no Lightning
+
     precision = trainer.precision_plugin
-    return isinstance(precision, MixedPrecision) and precision.scaler is None
+    return isinstance(precision, pl.plugins.MixedPrecision) and precision.scaler is None
 
 
 def clip_gradients(trainer: Any, optimizer: Optimizer, value: float, algorithm: str | None) -> None:
@@ -96,7 +95,10 @@ def clip_gradients(trainer: Any, optimizer: Optimizer, value: float, algorithm: 
         value: the greatest norm, or the greatest value.
         algorithm: "norm" or "value"; None is "norm".
     """
-    Precision.clip_gradients(trainer.precision_plugin, optimizer, value, GradClipAlgorithmType(algorithm or "norm"))
+    from unroll.lightning import pl
+
+    kind = pl.utilities.GradClipAlgorithmType(algorithm or "norm")
+    pl.plugins.Precision.clip_gradients(trainer.precision_plugin, optimizer, value, kind)
 
 
 # The progress that a checkpoint notes
@@ -154,11 +156,11 @@ def set_before_validation(checkpoint: dict[str, Any]) -> None:
 # Loggers
 
 
-def opened_experiment(logger: pl.loggers.Logger) -> Any | None:
+def opened_experiment(logger: Any) -> Any | None:
     """The writer or the run that a logger has opened; None if it has not, where `logger.experiment` would open it."""
-    return logger._experiment  # type: ignore[attr-defined]
+    return logger._experiment
 
 
-def forget_experiment(logger: pl.loggers.Logger) -> None:
+def forget_experiment(logger: Any) -> None:
     """Makes the logger open another writer or run when it is used next. The one it has is to be closed before."""
-    logger._experiment = None  # type: ignore[attr-defined]
+    logger._experiment = None

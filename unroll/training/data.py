@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from unroll.errors import UserError
+from unroll.lightning import pl
 from unroll.resume.lightning import root_device
 from unroll.streams import Resumable
 

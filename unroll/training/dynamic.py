@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 
 import torch
-from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor
 
 from unroll.checks import NonNegative, Positive, Size, checked
 from unroll.errors import UserError
+from unroll.lightning import pl
 from unroll.resume.lightning import forward_context, root_device
 from unroll.streams import Resumable, Stream, Window
 from unroll.streams.one import OneSequence
@@ -122,7 +122,7 @@ class DynamicEvaluation:
 
     def step(self, learner: WindowLearner, window: Window) -> Step:
         learner.eval()
-        window = move_data_to_device(window, learner.device)
+        window = pl.utilities.move_data_to_device(window, learner.device)
         with torch.enable_grad(), forward_context(learner.trainer):
             return learner.step(SPLIT, window)
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypedDict
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -16,6 +15,7 @@ from unroll.carry import CarriesState
 from unroll.checks import Share, checked
 from unroll.distributed import gathered
 from unroll.errors import UserError
+from unroll.lightning import pl, warn_of_two
 from unroll.resume import lightning
 from unroll.resume.checkpoint import KEY, refuse_unless_same
 from unroll.state import forget
@@ -122,6 +122,7 @@ class Learner(pl.LightningModule, ABC):
         compile: bool | str = False,
     ) -> None:
         super().__init__()
+        warn_of_two()
         self.model = model
         self.objective = objective
         self.fast_model = self.make_fast(compile)

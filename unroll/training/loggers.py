@@ -11,18 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities import rank_zero_only
-
 from unroll.errors import require
 from unroll.files import replacing
+from unroll.lightning import pl
 from unroll.resume.lightning import forget_experiment, opened_experiment
 
 FLUSH_SECONDS = 1.0
 
 
-class MetricsFile(Logger):
+class MetricsFile(pl.loggers.Logger):
     """A CSV file: a row for each time that something is logged, a column for each name.
 
     Lightning's own CSVLogger deletes a file that is there, and rewrites it in place when a column is added; this file
@@ -41,7 +38,7 @@ class MetricsFile(Logger):
         self.columns: list[str] = []
         self.rows = 0
 
-    @rank_zero_only
+    @pl.utilities.rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         row = {**metrics, "step": step}
         if not set(row) <= set(self.columns):
@@ -56,7 +53,7 @@ class MetricsFile(Logger):
     def position(self) -> int:
         return self.rows
 
-    @rank_zero_only
+    @pl.utilities.rank_zero_only
     def rewind(self, position: int | None) -> None:
         self.rows = position or 0
         if self.rows == 0:
@@ -78,7 +75,7 @@ class MetricsFile(Logger):
             writer.writerows(rows)
 
 
-class TensorBoard(TensorBoardLogger):
+class TensorBoard(pl.loggers.TensorBoardLogger):
     """Lightning's TensorBoard logger for a directory that holds one run."""
 
     flushed_at = 0.0
@@ -103,7 +100,7 @@ class TensorBoard(TensorBoardLogger):
         writer.flush()
         return {file.name: file.stat().st_size for file in self._event_files()}
 
-    @rank_zero_only
+    @pl.utilities.rank_zero_only
     def rewind(self, position: Mapping[str, int] | None) -> None:
         writer = opened_experiment(self)
         if writer is not None:  # it has opened a file already; the next one gets another name

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-from pytorch_lightning.loggers import MLFlowLogger, WandbLogger
-from pytorch_lightning.utilities import rank_zero_only
 
 from unroll.errors import require
 from unroll.files import read_json, write_json
+from unroll.lightning import pl
 from unroll.resume.lightning import forget_experiment, opened_experiment
 
 REPORT = ("report.md", "report.csv", "report.png")
@@ -105,7 +104,7 @@ class Tracker(ABC):
         """Logs the report of a sweep, as a run of its own."""
 
 
-class MLflow(Tracker, MLFlowLogger):
+class MLflow(Tracker, pl.loggers.MLFlowLogger):
     """An MLflow run for a run directory.
 
     Args:
@@ -127,7 +126,7 @@ class MLflow(Tracker, MLFlowLogger):
         super().__init__(experiment, run_name(folder), uri, artifact_location=location, run_id=self.logged.id)
         self.resumed_run = self.logged.id
 
-    @rank_zero_only
+    @pl.utilities.rank_zero_only
     def ask_for_logged_steps(self) -> None:
         """Asks the server which metrics of a resumed run it has: a run that was killed may not have noted the last."""
         if self.resumed_run is not None:
@@ -136,7 +135,7 @@ class MLflow(Tracker, MLFlowLogger):
                 self.logged.steps[name] = max(point.step for point in history)
             self.resumed_run = None
 
-    @rank_zero_only
+    @pl.utilities.rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self.ask_for_logged_steps()
         step = step or 0
@@ -170,7 +169,7 @@ class MLflow(Tracker, MLFlowLogger):
         self.finalize("success")
 
 
-class Wandb(Tracker, WandbLogger):
+class Wandb(Tracker, pl.loggers.WandbLogger):
     """A Weights & Biases run for a run directory.
 
     Args:
@@ -188,14 +187,14 @@ class Wandb(Tracker, WandbLogger):
         Path(folder).mkdir(parents=True, exist_ok=True)
         super().__init__(run_name(folder), folder, id=self.logged.id, project=project, offline=offline, resume="allow")
 
-    @rank_zero_only
+    @pl.utilities.rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         step = step or 0
         if missing := self.logged.not_yet_logged(metrics, step):
             super().log_metrics(missing, step)
             self.logged.add(self.experiment.id, missing, step)
 
-    @rank_zero_only
+    @pl.utilities.rank_zero_only
     def finalize(self, status: str) -> None:
         """Ends the run: the next one in this process, of a sweep, would otherwise go on in it."""
         super().finalize(status)

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from torch import nn
 
 from lm.text.vocabulary import Vocabulary
+from unroll.lightning import pl
 from unroll.training.callbacks.tensorboard import tensorboard_writers
 from unroll.training.learner import Learner
 

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-
+from unroll.lightning import pl
 from unroll.state import hidden_units
 from unroll.training.callbacks.tensorboard import save_plot, writers
 from unroll.training.learner import WindowLearner

@@ -4,11 +4,11 @@ import textwrap
 from itertools import islice
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
 from lm.language.generation import encode_prompt, generate, special_ids
 from unroll.checks import Positive, Size, checked
+from unroll.lightning import pl
 from unroll.training.callbacks.tensorboard import writers
 from unroll.training.learner import Learner
 

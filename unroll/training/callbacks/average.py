@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_swa_avg_fn
 
 from unroll.checks import Fraction, Share, Size, checked
+from unroll.lightning import pl
 from unroll.resume.lightning import is_fitting
 from unroll.training.learner import Learner
 

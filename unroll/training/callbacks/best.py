@@ -1,9 +1,9 @@
 """The best checkpoint of a run."""
 
-import pytorch_lightning as pl
 import torch
 
 from unroll.errors import UserError
+from unroll.lightning import pl
 from unroll.training.learner import Learner
 
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from unroll.errors import require
+from unroll.lightning import pl
 from unroll.training.callbacks.tensorboard import PLOT_LIBRARIES, save_plot
 
 MAX_CLASSES = 50

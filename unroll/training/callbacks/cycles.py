@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import pytorch_lightning as pl
-
+from unroll.lightning import Checkpoint, pl
 from unroll.training.schedules import cycle_ends
 
 
-class CycleCheckpoints(pl.callbacks.Checkpoint):
+class CycleCheckpoints(Checkpoint):
     """Saves `cycle_0.ckpt`, `cycle_1.ckpt`, … when a cycle of `unroll.training.schedules.sgdr` has ended.
 
     Args:

@@ -3,9 +3,8 @@
 import math
 from typing import Any
 
-import pytorch_lightning as pl
-
 from unroll.errors import UserError
+from unroll.lightning import pl
 from unroll.resume.lightning import true_in_any_process
 from unroll.training.callbacks.log_interval import LogInterval
 

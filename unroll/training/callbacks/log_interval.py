@@ -1,6 +1,6 @@
 """Which training batches end a step that is logged."""
 
-import pytorch_lightning as pl
+from unroll.lightning import pl
 
 
 class LogInterval:

@@ -5,11 +5,11 @@ import sys
 import time
 from typing import Any
 
-import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from unroll.lightning import pl
 from unroll.training.learner import Learner
 
 REFRESH_SECONDS = 0.25  # reading the loss waits for the device, so it is not read at every step

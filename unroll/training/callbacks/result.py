@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-
 from unroll.errors import Interrupted
 from unroll.files import write_json
+from unroll.lightning import pl
 from unroll.training.learner import Learner
 
 METRICS = "metrics.json"

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-import pytorch_lightning as pl
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from unroll.errors import require
+from unroll.lightning import pl
 from unroll.training.callbacks.log_interval import LogInterval
 from unroll.training.callbacks.result import latest_metrics
 from unroll.training.learner import Learner
@@ -27,7 +26,7 @@ PLOT_LIBRARIES = ("matplotlib", "PIL")
 
 def tensorboard_writers(trainer: pl.Trainer) -> list[Any]:
     """The `SummaryWriter`s of the trainer's TensorBoard loggers; none in processes other than the first."""
-    loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, pl.loggers.TensorBoardLogger)]
     return [logger.experiment for logger in loggers if trainer.is_global_zero]
 
 
