@@ -3,16 +3,22 @@
 import itertools
 import pickle
 from copy import copy
+from functools import partial
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytorch_lightning.callbacks import LambdaCallback
 from torch import nn
+from torch.utils.data import DataLoader
 
-from unroll import Stream
+from unroll import Stream, WindowLearner
 from unroll.errors import UserError
+from unroll.nn import GRU
 from unroll.state import detach, keep_rows, start_rows
+from unroll.training.objectives import MeanSquaredError
 
 SEQUENCE = 1000  # step i of sequence s is the number 1000 s + i
 
@@ -34,8 +40,17 @@ def streams(draw, **settings):
     return stream
 
 
+any_streams = st.one_of(streams(), streams(packed=True))
+
+
 def mask_of(window):
     return torch.ones(window.inputs.shape[:2], dtype=torch.bool) if window.mask is None else window.mask
+
+
+def resets_of(window):
+    if window.resets is not None:
+        return window.resets
+    return torch.nn.functional.pad(window.starts[:, None], (0, window.inputs.size(1) - 1))
 
 
 def joined(windows):
@@ -44,10 +59,8 @@ def joined(windows):
     for window in windows:
         mask = mask_of(window)
         for inputs, targets, counted in zip(window.inputs, window.targets, mask, strict=True):
-            if counted.any():
-                read.setdefault(int(inputs[0]) // SEQUENCE, []).extend(
-                    zip(inputs[counted].tolist(), targets[counted].tolist(), strict=True)
-                )
+            for pair in zip(inputs[counted].tolist(), targets[counted].tolist(), strict=True):
+                read.setdefault(pair[0] // SEQUENCE, []).append(pair)
     return read
 
 
@@ -58,14 +71,33 @@ def expected(stream):
     }
 
 
-@given(streams())
+@given(any_streams)
 def test_windows_joined_give_the_sequences_back_and_each_target_counts_once(stream):
     windows = list(stream)
     assert joined(windows) == expected(stream)
     assert sum(int(mask_of(window).sum()) for window in windows) == sum(stream.layout.counts)
 
 
-@given(streams())
+@given(streams(packed=True))
+def test_packed_sequences_follow_each_other_in_their_rows(stream):
+    rows = [[] for _ in range(stream.batch_size)]
+    for window in stream:
+        mask, resets = mask_of(window), resets_of(window)
+        assert torch.equal(resets[:, 0], window.starts)
+        assert 1 <= mask.size(1) <= stream.bptt
+        assert mask.any(0).all()
+        assert mask.any(1)[-1]
+        for row, parts in enumerate(zip(window.inputs, window.targets, mask, resets, strict=True)):
+            rows[row].extend(zip(*(part.tolist() for part in parts), strict=True))
+    for row in rows:
+        counted = [step for step in row if step[2]]
+        assert row[: len(counted)] == counted, "something is masked before the row's end"
+        assert [reset for *_, reset in counted] == [first % SEQUENCE == 0 for first, *_ in counted]
+    lengths = [sum(step[2] for step in row) for row in rows[: stream.layout.rows]]
+    assert max(lengths) - min(lengths) <= max(stream.layout.counts), "a row is idle while a sequence waits"
+
+
+@given(any_streams)
 def test_there_are_as_many_windows_in_every_epoch(stream):
     for epoch in range(3):
         stream.set_epoch(epoch)
@@ -103,7 +135,7 @@ def test_a_row_reads_a_sequence_to_its_end_and_then_takes_the_next_one(stream):
         assert mask.any(0).all(), "a step that counts for no row"
 
 
-@given(streams(), st.data())
+@given(any_streams, st.data())
 def test_a_pass_goes_on_where_another_stopped(stream, data):
     epoch = stream.epoch
     whole = list(stream)
@@ -118,7 +150,7 @@ def test_a_pass_goes_on_where_another_stopped(stream, data):
     assert joined(other) == joined(stream)  # the pass after it is a whole one
 
 
-@given(streams(), st.integers(1, 3))
+@given(any_streams, st.integers(1, 3))
 def test_processes_share_the_rows(stream, processes):
     stream.batch_size *= processes
     if stream.layout.rows <= (processes - 1) * (stream.batch_size // processes):
@@ -148,6 +180,17 @@ def test_the_image_in_the_docstring():
     assert [None if window.mask is None else window.mask.tolist() for window in stream] == [
         None, None, [[True, False], [True, True]],
     ]  # fmt: skip
+
+
+def test_the_image_of_packed_sequences_in_the_docstring():
+    texts = ["abcdef", "ABC", "12345"]
+    parts = [torch.tensor([ord(letter) for letter in text]) for text in texts]
+    first, second = Stream(parts, batch_size=2, bptt=3, packed=True)
+    read = [["".join(map(chr, row)) for row in window.inputs] for window in (first, second)]
+    assert read == [["abc", "AB1"], ["de\0", "234"]]
+    assert first.resets.int().tolist() == [[1, 0, 0], [1, 0, 1]]
+    assert (first.mask, second.resets) == (None, None)
+    assert second.mask.tolist() == [[True, True, False], [True] * 3]
 
 
 def test_shuffling_depends_on_seed_and_epoch_alone():
@@ -244,31 +287,36 @@ def test_a_stream_can_be_pickled():
 class Reader(nn.Module):
     def __init__(self, features=2):
         super().__init__()
-        self.rnn = nn.GRU(features, 5, batch_first=True)
+        self.rnn = GRU(features, 5)
         self.head = nn.Linear(5, features)
 
-    def forward(self, inputs, state=None):
-        outputs, state = self.rnn(inputs, state)
+    def forward(self, inputs, state=None, resets=None):
+        outputs, state = self.rnn(inputs, state, resets)
         return self.head(outputs), state
 
 
+class Forgetful(Reader):
+    def forward(self, inputs, state=None):
+        return super().forward(inputs, state)
+
+
 @settings(deadline=None, max_examples=30)
-@given(lengths(), st.integers(1, 6), st.integers(1, 12), st.booleans())
+@given(lengths(), st.integers(1, 6), st.integers(1, 12), st.booleans(), st.booleans())
 def test_a_gru_over_the_stream_computes_what_it_computes_over_each_document_by_itself(
-    counts, batch_size, bptt, shuffle
+    counts, batch_size, bptt, shuffle, packed
 ):
     torch.manual_seed(0)
     model = Reader().double()
     documents = [torch.randn(count, 2, dtype=torch.float64) for count in counts]
     labels = [SEQUENCE * number + torch.arange(count) for number, count in enumerate(counts)]
-    for window_length in (bptt, max(counts)):  # the second covers every document whole
+    for window_length in (bptt, sum(counts)):  # the second covers every document whole
         found, loss, state = {}, torch.zeros((), dtype=torch.float64), None
-        stream = Stream(documents, batch_size, window_length, targets=labels, shuffle=shuffle)
+        stream = Stream(documents, batch_size, window_length, targets=labels, shuffle=shuffle, packed=packed)
         model.zero_grad()
         for window in stream:
             if state is not None:
                 state = start_rows(keep_rows(detach(state), len(window.starts)), window.starts)
-            outputs, state = model(window.inputs, state)
+            outputs, state = model(window.inputs, state, window.resets)
             mask = mask_of(window)
             found |= dict(zip(window.targets[mask].tolist(), outputs[mask], strict=True))
             loss = loss + outputs[mask].square().sum()
@@ -283,6 +331,30 @@ def test_a_gru_over_the_stream_computes_what_it_computes_over_each_document_by_i
             )
     for ours, theirs in zip(streamed, model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.grad, atol=1e-10, rtol=1e-10)
+
+
+def learnt(model, stream):
+    """The loss of each epoch of a fit."""
+    learner = WindowLearner(model, MeanSquaredError(), optimizer=partial(torch.optim.SGD, lr=0.1))
+    losses = []
+    keep = LambdaCallback(on_train_epoch_end=lambda trainer, module: losses.append(module.total("train")["loss"]))
+    trainer = pl.Trainer(
+        max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu", callbacks=[keep],
+    )  # fmt: skip
+    trainer.fit(learner, DataLoader(stream, batch_size=None))
+    return losses
+
+
+def test_a_learner_gives_the_model_the_resets_of_packed_sequences():
+    torch.manual_seed(0)
+    documents = [torch.randn(count, 2, dtype=torch.float64) for count in (9, 3, 7, 4, 5)]
+    model, other = Reader().double(), Reader().double()
+    other.load_state_dict(model.state_dict())
+    whole = learnt(model, Stream(documents, 5, 9))  # each document in a row of its own
+    assert learnt(other, Stream(documents, 1, 100, packed=True)) == pytest.approx(whole, abs=1e-10)
+    with pytest.raises(UserError, match="Forgetful has no argument `resets`"):
+        learnt(Forgetful().double(), Stream(documents, 1, 100, packed=True))
 
 
 @pytest.mark.parametrize(
@@ -301,6 +373,7 @@ def test_a_gru_over_the_stream_computes_what_it_computes_over_each_document_by_i
         ([torch.zeros(3)], {"targets": [torch.zeros(0)]}, "targets: sequence 0 is empty; leave it out"),
         ([torch.zeros(3)], {"jitter": True}, "jitter=True: is for one sequence"),
         ([torch.zeros(3)], {"tail": "drop"}, "tail='drop': is for one sequence"),
+        (torch.zeros(30), {"packed": True}, "packed=True: is for a list of sequences"),
         (torch.zeros(30), {"shuffle": True}, "shuffle=True: is for a list of sequences"),
         (torch.zeros(30), {"warm_up": 30}, "warm_up=30: leaves nothing to score; the longest row has 15 targets"),
         ([torch.zeros(3)], {"warm_up": -1}, "warm_up=-1: must be 0 or more"),

@@ -110,7 +110,8 @@ class CarriesState:
     def stream(self, window: Window | torch.Tensor) -> Any:
         """Reads on: the outputs for the next window, in eval mode and without gradients.
 
-        The class has `forward(inputs, state=None) -> (outputs, state)`.
+        The class has `forward(inputs, state=None) -> (outputs, state)`; for windows with resets, a third argument,
+        `resets=None`.
 
         Args:
             window: of an `unroll.Stream`; or its inputs alone, `[rows, time, …]`: each row then continues the same row
@@ -128,7 +129,8 @@ class CarriesState:
             module.eval()
         try:
             with torch.no_grad():
-                outputs, state = module(window.inputs, self.state(window, STREAM))
+                more = {} if window.resets is None else {"resets": window.resets}
+                outputs, state = module(window.inputs, self.state(window, STREAM), **more)
         finally:
             if was_training:
                 module.train()

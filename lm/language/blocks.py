@@ -13,6 +13,7 @@ from lm.language.stacks import CommonSettings, Stack
 from unroll import nn as layers
 from unroll.checks import Positive, Share, Size, checked
 from unroll.kernels.products import linear
+from unroll.nn.layer import RecurrentLayer
 
 Pair = tuple[Tensor, Tensor]
 
@@ -37,7 +38,7 @@ class CausalConv(nn.Module):
         return mixed, padded[:, x.size(1) :].unsqueeze(0)
 
 
-class Block(nn.Module):
+class Block(RecurrentLayer):
     """x + convolution, + recurrent layer and projection, + two-layer perceptron; RMS norm before the last two.
 
     Args:
@@ -58,7 +59,7 @@ class Block(nn.Module):
         self.mlp_out = nn.Linear(round(mlp * size), size)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, state: Pair | None) -> tuple[Tensor, Pair]:
+    def read(self, x: Tensor, state: Pair | None) -> tuple[Tensor, Pair]:
         h0, inputs = (None, None) if state is None else state
         mixed, inputs = self.conv(x, inputs)
         x = x + self.dropout(mixed)

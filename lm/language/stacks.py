@@ -108,23 +108,25 @@ class Stack(NextTokenModel):
         elif tie:
             nn.init.uniform_(self.embed.weight, -0.1, 0.1)
 
-    def features(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        _, features, state = self.read(self.embed(tokens), state)
+    def features(self, tokens: Tensor, state: Any = None, resets: Tensor | None = None) -> tuple[Tensor, Any]:
+        _, features, state = self.read(self.embed(tokens), state, resets)
         return features, state
 
-    def penalised(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor | None]:
+    def penalised(
+        self, tokens: Tensor, state: Any = None, resets: Tensor | None = None
+    ) -> tuple[Tensor, Any, Tensor | None]:
         """As `features`, and the penalty that training adds to the loss, or None."""
-        outputs, features, state = self.read(self.embed(tokens), state)
+        outputs, features, state = self.read(self.embed(tokens), state, resets)
         penalty = None
         if self.training and (self.ar or self.tar):
             penalty = self.ar * activation_penalty(features) + self.tar * change_penalty(outputs)
         return features, state, penalty
 
-    def read(self, vectors: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+    def read(self, vectors: Tensor, state: Any, resets: Tensor | None = None) -> tuple[Tensor, Tensor, Any]:
         """
         Args:
             vectors: of the tokens, `[rows, time, embedding]`.
-            state: as for `features`.
+            state, resets: as for `unroll.nn`'s layers.
 
         Returns:
             What the last layer returns and what the head is given, both `[rows, time, hidden]`, and the state.
@@ -134,7 +136,7 @@ class Stack(NextTokenModel):
         for number, (layer, before) in enumerate(zip(self.layers, by_layer(state, len(self.layers)), strict=True)):
             if number > 0:
                 x = self.drop_hidden(x)
-            x, after = layer(x, before)
+            x, after = layer(x, before) if resets is None else layer(x, before, resets)
             states.append(after)
         return x, self.drop_output(self.norm(x)), together(states)
 

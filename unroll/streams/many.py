@@ -42,13 +42,17 @@ class ManySequences(Layout):
             raise UserError(f"sequence {number} has a single step, so nothing to predict; leave it out")
         self.targets = None if targets is None else aligned(targets, lengths)
         self.tensor_names = ("sequences",) if targets is None else ("sequences", "targets")
-        windows = -(-self.counts // bptt)
+        units = self.queue_units()
         self.rows = min(batch_size, len(sequences))
         self.shard_rows = range(self.rows)
-        self.drawn: Queues | Shuffled = Shuffled(windows, self.rows) if shuffle else in_order(windows, self.rows)
-        # as many windows in every epoch
+        self.drawn: Queues | Shuffled = Shuffled(units, self.rows) if shuffle else in_order(units, self.rows)
+        # as long in every epoch
         self.length = len(self.drawn.draw(torch.Generator()) if isinstance(self.drawn, Shuffled) else self.drawn)
         check_scored(warm_up, int(self.counts.max()))
+
+    def queue_units(self) -> numpy.ndarray:
+        """How long each sequence occupies its row: windows, int64 `[sequences]`."""
+        return -(-self.counts // self.bptt)
 
     def queues(self, random: Random) -> Queues:
         """What each row reads in the current epoch."""

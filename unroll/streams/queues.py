@@ -35,6 +35,10 @@ class Queues:
         """The number of windows: those of the row that takes longest."""
         return int(self.ends.max())
 
+    def row_ends(self) -> numpy.ndarray:
+        """The window after the last of each row, int64 `[rows]`."""
+        return self.ends[self.bounds[1:] - 1]
+
     def entries(self, window: int) -> numpy.ndarray:
         """The entry of `order` that each row reads in a window, `bounds[r + 1]` if row r has ended. int64 `[rows]`."""
         within = zip(self.bounds[:-1], self.bounds[1:], strict=True)

@@ -59,6 +59,26 @@ class Sequences:
         moved.__dict__.update(self.__dict__, base=self.base.to(device))  # type: ignore[union-attr]
         return moved
 
+    def in_one(self) -> "Sequences":
+        """The same as parts of one tensor: themselves, or a copy."""
+        if self.parts is None:
+            return self
+        return Sequences(torch.cat(list(self.parts)).split(self.lengths.tolist()))
+
+    def gather(self, numbers: numpy.ndarray, steps: numpy.ndarray, past: numpy.ndarray) -> Tensor:
+        """Single steps of sequences that are parts of one tensor.
+
+        Args:
+            numbers: of the sequences, int64 `[rows, time]`.
+            steps: of each, int64 `[rows, time]`.
+            past: bool `[rows, time]`: those that are to be zeros instead.
+
+        Returns:
+            `[rows, time, …]`, a copy.
+        """
+        assert self.base is not None
+        return zeroed(self.base[sent(torch.from_numpy(self.begins[numbers] + steps), self.base.device)], past)
+
     def stack(self, numbers: numpy.ndarray, starts: numpy.ndarray, lengths: numpy.ndarray) -> Tensor:
         """Steps of some of the sequences side by side; what is past an end is zero.
 
@@ -95,9 +115,15 @@ class Sequences:
             return self.base[sent(torch.from_numpy(index), self.base.device)]
         past = steps >= lengths[:, None]
         index[past] = 0
-        stacked = self.base[sent(torch.from_numpy(index), self.base.device)]
-        hidden = sent(torch.from_numpy(past), self.base.device)
-        return stacked.masked_fill_(hidden.view(*hidden.shape, *[1] * (stacked.dim() - 2)), 0)
+        return zeroed(self.base[sent(torch.from_numpy(index), self.base.device)], past)
+
+
+def zeroed(batch: Tensor, past: numpy.ndarray) -> Tensor:
+    """A batch `[rows, time, …]`, changed in place: zeros at some steps, bool `[rows, time]`."""
+    if not past.any():
+        return batch
+    hidden = sent(torch.from_numpy(past), batch.device)
+    return batch.masked_fill_(hidden.view(*hidden.shape, *[1] * (batch.dim() - 2)), 0)
 
 
 def to_int64(part: Tensor) -> Tensor:

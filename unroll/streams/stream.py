@@ -11,6 +11,7 @@ from unroll.errors import UserError
 from unroll.streams.layout import Layout, type_and_shape
 from unroll.streams.many import ManySequences
 from unroll.streams.one import OneSequence
+from unroll.streams.packed import PackedSequences
 from unroll.streams.resumable import Resumable, rows_per_process
 from unroll.streams.window import Window
 
@@ -51,6 +52,14 @@ class Stream(Resumable):
     (row 0 has no target for f, row 1 none for C and 5; in window 2, row 0's second step is masked). Windows without a
     masked step have the mask None. Where the rows of a window are evenly spaced parts of one tensor, it is a view.
 
+    With packed=True, a row takes the next sequence at the next step, and nothing is masked before the last rows end.
+    The same sequences with bptt=3:
+
+                 inputs             resets
+                 window 0 window 1  window 0 window 1
+        row 0      a b c    d e       x . .    . . .
+        row 1      A B 1    2 3 4     x . x    . . .
+
     Args:
         sequences: one sequence, `[n, …]`, of any dtype, or a list of sequences that differ in length alone. Integers of
             a smaller type are converted to int64, window by window. Parts of one tensor (`tensor.split(lengths)`, of a
@@ -68,11 +77,15 @@ class Stream(Resumable):
         shuffle: for a list: draw another order in each epoch; the number of windows stays the same.
         seed: with the epoch, determines jitter and order.
         warm_up: steps after a start that are read but masked, since a state that begins at zeros knows nothing yet.
+        packed: for a list: a row that has come to the end of its sequence takes the next one at the next step, so that
+            nothing is masked but the ends of the last rows (and `warm_up`). Where a sequence begins within a window,
+            `resets` says so, and the model must be given it, as `WindowLearner` does. Shuffling then changes the order
+            within each row, and only sequences of the same length change rows.
 
     A pass can be resumed at any window (`Resumable`) and shared by processes (`shard`).
 
     Attributes:
-        layout: what each row reads: `OneSequence` or `ManySequences`.
+        layout: what each row reads: `OneSequence`, `ManySequences` or `PackedSequences`.
 
     Yields:
         `Window`s. Of one sequence, all rows start in the first of a pass and none in the others.
@@ -93,6 +106,7 @@ class Stream(Resumable):
         shuffle: bool = False,
         seed: int = 0,
         warm_up: int = 0,
+        packed: bool = False,
     ) -> None:
         if not isinstance(sequences, (Tensor, list, tuple)):
             raise UserError(f"a stream reads a tensor [n, …], or a list of them, not {type_and_shape(sequences)}")
@@ -111,6 +125,8 @@ class Stream(Resumable):
         if isinstance(sequences, Tensor):
             if shuffle:
                 raise UserError("shuffle=True: is for a list of sequences; one sequence is read in its order")
+            if packed:
+                raise UserError("packed=True: is for a list of sequences; one sequence fills its rows")
             self.layout = OneSequence(sequences, batch_size, bptt, targets, tail, jitter, warm_up)
         else:
             if jitter:
@@ -119,7 +135,8 @@ class Stream(Resumable):
                 )
             if tail == "drop":
                 raise UserError("tail='drop': is for one sequence; a list of sequences is read whole")
-            self.layout = ManySequences(sequences, batch_size, bptt, targets, shuffle, warm_up)
+            many = PackedSequences if packed else ManySequences
+            self.layout = many(sequences, batch_size, bptt, targets, shuffle, warm_up)
 
     def __len__(self) -> int:
         """The number of windows, the same in every epoch."""

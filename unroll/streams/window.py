@@ -39,9 +39,19 @@ class Window(Parts):
     _host: tuple[Tensor, Tensor | None] | None = None
 
     @classmethod
-    def of(cls, inputs: Tensor, targets: Tensor, starts: Tensor, mask: Tensor | None = None) -> "Window":
-        """A window whose `starts` and `mask`, given on the CPU, go to the device of the inputs and stay known here."""
-        window = cls(inputs, targets, sent(starts, inputs.device), None if mask is None else sent(mask, inputs.device))
+    def of(
+        cls,
+        inputs: Tensor,
+        targets: Tensor,
+        starts: Tensor,
+        mask: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> "Window":
+        """A window whose `starts`, `mask` and `resets`, given on the CPU, go to the device of the inputs; the first two
+        stay known here.
+        """
+        flags = (None if part is None else sent(part, inputs.device) for part in (starts, mask, resets))
+        window = cls(inputs, targets, *flags)  # type: ignore[arg-type]
         window._host = starts, mask
         return window
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -21,15 +22,28 @@ def read(model: nn.Module, *inputs: Tensor) -> tuple[Tensor]:
     return (getattr(model, "features", model)(*inputs),)
 
 
-def read_window(model: nn.Module, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor | None]:
+def read_window(
+    model: nn.Module, inputs: Tensor, state: Any = None, resets: Tensor | None = None
+) -> tuple[Tensor, Any, Tensor | None]:
     """The features of a recurrent model, the state after them, and what training adds to the loss, or None.
 
     The last is there for models with a method `penalised(inputs, state) -> (features, state, penalty)`.
+
+    Raises:
+        UserError: there are resets, and the model has no such argument.
     """
-    if model.training and hasattr(model, "penalised"):
-        return model.penalised(inputs, state)  # type: ignore[operator]
-    features, state = getattr(model, "features", model)(inputs, state)
-    return features, state, None
+    penalised = model.training and hasattr(model, "penalised")
+    method = model.penalised if penalised else getattr(model, "features", model.forward)
+    more = {}
+    if resets is not None:
+        if "resets" not in signature(method).parameters:  # type: ignore[arg-type]
+            raise UserError(
+                f"sequences begin within a window (packed=True), and {type(model).__name__} has no argument "
+                f"`resets`: give it one, or read the stream with packed=False"
+            )
+        more["resets"] = resets
+    features, state, *penalty = method(inputs, state, **more)  # type: ignore[operator]
+    return features, state, penalty[0] if penalised else None
 
 
 class FastModel:

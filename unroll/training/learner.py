@@ -336,7 +336,8 @@ class WindowLearner(CarriesState, Learner):
             `[rows, predictions, …]`, where predictions is `time`, or 1 for a model that predicts the last step only.
             `state=None` means from zeros. A model with a `head` that the objective calls has
             `features(inputs, state=None) -> (features, state)`; one with a penalty of its own in training has
-            `penalised(inputs, state) -> (features, state, penalty)` as well.
+            `penalised(inputs, state) -> (features, state, penalty)` as well. For windows with `resets`, the method that
+            is called has a third argument, `resets=None`, as `unroll.nn`'s layers do.
         objective: the loss and the metrics.
         forget: the share of rows that start from zeros again, before each training window.
         settings: as for `Learner`.
@@ -365,6 +366,10 @@ class WindowLearner(CarriesState, Learner):
         state = self.state(batch, split)
         if split == "train":
             state = forget(state, self.forget, self.state_axis)
-        features, state, penalty = self.fast_model(*self.inputs(batch), state)
+        inputs = (*self.inputs(batch), state)
+        if batch.resets is None:
+            features, state, penalty = self.fast_model(*inputs)
+        else:  # in other places of each window, so by no fast version
+            features, state, penalty = self.fast_model.call(self.model, *inputs, batch.resets)
         self.carry(state, split)
         return features, penalty
