@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import subprocess
@@ -14,6 +15,11 @@ from helpers.samples import reviews
 hypothesis.settings.register_profile("tests", deadline=None)  # how long an example takes is no test's affair
 hypothesis.settings.load_profile("tests")
 torch.set_num_threads(1)  # the models are small, and the tests run side by side
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # a collection would visit all that was imported, and again
 
 
 @pytest.fixture

@@ -183,6 +183,7 @@ def test_layer_groups_are_typed_and_wrong_names_refused(train):
     assert answer.stderr.splitlines()[-1].startswith("error: optimizer.groups.embedding: the model has no such layer")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_the_stream(tmp_path):
     (tmp_path / "long.txt").write_text("one two three four five " * 5000)
 

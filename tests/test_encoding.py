@@ -209,6 +209,7 @@ class TestBytePairs:
         assert generated.stdout.startswith("The ")
 
 
+@pytest.mark.slow
 def test_a_run_on_a_large_file_is_one_on_its_ids(large, train, tmp_path):
     settings = ["data=text", f"data.train={large}", "data.cache=cache", "data.batch_size=8", "model.hidden_size=8"]
     limits = ["trainer.limit_train_batches=20", "trainer.limit_val_batches=5", "trainer.max_epochs=1"]

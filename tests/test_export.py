@@ -60,7 +60,7 @@ def ran(folder, *arguments, input=""):
 
 STATELESS = [getattr(lm.language, name) for name in ("Unrolled", "Loop", "MultiOutput", "CharThree", "CharLoop")]
 STATELESS += [getattr(lm.language, name) for name in ("CharConcat", "CharRNN", "CharSeq")]
-QUICK = [lm.language.GRU, lm.language.CharLSTM, lm.language.Loop]
+QUICK = [lm.language.GRU, lm.language.Loop]
 REST = [getattr(lm.language, name) for name in lm.language.__all__ if getattr(lm.language, name) not in QUICK]
 
 
@@ -86,12 +86,13 @@ class TestAgreement:
         "settings",
         [
             {"bidirectional": False},
-            pytest.param({"crf": True}, marks=pytest.mark.slow),
-            pytest.param({"crf": True, "bidirectional": False, "extras": True}, marks=pytest.mark.slow),
-            *(pytest.param({"body": body}, marks=pytest.mark.slow) for body in LAYERS),
-            *(pytest.param({"body": body, "bidirectional": False}, marks=pytest.mark.slow) for body in LAYERS),
+            {"crf": True},
+            {"crf": True, "bidirectional": False, "extras": True},
+            *({"body": body} for body in LAYERS),
+            *({"body": body, "bidirectional": False} for body in LAYERS),
         ],
     )
+    @pytest.mark.slow
     def test_taggers_of_streams_and_of_sentences(self, tagger, tmp_path, settings):
         window = None if settings == {"bidirectional": False} else 1 if not settings.get("bidirectional", True) else 12
         exported(tagger(**settings), tmp_path / "out", window=window if "crf" not in settings else 12)
@@ -101,7 +102,7 @@ class TestAgreement:
     def test_classifiers(self, classifier, tmp_path, body):
         exported(classifier(body=body), tmp_path / "out")
 
-    @pytest.mark.parametrize("model", [lm.language.GRU, lm.language.QRNN])
+    @pytest.mark.parametrize("model", [lm.language.GRU, pytest.param(lm.language.QRNN, marks=pytest.mark.slow)])
     def test_windows_of_several_tokens(self, language_model, tmp_path, model):
         said = exported(language_model(model), tmp_path / "out", window=7)
         assert "run.py is left out" in said[1]
@@ -134,7 +135,9 @@ class TestRunner:
     def test_it_is_short(self):
         assert len(command.RUNNER.read_text(encoding="utf-8").splitlines()) <= 80
 
-    @pytest.mark.parametrize(("vocabulary", "prompt"), [(WORDS, "the cat"), (SPLIT, "the cat\nsat")])
+    @pytest.mark.parametrize(
+        ("vocabulary", "prompt"), [(WORDS, "the cat"), pytest.param(SPLIT, "the cat\nsat", marks=pytest.mark.slow)]
+    )
     def test_it_writes_what_generate_writes(self, language_model, tmp_path, program, vocabulary, prompt):
         path = language_model(lm.language.AWDLSTM, vocabulary)
         exported(path, tmp_path / "out")
@@ -156,7 +159,10 @@ class TestRunner:
         rest = ran(tmp_path / "out", "--load", "at_c.npz", "--prompt", "at", "--length", 40, "--greedy")
         assert "the c" + rest.stdout == whole
 
-    @pytest.mark.parametrize("settings", [{"bidirectional": False}, {"crf": True, "bidirectional": False}])
+    @pytest.mark.parametrize(
+        "settings",
+        [{"bidirectional": False}, pytest.param({"crf": True, "bidirectional": False}, marks=pytest.mark.slow)],
+    )
     def test_it_labels_what_tag_labels(self, tagger, tmp_path, program, settings):
         path = tagger(**settings)
         exported(path, tmp_path / "out", window=16 if "crf" in settings else None)
@@ -167,6 +173,7 @@ class TestRunner:
         found = ran(tmp_path / "out", input=text)
         assert (found.stderr, found.stdout) == ("", expected.stdout)
 
+    @pytest.mark.slow
     def test_further_columns_stand_behind_a_slash(self, tagger, tmp_path, program):
         path = tagger(extras=True)
         exported(path, tmp_path / "out", window=8)
@@ -178,7 +185,8 @@ class TestRunner:
             line.split() for line in found.splitlines()
         ]
 
-    @pytest.mark.parametrize("backwards", [pytest.param(False, marks=pytest.mark.slow), True])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("backwards", [False, True])
     def test_it_classifies_what_classify_does(self, classifier, tmp_path, program, backwards):
         path = classifier(backwards)
         exported(path, tmp_path / "out")
@@ -232,6 +240,7 @@ def test_a_model_that_cannot_be_exported_ends_in_one_line(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_export_leaves_nothing_of_an_earlier_one(language_model, tmp_path):
     exported(language_model(lm.language.Loop), tmp_path / "out", int8=True)
     (tmp_path / "out" / "mine.txt").touch()
@@ -239,6 +248,7 @@ def test_an_export_leaves_nothing_of_an_earlier_one(language_model, tmp_path):
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["mine.txt", "model.json", "model.pt2"]
 
 
+@pytest.mark.slow
 def test_weights_of_8_bits_and_what_they_cost(language_model, tmp_path):
     (tmp_path / "text.txt").write_text(TEXT)
     *_, said = exported(

@@ -352,6 +352,7 @@ def test_a_sweep_of_it_is_ranked_in_its_direction(run, folder):
     assert float(rows[0]["steps/s"]) > 0
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_it_ends_the_same(folder):
     from helpers.runs import Run, assert_same
 

@@ -33,7 +33,7 @@ CHOSEN = {
 
 @pytest.fixture(
     scope="module",
-    params=["text", "images", *(pytest.param(name, marks=pytest.mark.slow) for name in ("documents", "labels"))],
+    params=["text", *(pytest.param(name, marks=pytest.mark.slow) for name in ("images", "documents", "labels"))],
 )
 def two(request, tmp_path_factory):
     chosen = CHOSEN[request.param]

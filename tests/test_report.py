@@ -73,6 +73,7 @@ def killed_sweep(tmp_path_factory):
     return folder / "sweep", (killed, before), (stopped, between), process
 
 
+@pytest.mark.slow
 class TestSweepThatWasKilled:
     def test_what_was_finished_is_not_run_again(self, killed_sweep):
         sweep, (killed, before), (stopped, between), last = killed_sweep

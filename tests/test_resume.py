@@ -75,6 +75,8 @@ LONG_VALIDATION = [
 
 
 RARER = (  # others have their parts
+    "gru, one cycle",
+    "jitter, two validations per epoch",
     "qrnn, moving average of the weights",
     "windows, shuffled",
     "classes of documents",
@@ -128,9 +130,8 @@ class TestSignals:
         assert run.result()["status"] == "interrupted"
         return run
 
-    @pytest.mark.parametrize(
-        ("number", "epoch"), [pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow), (signal.SIGINT, 2)]
-    )
+    @pytest.mark.parametrize(("number", "epoch"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
+    @pytest.mark.slow
     def test_in_the_middle_of_validation(self, undisturbed, number, epoch):
         last_step = undisturbed.result()["steps"] // 2 * epoch - 1
         run = self.interrupted(undisturbed, f"validation_{epoch}", number, lambda run: run.step() == last_step)
@@ -139,6 +140,7 @@ class TestSignals:
         run.finish()
         assert_same(run, undisturbed)
 
+    @pytest.mark.slow
     def test_in_the_middle_of_writing_a_checkpoint(self, undisturbed):
         def writing(run):
             return (run.directory / "checkpoints" / "last.ckpt.tmp").exists()

@@ -149,7 +149,16 @@ def test_tied_weights_are_one_tensor():
     assert len(list(model.parameters())) == len({id(parameter) for parameter in model.parameters()})
 
 
-@pytest.mark.parametrize("name", ["awd_gru", "awd_lstm", "qrnn", "min_gru", "min_lstm", "min_gru_blocks", "mogrifier"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("awd_lstm", "min_gru_blocks"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("awd_gru", "qrnn", "min_gru", "min_lstm", "mogrifier")
+        ),
+    ],
+)
 def test_from_the_command_line_to_a_checkpoint_with_every_switch_on(train, tmp_path, name):
     switches = [f"model.{dropout}=0.1" for dropout in DROPOUTS if dropout != "weight_drop" or "min" not in name]
     switches += [

@@ -49,6 +49,7 @@ class TestMLflow:
         mlflow = pytest.importorskip("mlflow")
         return lambda: mlflow.MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db")
 
+    @pytest.mark.slow
     def test_a_run_that_is_killed_goes_on_in_the_same_run_with_no_metric_twice(self, tmp_path, client, train):
         killed_after(25, "logger=mlflow", *SHORT, *SMALL, "trainer.max_epochs=3", folder=tmp_path)
         note = tmp_path / "run" / "mlflow.json"
@@ -115,6 +116,7 @@ class TestWandb:
             assert len(list(folder.glob(f"wandb/offline-run-*-{name}/*.wandb"))) == 1
 
 
+@pytest.mark.slow
 def test_nothing_of_them_is_imported_unless_it_is_chosen(command):
     modules = "unroll.training.loggers, unroll.training.callbacks, lm.language.callbacks"
     code = f"import sys, {modules}; print({{'mlflow', 'wandb'}} & {{*sys.modules}})"

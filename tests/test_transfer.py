@@ -121,6 +121,7 @@ def test_a_model_without_groups_is_refused():
         discriminative_groups(GRU(5), 0.1, 2.6)
 
 
+@pytest.mark.slow
 def test_from_a_language_model_to_a_classifier_by_commands(train, reviews_file, tmp_path):
     sizes = ["model.hidden_size=16", "model.embedding_size=16", "threads=1", "optimizer.lr=1e-2", "data.batch_size=8"]
     one_layer = ["model=awd_lstm", "model.num_layers=1", "trainer.max_epochs=1", *sizes]
