@@ -228,7 +228,7 @@ class TestRows:
 
     def test_a_batch_that_is_no_window_is_refused(self, module):
         with pytest.raises(
-            UserError, match=r"windows with `starts`, as unroll.Stream yields them; this batch is a tuple"
+            UserError, match=r"windows with `starts`, as unroll.Stream yields them; this batch is a tuple: give "
         ):
             module.state((torch.zeros(4, 5, 1), torch.zeros(4, 5, 1)))
 

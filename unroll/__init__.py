@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unroll.training.data import Data
     from unroll.training.learner import Learner, WindowLearner
     from unroll.training.objectives import CrossEntropy, MeanSquaredError, Objective, Scored
-    from unroll.training.schedules import constant, one_cycle, sgdr, steps
+    from unroll.training.schedules import constant, count_steps, one_cycle, sgdr, steps
 
 MODULES = {
     "CarriesState": "carry",
@@ -37,6 +37,7 @@ MODULES = {
     "Window": "streams",
     "WindowLearner": "training.learner",
     "constant": "training.schedules",
+    "count_steps": "training.schedules",
     "load_state": "state_file",
     "one_cycle": "training.schedules",
     "save_state": "state_file",
@@ -60,6 +61,7 @@ __all__ = [
     "Window",
     "WindowLearner",
     "constant",
+    "count_steps",
     "load_state",
     "one_cycle",
     "save_state",

@@ -1,5 +1,6 @@
 """Truncated backpropagation through time for any LightningModule: the state carried from window to window."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,8 @@ class CarriesState:
         """
         if not isinstance(getattr(window, "starts", None), torch.Tensor):
             raise UserError(
-                f"carrying a state takes windows with `starts`, as unroll.Stream yields them; "
-                f"this batch is a {type(window).__name__}"
+                f"carrying a state takes windows with `starts`, as unroll.Stream yields them; this batch is a "
+                f"{type(window).__name__}: give unroll.Stream(sequence, batch_size, bptt) in the place of the loader"
             )
         split = split or self._current_split()
         window = window if isinstance(window, Window) else Window(window.inputs, window.targets, window.starts)
@@ -80,6 +81,8 @@ class CarriesState:
             return None
         state = self.states.get(split)
         if state is None:  # after a window whose state was None: the model carries none
+            if split not in self.states:
+                self._warn_of_no_state(split)
             return None
         parts = tensors(state)
         if parts[0].device != starts.device:
@@ -104,6 +107,38 @@ class CarriesState:
         if "_rows" in self.__dict__:
             check_rows(state, self.__dict__["_rows"], self.state_axis)
         self.states[split or self._current_split()] = detach(state)
+
+    def _warn_of_no_state(self, split: str) -> None:
+        self.states[split] = None  # once
+        warnings.warn(
+            f"a window goes on, but no state was carried after the one before ({split}), so it is read from zeros: "
+            "call self.carry(state) with what the model returned",
+            stacklevel=3,
+        )
+
+    def log_window(self, name: str, value: Tensor, window: Window, **settings: Any) -> None:
+        """Logs a metric of a pass exactly: sums over the targets of all windows and processes, divided once.
+
+        `self.log` weighs each window by its rows, whatever its length and mask.
+
+        Args:
+            name: of the metric.
+            value: its mean over the targets of the window that count, one number.
+            window: the window.
+            settings: others of `self.log`, such as `prog_bar=True`.
+        """
+        module: Any = self
+        processes = module.trainer.world_size
+        module.log(
+            name,
+            value if window.num_targets else torch.zeros_like(value),  # a mean over nothing is not a number
+            on_step=False,
+            on_epoch=True,
+            # Lightning takes the mean of the counts over the processes, rounded down
+            batch_size=window.num_targets * processes,
+            sync_dist=processes > 1,
+            **settings,
+        )
 
     # Outside training
 

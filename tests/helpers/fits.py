@@ -9,6 +9,14 @@ from lm.language.learner import LanguageModel
 from unroll import Stream
 from unroll.training.schedules import one_cycle
 
+QUIET = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
+
 
 class Streams(pl.LightningDataModule):
     def __init__(self, train, valid):
@@ -77,13 +85,8 @@ def fit(
     pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
         callbacks=[record, *callbacks],
-        **trainer,
+        **{**QUIET, **trainer},
     ).fit(
         module,
         datamodule=Streams(train or Stream(text(500), 4, 10), valid or Stream(text(300, 1), 4, 10)),

@@ -23,8 +23,9 @@ from unroll.errors import ArgumentError, UserError
 from unroll.resume.checkpoint import checkpoint_file, describe
 from unroll.terminal import say
 from unroll.training.data import Data
-from unroll.training.learner import Learner, batches_per_epoch
+from unroll.training.learner import Learner
 from unroll.training.optimizers import check_settings, discriminative_groups
+from unroll.training.schedules import batches_per_epoch
 
 
 def part(config: DictConfig, key: str, leave_out: Sequence[str] = (), partial: bool = False, **more: Any) -> Any:

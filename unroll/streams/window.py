@@ -1,10 +1,11 @@
 """What a stream yields."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
+from torch.utils.data._utils.collate import default_collate_fn_map  # as the documentation of `default_collate` shows
 
 from unroll.errors import UserError
 
@@ -127,3 +128,18 @@ class Window(Parts):
 def sent(part: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device; a copy to a GPU is not waited for."""
     return part.to(device, non_blocking=device.type == "cuda")
+
+
+def refuse_to_collate(windows: list[Window], **settings: Any) -> NoReturn:
+    """What a loader around a stream calls, which collects samples into batches by default.
+
+    Raises:
+        UserError: in any case.
+    """
+    raise UserError(
+        "the windows of a stream are batches already: give the stream itself in the place of its loader, "
+        "or DataLoader(stream, batch_size=None)"
+    )
+
+
+default_collate_fn_map[Window] = refuse_to_collate

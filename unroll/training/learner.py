@@ -1,6 +1,5 @@
 """The LightningModules that train: one batch is one `training_step`, whatever is learnt."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,9 +22,9 @@ from unroll.streams import Window
 from unroll.training.compiled import CUDA_GRAPH, FastModel, read, read_window
 from unroll.training.objectives import Direction, Objective
 from unroll.training.optimizers import parameter_groups
+from unroll.training.schedules import count_steps
 
 PROGRESS = "progress"  # the checkpoint's key: the sums of the epoch so far, per process
-NO_LIMIT = -1  # what Lightning's Trainer calls none, of epochs and of steps
 NEEDED_TO_RESUME = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", PROGRESS)
 
 
@@ -79,12 +78,6 @@ class LearnerSettings(TypedDict, total=False):
     schedule: Callable[..., Any] | None
     metadata: dict[str, Any] | None
     compile: bool | str
-
-
-def batches_per_epoch(trainer: Any, batches: int) -> int:
-    """How many of so many training batches `limit_train_batches` leaves: a number of them, or a share."""
-    limit = trainer.limit_train_batches
-    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 class Learner(pl.LightningModule, ABC):
@@ -269,28 +262,9 @@ class Learner(pl.LightningModule, ABC):
         optimizer = self.optimizer(parameter_groups(self.model, self.groups))
         if self.schedule is None:
             return optimizer
-        steps_per_epoch, total_steps = self.count_steps()
+        steps_per_epoch, total_steps = count_steps(self.trainer)
         scheduler = self.schedule(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def count_steps(self) -> tuple[int, int]:
-        """Optimizer steps per epoch and in all.
-
-        Raises:
-            UserError: the trainer has a limit neither on epochs nor on steps.
-        """
-        trainer = self.trainer
-        batches = batches_per_epoch(trainer, len(lightning.train_loader(trainer)))
-        steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
-        limits = [] if trainer.max_steps == NO_LIMIT else [trainer.max_steps]
-        if trainer.max_epochs not in (None, NO_LIMIT):  # -1 also where max_steps or max_time is given alone
-            limits.append(steps_per_epoch * trainer.max_epochs)
-        if not limits:
-            raise UserError(
-                "a schedule, or an average of the last part of training, needs to know how long training lasts: "
-                "set trainer.max_epochs or trainer.max_steps"
-            )
-        return steps_per_epoch, max(1, min(limits))
 
     # Checkpoints
 

@@ -13,8 +13,38 @@ from torch.optim.lr_scheduler import ConstantLR, LambdaLR, MultiStepLR, OneCycle
 
 from unroll.checks import AboveOne, Count, Fraction, Positive, Share, Size, checked, list_of, whole
 from unroll.errors import UserError
+from unroll.resume.lightning import train_loader
 
 STEPS_FROM = 0.75  # the share of all steps after which `steps` lowers the rate by default
+NO_LIMIT = -1  # what Lightning's Trainer calls none, of epochs and of steps
+
+
+def batches_per_epoch(trainer: Any, batches: int) -> int:
+    """How many of so many training batches `limit_train_batches` leaves: a number of them, or a share."""
+    limit = trainer.limit_train_batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def count_steps(trainer: Any) -> tuple[int, int]:
+    """Optimizer steps per epoch and in all, for a schedule in `configure_optimizers`.
+
+    `trainer.estimated_stepping_batches` sets the loaders up before a checkpoint is restored, and a fit that is resumed
+    then begins its epoch anew (Lightning issue 20550); this does not.
+
+    Raises:
+        UserError: the trainer has a limit neither on epochs nor on steps.
+    """
+    batches = batches_per_epoch(trainer, len(train_loader(trainer)))
+    steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
+    limits = [] if trainer.max_steps == NO_LIMIT else [trainer.max_steps]
+    if trainer.max_epochs not in (None, NO_LIMIT):  # -1 also where max_steps or max_time is given alone
+        limits.append(steps_per_epoch * trainer.max_epochs)
+    if not limits:
+        raise UserError(
+            "a schedule, or an average of the last part of training, needs to know how long training lasts: "
+            "set trainer.max_epochs or trainer.max_steps"
+        )
+    return steps_per_epoch, max(1, min(limits))
 
 
 @checked

@@ -11,6 +11,7 @@ from unroll.checks import Fraction, Share, Size, checked
 from unroll.lightning import pl
 from unroll.resume.lightning import is_fitting
 from unroll.training.learner import Learner
+from unroll.training.schedules import count_steps
 
 TRAINED = "current_model_state"  # the checkpoint's key, as in Lightning's WeightAveraging: the weights that are trained
 
@@ -55,8 +56,7 @@ class Average(pl.Callback):
 
     def plan(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Finds the step at which averaging begins."""
-        assert isinstance(module, Learner)
-        _, total_steps = module.count_steps()
+        _, total_steps = count_steps(trainer)
         self.first_step = int(self.start * total_steps)
         if trainer.global_step < self.first_step:  # a finished run was extended: its last part is yet to come
             self.clear()
