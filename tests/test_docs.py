@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from helpers.configuration import composed
 from helpers.processes import train
@@ -86,7 +87,25 @@ def snippets(name: str) -> list[str]:
     return [block for block in blocks(PAGES[name], "python") if block not in files]
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name != "README.md" and snippets(name)])
+IN_PROCESS = ("docs/migrate.md", "docs/pitfalls.md")  # pages of many short programs, each by itself; `py` is not run
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(script, id=f"{Path(name).stem}-{number}")
+        for name in IN_PROCESS
+        for number, script in enumerate(snippets(name))
+    ],
+)
+def test_a_program_runs_by_itself_and_is_short(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    assert len(script.splitlines()) < 50
+    exec(compile(script, "snippet", "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name not in ("README.md", *IN_PROCESS) and snippets(name)])
 def test_the_programs_of_the_readme_and_a_page_run_in_one_folder_twice(program, tmp_path, name):
     assert snippets("README.md")
     for _ in range(2):  # the second time there are checkpoints to resume from
