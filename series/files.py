@@ -82,7 +82,7 @@ class Lines(NamedTuple):
 
 def read_table(path: Path) -> tuple[Any, int | None]:
     """The file as a polars DataFrame, text files as strings, and the line of its first row, if it has lines."""
-    require("a file of numbers", "series", "polars")
+    require("a file of numbers", "app", "polars")
     import polars
 
     kinds = [suffix for suffix in path.suffixes[-2:] if suffix in (*SEPARATORS, ".parquet")]

@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning
 from conftest import ROOT
 
-PACKAGES = ("unroll", "lm", "vision", "series")
+PACKAGES = ("unroll", "lm", "vision", "series", "reading")
 TASKS = ("lm", "vision", "series")
 COPIES = ("pytorch_lightning", "lightning_fabric", "lightning")
 LIGHTNING = (*COPIES, "unroll.lightning")
@@ -54,7 +54,8 @@ def breaches(source: str, forbidden: tuple[str, ...], apart: tuple[str, ...] = (
     ("source", "forbidden", "apart"),
     [
         ("unroll", ("hydra", "omegaconf", "unroll.cli"), ("unroll.cli",)),
-        ("unroll", TASKS, ()),
+        ("unroll", (*TASKS, "reading"), ()),
+        ("reading", (*TASKS, "hydra", "omegaconf", "unroll.cli", "unroll.training", "torch"), ()),
         *((package, COPIES, ("unroll.lightning", "unroll.cli")) for package in PACKAGES),
         ("unroll.kernels", ("unroll.nn", "unroll.streams", "unroll.resume", "unroll.training"), ()),
         ("unroll.nn", (*LIGHTNING, "unroll.streams", "unroll.resume", "unroll.training"), ()),

@@ -18,7 +18,7 @@ ALL_PAGES = {**PAGES, **{name: ROOT / name for name in ("CHANGELOG.md", "CONTRIB
 WIDTH = 120
 FENCE = re.compile(r"^```(.*)\n", re.MULTILINE)
 FILE = re.compile(r"^`(\S+)`:\n\n```(?:python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)  # the file's name, above it
-PACKAGES = ("unroll", "lm", "vision", "series", "benchmarks")
+PACKAGES = ("unroll", "lm", "vision", "series", "reading", "benchmarks")
 
 
 def text_of(page: Path) -> str:

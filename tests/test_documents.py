@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lm.documents.checkpoint import TrainedClassifier
 from lm.documents.command import classify
-from lm.documents.data import MovieReviews, read_documents
+from lm.documents.data import MovieReviews
+from lm.documents.files import read_documents
 from lm.documents.learner import Classes
 from lm.documents.model import BODIES, Classifier
 from unroll.errors import UserError
@@ -19,17 +20,17 @@ from unroll.errors import UserError
 
 class TestFiles:
     def test_the_same_from_every_kind_of_file(self, tmp_path, reviews_file):
-        expected = read_documents(reviews_file, "text", "label", "utf-8")
+        expected = read_documents(str(reviews_file), "text", "label").documents
         documents = reviews(160)
         assert [tuple(document) for document in expected] == documents
         (tmp_path / "a.csv").write_text("label,text\n" + "".join(f'{label},"{text}"\n' for text, label in documents))
         (tmp_path / "a.tsv").write_text("label\ttext\n" + "".join(f"{label}\t{text}\n" for text, label in documents))
         for name in ("a.csv", "a.tsv"):
-            assert read_documents(tmp_path / name, "text", "label", "utf-8") == expected
+            assert read_documents(str(tmp_path / name), "text", "label").documents == expected
         for number, (text, label) in enumerate(documents):
             (tmp_path / "folder" / label).mkdir(parents=True, exist_ok=True)
             (tmp_path / "folder" / label / f"{number:03}.txt").write_text(text)
-        found = read_documents(tmp_path / "folder", "text", "label", "utf-8")
+        found = read_documents(str(tmp_path / "folder"), "text", "label").documents
         assert sorted(found) == sorted(expected)
 
     @pytest.mark.parametrize(
@@ -38,17 +39,17 @@ class TestFiles:
             ("a.csv", "text,class\nx,y\n", "there is no column label; choose from: text, class"),
             ("a.csv", "text,label\nx,y\n,y\n", "a.csv, line 3: the document is empty; leave it out"),
             ("a.csv", "text,label\nx,\n", "a.csv, line 2: has no class in the column label"),
-            ("a.jsonl", '{"text": "x"}\n', "a.jsonl, line 1: must be an object with text and label"),
+            ("a.jsonl", '{"text": "x"}\n', "a.jsonl: there is no column label; choose from: text"),
             ("a.jsonl", '{"text": "x", "label": "y"}\nno\n', "a.jsonl, line 2: not JSON"),
-            ("a.csv", b"text,label\n\xff,y\n", "not text in the encoding utf-8; give another: data.encoding=…"),
-            ("a.pdf", "x", "must be a .csv, .tsv or .jsonl file, or a folder with a folder per class"),
+            ("a.csv", b"text,label\n\xff,y\n", "not text in the encoding utf-8; as cp1252 it reads “ÿ,y”"),
+            ("a.pdf", "x", "must be a .csv, .tsv, .jsonl or .parquet file, or a folder with a folder per class"),
             ("a.csv", "text,label\n", "has no documents"),
         ],
     )
     def test_what_cannot_be_read_is_refused_in_one_line(self, tmp_path, name, content, words):
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
         with pytest.raises(UserError, match=words) as error:
-            read_documents(tmp_path / name, "text", "label", "utf-8")
+            read_documents(str(tmp_path / name), "text", "label")
         assert "\n" not in str(error.value)
 
 
@@ -193,8 +194,8 @@ def test_a_model_that_reads_backwards_and_the_mean_of_two(trained, program, tmp_
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("data.train=none.csv", "none.csv: cannot be read"),
-        ("data.label=kind", "reviews.jsonl, line 1: must be an object with text and kind"),
+        ("data.train=none.csv", "none.csv: there is no such file"),
+        ("data.label=kind", "reviews.jsonl: there is no column kind; choose from: text, label"),
         ("model.body=gru", "model.body=gru: must be one of: awd_lstm, awd_gru, qrnn, min_gru, min_lstm, mogrifier"),
         ("data.crop=0", "data.crop=0: must be a whole number, 1 or more, or null"),
         ("data=movie_reviews data.fold=10", "data.fold=10: must be one of: 0, 1, 2"),

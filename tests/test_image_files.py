@@ -1,6 +1,8 @@
 """Image files of the user's own: found, decoded once, split, trained on and classified."""
 
 import json
+import struct
+import zlib
 
 import numpy
 import pytest
@@ -35,6 +37,20 @@ def data(tmp_path):
     return make
 
 
+# How a file is made, and the shades that are read left and right, or why it is refused.
+KINDS = {
+    "8 bits": (numpy.uint8, [50, 200], ".png", (50, 200)),
+    "16 bits, PNG": (numpy.uint16, [50 * 257, 200 * 257], ".png", (50, 200)),
+    "16 bits, TIFF": (numpy.uint16, [50 * 257, 200 * 257], ".tif", (50, 200)),
+    "16 bits, dark": (numpy.uint16, [0, 1000], ".png", (0, 4)),
+    "floats from 0 to 1": (numpy.float32, [0.2, 0.8], ".tif", (51, 204)),
+    "floats beyond": (numpy.float32, [-0.5, 0.5], ".tif", "floats outside 0 to 1, from -0.5 to 0.5"),
+    "floats to 255": (numpy.float32, [50, 200], ".tif", "floats outside 0 to 1, from 50.0 to 200.0"),
+    "not a number": (numpy.float32, [numpy.nan, 0.5], ".tif", "floats outside 0 to 1"),
+    "32 bits": (numpy.int32, [50, 200], ".tif", "integers of 32 bits, from 50 to 200"),
+}  # fmt: skip
+
+
 class TestReading:
     def colours(self, path, size=8):
         """The colours left and right of the middle."""
@@ -48,6 +64,55 @@ class TestReading:
         Image.new("RGB", shape, RED).save(tmp_path / f"a.{ending}")
         near = numpy.array(self.colours(tmp_path / f"a.{ending}")) - numpy.array(RED)
         assert abs(near).max() <= 3  # JPEG and WebP are lossy
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_numbers_are_read_at_their_own_range_or_refused(self, tmp_path, kind):
+        dtype, values, ending, expected = KINDS[kind]
+        pixels = numpy.array([values], dtype).repeat(4, axis=1).repeat(8, axis=0)
+        path = tmp_path / f"a{ending}"
+        Image.fromarray(pixels).save(path)
+        if isinstance(expected, str):
+            with pytest.raises(UserError, match=expected):
+                read_image(path, 8)
+        else:
+            assert self.colours(path) == tuple((shade,) * 3 for shade in expected)
+
+    def test_colours_of_16_bits_keep_their_upper_8(self, tmp_path):
+        rows = b"".join(b"\0" + b"\x32\x80\x64\x80\xc8\x80" * 8 for _ in range(8))  # 50, 100, 200 and a half
+        parts = [
+            (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)),
+            (b"IDAT", zlib.compress(rows)),
+            (b"IEND", b""),
+        ]
+        chunks = (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+            for name, data in parts
+        )
+        (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+        assert self.colours(tmp_path / "a.png") == ((50, 100, 200), (50, 100, 200))
+
+    @pytest.mark.parametrize("ending", ["gif", "webp", "tiff", "png"])
+    def test_the_first_of_several_images_is_read_and_said(self, tmp_path, data, ending):
+        write_shapes(tmp_path / "images", 40)
+        frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
+        path = tmp_path / "images" / "disc" / f"moving.{ending}"
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+        (left, right) = self.colours(path)
+        assert numpy.allclose([left, right], [RED, RED], atol=3)
+        assert "files with several images, of which the first is read: 1" in data(valid_fraction=0.5).summary()
+
+    def test_a_palette_with_a_transparent_colour(self, tmp_path):
+        image = Image.new("P", (8, 8), 0)
+        image.putpalette([0, 0, 0, *RED])
+        image.paste(1, (0, 0, 4, 8))
+        image.save(tmp_path / "a.png", transparency=0)
+        assert self.colours(tmp_path / "a.png") == (RED, (255, 255, 255))
+
+    def test_a_photograph_of_a_telephone(self, tmp_path):
+        pillow_heif = pytest.importorskip("pillow_heif")
+        pillow_heif.register_heif_opener()
+        Image.new("RGB", (64, 64), RED).save(tmp_path / "a.heic")
+        assert numpy.allclose(self.colours(tmp_path / "a.heic"), [RED, RED], atol=4)
 
     @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
     def test_any_mode_becomes_three_colours(self, tmp_path, mode):
@@ -77,7 +142,7 @@ class TestFinding:
     def test_files_in_folders_within_a_class_belong_to_it(self, tmp_path):
         for name in ("cat/a.png", "cat/old/b.PNG", "dog/c.jpg", "dog/notes.txt", ".git/d.png", "cat/.e.png", "f.png"):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).touch()
+            (tmp_path / name).write_bytes(b"image")
         found = find_images(tmp_path)
         assert [str(file.relative_to(tmp_path)) for file in found.files] == ["cat/a.png", "cat/old/b.PNG", "dog/c.jpg"]
         assert found.labels == ["cat", "cat", "dog"]
@@ -86,7 +151,7 @@ class TestFinding:
     def test_fewer_than_two_classes_are_refused(self, tmp_path, names):
         for name in names:
             (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).touch()
+            (tmp_path / name).write_bytes(b"image")
         with pytest.raises(UserError, match="must have a folder for each class, two at least"):
             find_images(tmp_path)
 
@@ -127,6 +192,19 @@ class TestParts:
         assert f"files left out, as they can't be read: 1 ({damaged})" in made.summary()
         assert len(made.splits.train.labels) + len(made.splits.valid.labels) == 99
         assert made.splits.train.pixels.flatten(1).any(1).all()  # the black one is not among them
+
+    def test_what_is_refused_is_left_out_with_its_reason(self, tmp_path, data):
+        write_shapes(tmp_path / "images", 100)
+        beyond = tmp_path / "images" / "disc" / "a.tif"
+        Image.fromarray(numpy.full((8, 8), 7, numpy.float32)).save(beyond)
+        reason = "as their pixels are floats outside 0 to 1 (save them in 8 or 16 bits)"
+        assert f"files left out, {reason}: 1 ({beyond})" in data().summary()
+
+    def test_photographs_that_need_a_library_are_named_with_it(self, tmp_path, monkeypatch):
+        write_shapes(tmp_path, 20)
+        (tmp_path / "disc" / "a.HEIC").write_bytes(b"photograph")
+        monkeypatch.setattr("vision.data.files.readable_endings", lambda: {".png"})
+        assert f"as they need pip install pillow-heif: 1 ({tmp_path}/disc/a.HEIC)" in find_images(tmp_path).note()
 
     def test_a_share_of_each_class_is_set_aside_by_the_seed(self, tmp_path, data):
         write_shapes(tmp_path / "images", 100)

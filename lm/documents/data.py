@@ -1,24 +1,24 @@
 """The Lightning data modules of documents with a class: what `conf/data/` chooses from."""
 
-import csv
-import json
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from lm.documents.files import Document, Missing, read_documents
 from lm.language.show import show_batch
-from lm.text.files import UTF_8, known_encoding
 from lm.text.labelled import LabelledData, Splits
 from lm.text.tokenizers import Tokenizer
 from lm.text.tokens import NextTokenData, TokenData
 from lm.text.vocabulary import Vocabulary
+from reading.tables import Form, Quotes
+from reading.text import UTF_8, known_encoding
 from unroll import checks
 from unroll.checks import Count, Fraction, Size, checked
 from unroll.errors import UserError
@@ -28,11 +28,6 @@ from unroll.training.split import set_aside
 
 FOLDS = 10
 SHOWN, WIDTH = 6, 300  # documents, and characters of each
-
-
-class Document(NamedTuple):
-    text: str
-    label: str
 
 
 class DocumentSettings(TypedDict, total=False):
@@ -85,6 +80,7 @@ class Documents(TokenData, LabelledData):
         self.backwards = backwards
         self.batch_size = batch_size
         self.crop = crop
+        self.notes: list[str] = []  # what was left out of the files
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -159,11 +155,12 @@ class Documents(TokenData, LabelledData):
     def summary(self) -> str:
         train, valid = self.train, self.valid
         name = self.evaluated_name
-        return (
+        counts = (
             f"{train.count:,} training and {valid.count:,} {name} documents of {len(self.classes)} classes, "
             f"{train.lengths.sum():,} and {valid.lengths.sum():,} tokens (the longest has {train.lengths.max():,}), "
             f"a vocabulary of {len(self.vocabulary):,}"
         )
+        return "; ".join([counts, *self.notes])
 
     def show(self, folder: Path) -> str:
         window = next(self.train.batches(0))
@@ -241,13 +238,15 @@ def reviews(path: Path) -> Iterator[tuple[str, str]]:
 
 
 class DocumentFiles(Documents):
-    """Documents of the user's own: a CSV, TSV or JSON lines file, or a folder with a folder of text files per class.
+    """Documents of the user's own: a table, or a folder with a folder of text files per class.
 
     Args:
-        train, valid, test: the files or folders; without `valid`, some of the training documents are set aside.
+        train, valid, test: the files, folders or data sets, as for `lm.documents.files.read_documents`; without
+            `valid`, some of the training documents are set aside.
         valid_fraction: the share of each class that is.
         text, label: the names of the columns.
-        encoding: of the files, as Python names it.
+        missing: where a row has no text or no class: "refuse" the file, or "leave_out" the row.
+        encoding, separator, quotes, header: as for `reading.tables.read_table`.
         documents: as for `Documents`.
     """
 
@@ -259,28 +258,37 @@ class DocumentFiles(Documents):
         valid: str | None = None,
         test: str | None = None,
         valid_fraction: Fraction = 0.1,
-        text: str = "text",
-        label: str = "label",
+        text: str | int = "text",
+        label: str | int = "label",
+        missing: Missing = "refuse",
         encoding: str = UTF_8,
+        separator: str | None = None,
+        quotes: Quotes | None = None,
+        header: bool | None = None,
         **documents: Unpack[DocumentSettings],
     ) -> None:
         super().__init__(**documents)
-        self.files = (train, valid, test)
+        self.files = {"train": train, "valid": valid, "test": test}
         self.valid_fraction = valid_fraction
-        self.columns = (text, label)
-        self.encoding = known_encoding(encoding)
+        self.columns = (str(text), str(label))
+        self.missing = missing
+        self.form: Form = {
+            "encoding": known_encoding(encoding), "separator": separator, "quotes": quotes, "header": header
+        }  # fmt: skip
 
     def read(self) -> Splits:
-        train, valid, test = (
-            [] if path is None else read_documents(Path(path).expanduser(), *self.columns, self.encoding)
-            for path in self.files
-        )
-        if self.files[1] is None:
+        train, valid, test = ([] if path is None else self._read(path, split) for split, path in self.files.items())
+        if self.files["valid"] is None:
             numbers = {name: number for number, name in enumerate(sorted({document.label for document in train}))}
             labels = [numbers[document.label] for document in train]
             parts = set_aside(labels, self.valid_fraction, self.seed, "documents", "a file: data.valid=FILE")
             train, valid = ([train[number] for number in part] for part in parts)
         return Splits(train, valid, test)
+
+    def _read(self, path: str, split: str) -> list[Document]:
+        found = read_documents(path, *self.columns, self.missing, split, **self.form)
+        self.notes += found.notes
+        return found.documents
 
 
 class AsText(NextTokenData, Documents):
@@ -327,10 +335,11 @@ class AsText(NextTokenData, Documents):
 
     def summary(self) -> str:
         counts = [sum(stream.layout.counts) for stream in (self.train, self.valid)]  # type: ignore[attr-defined]
-        return (
+        line = (
             f"{counts[0]:,} training and {counts[1]:,} validation tokens of {len(self.splits.train):,} and "
             f"{len(self.evaluated):,} documents, a vocabulary of {len(self.vocabulary):,}"
         )
+        return "; ".join([line, *self.notes])
 
     def show(self, folder: Path) -> str:
         return show_batch(self.train, self.vocabulary)
@@ -342,50 +351,3 @@ class MovieReviewsText(AsText, MovieReviews):
 
 class DocumentFilesText(AsText, DocumentFiles):
     """The text of documents of the user's own."""
-
-
-def read_documents(path: Path, text: str, label: str, encoding: str) -> list[Document]:
-    """The documents of a file or folder.
-
-    Raises:
-        UserError: it can't be read, a column is missing, or a document is empty.
-    """
-    try:
-        if path.is_dir():
-            files = sorted(file for file in path.glob("*/*") if file.is_file())
-            found = [(str(file), file.read_text(encoding=encoding), file.parent.name) for file in files]
-        elif path.suffix in (".csv", ".tsv"):
-            csv.field_size_limit(2**31 - 1)
-            with open(path, encoding=encoding, newline="") as lines:
-                reader = csv.DictReader(lines, delimiter="\t" if path.suffix == ".tsv" else ",")
-                names = reader.fieldnames or []
-                for name in (text, label):
-                    if name not in names:
-                        raise UserError(f"{path}: there is no column {name}; choose from: {', '.join(names)}")
-                found = [(f"{path}, line {reader.line_num}", row[text], row[label]) for row in reader]
-        elif path.suffix == ".jsonl":
-            found = []
-            for number, line in enumerate(path.read_text(encoding=encoding).splitlines(), start=1):
-                where = f"{path}, line {number}"
-                entry = json.loads(line) if line.strip() else None
-                if entry is None:
-                    continue
-                if not isinstance(entry, dict) or not {text, label} <= set(entry):
-                    raise UserError(f"{where}: must be an object with {text} and {label}")
-                found.append((where, str(entry[text]), str(entry[label])))
-        else:
-            raise UserError(f"{path}: must be a .csv, .tsv or .jsonl file, or a folder with a folder per class")
-    except json.JSONDecodeError:
-        raise UserError(f"{where}: not JSON") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not text in the encoding {encoding}; give another: data.encoding=…") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    for where, content, name in found:
-        if not content or not content.strip():
-            raise UserError(f"{where}: the document is empty; leave it out")
-        if not name:
-            raise UserError(f"{where}: has no class in the column {label}")
-    if not found:
-        raise UserError(f"{path}: has no documents")
-    return [Document(content, name) for _, content, name in found]

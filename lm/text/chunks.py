@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from reading.text import UTF_8, not_text, stray
 from unroll.errors import UserError
 
 CHUNK = 2**20  # bytes
@@ -51,14 +52,11 @@ class Chunk:
             content = file.read(len(self))
         try:
             text = content.decode()
+            place = stray(text, UTF_8)
         except UnicodeDecodeError as error:
-            place = self.start + error.start
-            raise UserError(
-                f"{self.path}: not UTF-8 text (byte {place} cannot be read); for text in another encoding: "
-                f"data.encoding=latin-1"
-            ) from None
-        if "\0" in text:
-            raise UserError(f"{self.path}: not a text file (it holds NUL bytes)")
+            place = error.start
+        if place is not None:
+            raise not_text(self.path, content, UTF_8, place)
         return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 

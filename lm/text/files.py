@@ -1,23 +1,14 @@
 """Text files as they are: compressed, or in another encoding than UTF-8."""
 
-import bz2
 import codecs
-import gzip
 import hashlib
-import lzma
 import sys
-import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
 
 from lm.text.chunks import CHUNK
-from unroll.errors import ArgumentError, UserError
+from reading.text import LOOKED_AT, UTF_8, is_compressed, known_encoding, marked, not_text, opened, reading, stray
 from unroll.files import locked, replacing
 from unroll.training.cache import cache_folder
-
-UTF_8 = "utf-8"
-COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 def checksum(path: Path, folder: Path) -> str:
@@ -48,7 +39,11 @@ def plain_text(path: str | Path, encoding: str = UTF_8, cache: str | Path | None
         UserError: the file can't be decompressed or is not in this encoding.
     """
     path, encoding = Path(path).expanduser(), known_encoding(encoding)
-    if not path.is_file() or (path.suffix not in (*COMPRESSED, ".zst") and encoding == UTF_8):
+    if not path.is_file():
+        return path
+    with reading(path), opened(path) as source:
+        encoding = marked(source.read(4)) or encoding
+    if not is_compressed(path) and encoding in (UTF_8, "utf-8-sig"):
         return path
     folder = cache_folder(cache)
     key = hashlib.sha256(repr((checksum(path, folder), path.suffix, encoding)).encode()).hexdigest()[:32]
@@ -56,41 +51,18 @@ def plain_text(path: str | Path, encoding: str = UTF_8, cache: str | Path | None
     with locked(copy.with_suffix(".lock")):
         if not copy.exists():
             print(f"keeping {path} as plain text in {copy}", file=sys.stderr)
-            decoder = codecs.getincrementaldecoder(encoding)()
-            try:
-                with opened(path) as source, replacing(copy) as unfinished, open(unfinished, "wb") as target:
-                    while block := source.read(CHUNK):
-                        target.write(block if encoding == UTF_8 else decoder.decode(block).encode())
-                    target.write(decoder.decode(b"", final=True).encode())
-            except UnicodeDecodeError:
-                raise UserError(f"{path}: not text in the encoding {encoding}") from None
-            except UserError:
-                raise
-            except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
-                raise UserError(f"{path}: not a whole {path.suffix} file ({error})") from None
+            with reading(path), opened(path) as source, replacing(copy) as unfinished, open(unfinished, "wb") as target:
+                decoder, before = codecs.getincrementaldecoder(encoding)(), b""
+                while block := source.read(CHUNK):
+                    try:
+                        text = decoder.decode(block)
+                        place = stray(text, encoding)
+                    except UnicodeDecodeError as error:
+                        text, place = "", error.start
+                    if place is not None:
+                        raise not_text(path, before + block, encoding, len(before) + place)
+                    target.write(text.encode())
+                    before = block[-LOOKED_AT:]
+                if decoder.getstate()[0]:
+                    raise not_text(path, before, encoding, len(before))
     return copy
-
-
-def known_encoding(encoding: str) -> str:
-    """Python's own name of an encoding.
-
-    Raises:
-        ArgumentError: there is no such encoding.
-    """
-    try:
-        return codecs.lookup(encoding).name
-    except LookupError:
-        raise ArgumentError("encoding", encoding, "an encoding that Python knows, such as utf-8 or latin-1") from None
-
-
-def opened(path: Path) -> IO[bytes]:
-    """The uncompressed content of a file."""
-    if path.suffix in COMPRESSED:
-        return COMPRESSED[path.suffix](path, "rb")
-    if path.suffix != ".zst":
-        return open(path, "rb")
-    try:
-        import zstandard
-    except ImportError:
-        raise UserError(f"{path}: reading .zst files needs the zstandard library: pip install zstandard") from None
-    return zstandard.open(path, "rb")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Required, Unpack
 
+from reading.folders import Found
 from unroll import checks
 from unroll.checks import Count, Fraction, Size, checked
 from unroll.errors import UserError
@@ -17,11 +18,10 @@ from unroll.training.data import Data
 from unroll.training.split import set_aside
 from vision.data.batches import Flip, ImageBatches, Images, move
 from vision.data.cifar10 import read_cifar10
-from vision.data.files import Found, find_images, labelled
+from vision.data.files import find_images, labelled
 from vision.data.shapes import NAMES, draw_shapes
 
 SHOWN = 32
-NAMED = 5  # files
 EVALUATED = {"valid": "validation", "test": "test"}
 
 
@@ -238,7 +238,7 @@ class ImageFiles(ImageData):
         self.size = size
         self.valid_fraction = valid_fraction
         self.cache = cache
-        self.damaged: list[Path] = []
+        self.notes: list[str] = []  # what was left out
 
     def read(self) -> Splits:
         parts = {name: self.folder / name for name in ("train", "valid", "test") if (self.folder / name).is_dir()}
@@ -254,13 +254,9 @@ class ImageFiles(ImageData):
         return Splits(train, others["valid"], others.get("test"), classes)
 
     def images(self, found: Found, classes: list[str]) -> Images:
-        images, damaged = labelled(found, classes, self.size, self.cache)
-        self.damaged += damaged
+        images, notes = labelled(found, classes, self.size, self.cache)
+        self.notes += notes
         return images
 
     def summary(self) -> str:
-        line = super().summary()
-        if not self.damaged:
-            return line
-        named = ", ".join(map(str, self.damaged[:NAMED])) + (", …" if len(self.damaged) > NAMED else "")
-        return f"{line}; files left out, as they can't be read: {len(self.damaged):,} ({named})"
+        return "; ".join([super().summary(), *self.notes])

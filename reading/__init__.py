@@ -1,0 +1,1 @@
+"""The user's files as the tasks read them: text in any encoding, tables of any kind, folders with a class each."""

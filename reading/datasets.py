@@ -1,0 +1,61 @@
+"""Data sets of Hugging Face that are on this machine: saved ones, and folders of Parquet, Arrow, CSV or JSON files."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from unroll.errors import UserError, require
+
+SPLITS = {"train": ("train",), "valid": ("validation", "valid", "dev", "val"), "test": ("test",)}
+
+
+def load(path: str, split: str) -> Any:
+    """A `datasets.Dataset`. Nothing is downloaded.
+
+    Args:
+        path: `hf:FOLDER`, or `hf:FOLDER:SPLIT`; what `save_to_disk` wrote, or what `load_dataset` reads.
+        split: "train", "valid" or "test", where there are several splits and the path names none.
+
+    Raises:
+        UserError: there is none, or there are other splits.
+    """
+    require(path, "datasets", "datasets")
+    import datasets
+
+    name = path.removeprefix("hf:")
+    folder, chosen = Path(name).expanduser(), None
+    if not folder.exists() and (named := re.fullmatch(r"(.+):([\w.]+)", name)):
+        folder, chosen = Path(named[1]).expanduser(), named[2]
+    if not folder.is_dir():
+        raise UserError(
+            f"{path}: there is no folder {folder}; one on the Hub comes onto this machine by "
+            f"datasets.load_dataset(…).save_to_disk(FOLDER)"
+        )
+    saved = any((folder / file).exists() for file in ("dataset_dict.json", "state.json"))
+    try:
+        found = datasets.load_from_disk(str(folder)) if saved else datasets.load_dataset(str(folder))
+    except Exception as error:  # of many kinds
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise UserError(f"{path}: not a data set that can be read ({type(error).__name__}: {reason})") from None
+    if isinstance(found, datasets.Dataset):
+        if chosen is not None:
+            raise UserError(f"{path}: the data set has no splits; leave :{chosen} out")
+        return found
+    names = [chosen] if chosen is not None else SPLITS[split]
+    match = next((one for one in names if one in found), None)
+    if match is None:
+        raise UserError(f"{path}: choose a split, as in hf:{folder}:{next(iter(found))}; there are: {', '.join(found)}")
+    return found[match]
+
+
+def read_dataset(path: str, split: str) -> Any:
+    """A data set as a polars DataFrame, numbers of classes as their names (arguments as for `load`)."""
+    import polars
+
+    found = load(path, split)
+    frame: Any = polars.from_arrow(found.with_format("arrow")[:])
+    named = {name: feature.names for name, feature in found.features.items() if hasattr(feature, "int2str")}
+    return frame.with_columns(
+        polars.col(column).replace_strict(list(range(len(names))), names, default=None, return_dtype=polars.String)
+        for column, names in named.items()
+    )

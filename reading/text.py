@@ -1,0 +1,195 @@
+"""Text in files: compressed or not, and in which encoding."""
+
+import bz2
+import codecs
+import gzip
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from unroll.errors import ArgumentError, UserError, require
+
+UTF_8 = "utf-8"
+COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+ENDINGS = (*COMPRESSED, ".zst")
+MARKS = {  # the longer one first: the mark of UTF-32 begins with that of UTF-16
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+NUL, STRAY = re.compile("\0"), re.compile("[\0\x80-\x84\x86-\x9f]")
+LOOKED_AT = 2**17  # bytes around what can't be read
+SHOWN = 30  # characters
+AS_LIKELY = 0.7  # of the best guess's confidence
+UNSURE = 0.1  # a confidence
+USUAL = ("cp1252", "cp932", "euc_kr", "cp1251")  # of guesses that are as likely
+SUPERSETS = {
+    "iso8859_1": "cp1252",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis_2004": "cp932",
+    "euc_jis_2004": "euc_jp",
+}
+
+
+def is_compressed(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS
+
+
+def ending_of(path: Path) -> str:
+    """The ending in small letters, that of a compressed file apart."""
+    endings = [suffix.lower() for suffix in path.suffixes]
+    while endings and endings[-1] in ENDINGS:
+        endings.pop()
+    return endings[-1] if endings else ""
+
+
+def opened(path: Path) -> IO[bytes]:
+    """The uncompressed content of a file."""
+    ending = path.suffix.lower()
+    if ending in COMPRESSED:
+        return COMPRESSED[ending](path, "rb")
+    if ending != ".zst":
+        return open(path, "rb")
+    try:
+        import zstandard
+    except ImportError:
+        raise UserError(f"{path}: reading .zst files needs the zstandard library: pip install zstandard") from None
+    return zstandard.open(path, "rb")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Errors of a file that is read in this block in one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+        strerror = getattr(error, "strerror", None)
+        if is_compressed(path) and not strerror:
+            raise UserError(f"{path}: not a whole {path.suffix} file ({error})") from None
+        raise UserError(f"{path}: cannot be read ({strerror or error})") from None
+
+
+def read_text(path: Path, encoding: str = UTF_8) -> str:
+    """The text of a file, without a byte order mark; line ends as they are.
+
+    Args:
+        path: the file.
+        encoding: as Python names it; a byte order mark overrules it.
+
+    Raises:
+        UserError: the file can't be read, or is not text in this encoding.
+    """
+    with reading(path), opened(path) as file:
+        content = file.read()
+    return decoded(content, encoding, path)
+
+
+def decoded(content: bytes, encoding: str, name: str | Path) -> str:
+    """The text of some bytes, as `read_text`.
+
+    Args:
+        content: the bytes.
+        encoding: as for `read_text`.
+        name: of their file, for messages.
+    """
+    encoding = marked(content) or encoding
+    try:
+        text = content.decode(encoding)
+    except UnicodeError as error:
+        raise not_text(name, content, encoding, getattr(error, "start", 0)) from None
+    if (place := stray(text, encoding)) is not None:
+        raise not_text(name, content, encoding, len(text[:place].encode(encoding, "replace")))
+    return text
+
+
+def marked(content: bytes) -> str | None:
+    """The encoding that a byte order mark stands for, if the bytes begin with one."""
+    return next((encoding for mark, encoding in MARKS.items() if content.startswith(mark)), None)
+
+
+def stray(text: str, encoding: str) -> int | None:
+    """Where there is a character that no text has, as in one that is decoded wrongly: NUL, or, unless the encoding is
+    UTF-8, a control character of Latin-1."""
+    found = (NUL if encoding.startswith("utf") else STRAY).search(text)
+    return found.start() if found else None
+
+
+def not_text(name: str | Path, content: bytes, encoding: str, place: int = 0) -> UserError:
+    """What to raise for bytes that are no text in this encoding: it says which one fits, and how they read in it.
+
+    Args:
+        name: of the file.
+        content: the bytes.
+        encoding: the one that does not fit.
+        place: the first byte that can't be read.
+    """
+    start = content.rfind(b"\n", 0, max(0, place - LOOKED_AT)) + 1
+    content, place = content[start : place + LOOKED_AT], place - start
+    better = fitting(content)
+    if better is None or better == encoding:
+        holds = "; it holds NUL bytes" if b"\0" in content else ""
+        return UserError(f"{name}: not a text file (it is not in the encoding {encoding}, nor in a usual one{holds})")
+    before = len(content[:place].decode(better, "ignore"))
+    text = content.decode(better, "ignore")
+    begin = max(text.rfind("\n", 0, before) + 1, before - SHOWN // 2)
+    sample = " ".join(text[begin : begin + SHOWN].split("\n")[0].split())
+    return UserError(
+        f"{name}: not text in the encoding {encoding}; as {better} it reads “{sample}”: data.encoding={better}"
+    )
+
+
+def fitting(content: bytes) -> str | None:
+    """The encoding, as Python names it, that bytes are most likely in; None if they are no text in a usual one."""
+    require("to find an encoding", "app", "chardet")
+    from chardet import EncodingEra, detect_all
+
+    telling = content if b"\0" in content else b"\n".join(line for line in content.split(b"\n") if not line.isascii())
+    found = detect_all(
+        telling,
+        ignore_threshold=True,
+        encoding_era=EncodingEra.MODERN_WEB | EncodingEra.LEGACY_ISO,
+        compat_names=False,
+    )
+    likely: list[str] = []
+    alone = not re.search(rb"[\x80-\xff]{2}", telling)
+    if alone and found[0]["confidence"] < UNSURE and reads(content, USUAL[0]):  # a degree sign, or a single accent
+        return USUAL[0]
+    for guess in found:
+        if guess["encoding"] is None or guess["confidence"] < AS_LIKELY * found[0]["confidence"]:
+            continue
+        encoding = codecs.lookup(guess["encoding"]).name.replace("-", "_")
+        likely += [name for name in (SUPERSETS.get(encoding, encoding), encoding) if reads(content, name)]
+    return next((encoding for encoding in USUAL if encoding in likely), likely[0] if likely else None)
+
+
+def reads(content: bytes, encoding: str) -> bool:
+    """Whether bytes, of which the last character may be cut, are text in an encoding."""
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(content)
+    except UnicodeError:
+        return False
+    return stray(text, encoding) is None
+
+
+def known_encoding(encoding: str) -> str:
+    """Python's own name of an encoding.
+
+    Raises:
+        ArgumentError: there is no such encoding.
+    """
+    try:
+        "".encode(encoding)
+        return codecs.lookup(encoding).name
+    except (LookupError, TypeError):
+        raise ArgumentError("encoding", encoding, "an encoding that Python knows, such as utf-8 or latin-1") from None

@@ -1,0 +1,118 @@
+"""Folders with a folder per class: what is left out, of texts and of images alike, and what is said of it."""
+
+import numpy
+import pytest
+from PIL import Image
+
+from lm.documents.files import read_documents
+from reading.folders import files_by_class, is_hidden
+from unroll.errors import UserError
+from vision.data.data_modules import ImageFiles
+from vision.data.files import find_images
+
+# What systems and programs leave in folders.
+LEFT = (
+    ".DS_Store", "Thumbs.db", "desktop.ini", "._0.png", "~$0.docx", "0.png~", ".ipynb_checkpoints/0.png",
+    "__MACOSX/0.png", "@eaDir/0.png",
+)  # fmt: skip
+
+
+def pixels(shade):
+    return Image.fromarray(numpy.full((9, 9), shade, numpy.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten files of each of two classes, one of them in a folder within, as texts (`.txt`) or as images (`.png`)."""
+
+    def make(ending, write):
+        for label in ("cat", "dog"):
+            (tmp_path / label / "old").mkdir(parents=True)
+            for number in range(10):
+                write(tmp_path / label / ("old" if number == 9 else "") / f"{number}{ending}", number)
+        return tmp_path
+
+    return make
+
+
+def texts(path, number):
+    path.write_text(f"text {number} of {path.parts[-2]}")
+
+
+def images(path, number):
+    pixels(number).save(path)
+
+
+@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize("where", ["", "cat", "dog/old"])
+def test_what_is_hidden_is_left_out_and_counted(folder, left, where):
+    root = folder(".png", images)
+    path = root / where / left
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"left")
+    found = find_images(root)
+    assert (len(found.files), sorted(set(found.labels))) == (20, ["cat", "dog"])
+    assert found.note() == f"files left out, as they are hidden: 1 ({root / where / left.split('/')[0]})"
+    assert files_by_class(root).files == found.files
+
+
+@pytest.mark.parametrize("name", ["a.txt", "README", "x.db", "macosx", "a~b", "c$"])
+def test_what_has_another_name_is_not_hidden(name):
+    assert not is_hidden(name)
+
+
+def test_texts_without_what_is_empty_or_of_another_kind(folder):
+    root = folder(".txt", texts)
+    (root / "cat" / "README").write_text("what is in this folder")
+    (root / "dog" / "empty.txt").touch()
+    (root / "dog" / "blank.txt").write_text(" \n")
+    (root / "dog" / "Thumbs.db").write_bytes(b"\0")
+    documents, notes = read_documents(str(root), "text", "label")
+    assert len(documents) == 20
+    (note,) = notes
+    assert f"as they are hidden: 1 ({root}/dog/Thumbs.db)" in note
+    assert f"as they are of another kind: 1 ({root}/cat/README)" in note
+    assert f"as they are empty: 2 ({root}/dog/empty.txt, {root}/dog/blank.txt)" in note
+
+
+def test_texts_of_several_endings_are_all_read(folder):
+    root = folder(".txt", texts)
+    for number in range(5):
+        (root / "cat" / f"{number}.md").write_text("a text")
+        (root / "dog" / f"5106{number}").write_text("a text")
+    assert len(read_documents(str(root), "text", "label").documents) == 30
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            "un café".encode("cp1252"),
+            "not text in the encoding utf-8; as cp1252 it reads “un café”: data.encoding=cp1252",
+        ),
+        ("这部电影非常好看，我很喜欢。".encode("gb18030"), "as gb18030 it reads “这部电影非常好看，我很喜欢。”"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not a text file"),
+    ],
+)
+def test_the_file_is_named_that_is_no_text(folder, content, words):
+    root = folder(".txt", texts)
+    (root / "cat" / "7.txt").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_documents(str(root), "text", "label")
+    assert str(error.value).startswith(f"{root}/cat/7.txt: ")
+    assert words in str(error.value)
+
+
+def test_images_without_what_is_empty_or_of_another_kind(folder):
+    root = folder(".png", images)
+    (root / "cat" / "labels.csv").write_text("a,b")
+    (root / "dog" / "empty.png").touch()
+    data = ImageFiles(path=str(root), batch_size=2, pad=0, flip=False, size=8, cache=str(root / ".cache"))
+    assert "18 training and 2 validation images of 2 classes" in data.summary()
+    assert f"as they are of another kind: 1 ({root}/cat/labels.csv)" in data.summary()
+    assert f"as they are empty: 1 ({root}/dog/empty.png)" in data.summary()
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(UserError, match="none: cannot be read"):
+        files_by_class(tmp_path / "none")
