@@ -125,7 +125,7 @@ def stray(text: str, encoding: str) -> int | None:
     return found.start() if found else None
 
 
-def not_text(name: str | Path, content: bytes, encoding: str, place: int = 0) -> UserError:
+def not_text(name: str | Path, content: bytes, encoding: str, place: int = 0, offset: int = 0) -> UserError:
     """What to raise for bytes that are no text in this encoding: it says which one fits, and how they read in it.
 
     Args:
@@ -133,20 +133,30 @@ def not_text(name: str | Path, content: bytes, encoding: str, place: int = 0) ->
         content: the bytes.
         encoding: the one that does not fit.
         place: the first byte that can't be read.
+        offset: of the first of the bytes in the file.
     """
+    called = "UTF-8" if encoding == UTF_8 else encoding
+    wrong = f"{name}: not {called} text (byte {offset + place} cannot be read"
     start = content.rfind(b"\n", 0, max(0, place - LOOKED_AT)) + 1
     content, place = content[start : place + LOOKED_AT], place - start
+    if is_damaged(content):
+        return UserError(f"{wrong}; the rest is, so the file is damaged there)")
     better = fitting(content)
     if better is None or better == encoding:
-        holds = "; it holds NUL bytes" if b"\0" in content else ""
-        return UserError(f"{name}: not a text file (it is not in the encoding {encoding}, nor in a usual one{holds})")
+        nul = "; it holds NUL bytes" if b"\0" in content else ""
+        return UserError(f"{wrong}), nor in another usual encoding{nul}; is it a text file?")
     before = len(content[:place].decode(better, "ignore"))
     text = content.decode(better, "ignore")
     begin = max(text.rfind("\n", 0, before) + 1, before - SHOWN // 2)
     sample = " ".join(text[begin : begin + SHOWN].split("\n")[0].split())
-    return UserError(
-        f"{name}: not text in the encoding {encoding}; as {better} it reads “{sample}”: data.encoding={better}"
-    )
+    return UserError(f"{wrong}); as {better} it reads “{sample}”: data.encoding={better}")
+
+
+def is_damaged(content: bytes) -> bool:
+    """Whether nearly all of what is not ASCII is UTF-8, and little is not."""
+    text = content.decode(UTF_8, "replace")
+    wrong = text.count("\ufffd")
+    return b"\0" not in content and 0 < 5 * wrong < sum(not character.isascii() for character in text)
 
 
 def fitting(content: bytes) -> str | None:

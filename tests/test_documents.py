@@ -41,7 +41,7 @@ class TestFiles:
             ("a.csv", "text,label\nx,\n", "a.csv, line 2: has no class in the column label"),
             ("a.jsonl", '{"text": "x"}\n', "a.jsonl: there is no column label; choose from: text"),
             ("a.jsonl", '{"text": "x", "label": "y"}\nno\n', "a.jsonl, line 2: not JSON"),
-            ("a.csv", b"text,label\n\xff,y\n", "not text in the encoding utf-8; as cp1252 it reads “ÿ,y”"),
+            ("a.csv", b"text,label\n\xff,y\n", r"not UTF-8 text \(byte 11 cannot be read\); as cp1252 it reads “ÿ,y”"),
             ("a.pdf", "x", "must be a .csv, .tsv, .jsonl or .parquet file, or a folder with a folder per class"),
             ("a.csv", "text,label\n", "has no documents"),
         ],

@@ -88,10 +88,10 @@ def test_texts_of_several_endings_are_all_read(folder):
     [
         (
             "un café".encode("cp1252"),
-            "not text in the encoding utf-8; as cp1252 it reads “un café”: data.encoding=cp1252",
+            "not UTF-8 text (byte 6 cannot be read); as cp1252 it reads “un café”: data.encoding=cp1252",
         ),
         ("这部电影非常好看，我很喜欢。".encode("gb18030"), "as gb18030 it reads “这部电影非常好看，我很喜欢。”"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not a text file"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "nor in another usual encoding; it holds NUL bytes; is it a text file?"),
     ],
 )
 def test_the_file_is_named_that_is_no_text(folder, content, words):

@@ -122,7 +122,7 @@ ASKED = {
     "two columns of a name": ("text,label,label\na,b,c\n", "two columns are called label", None, None),
     "another encoding": (
         "text,label\nun café,pos\n".encode("latin-1"),
-        "not text in the encoding utf-8; as cp1252 it reads “un café,pos”: data.encoding=cp1252",
+        "not UTF-8 text (byte 17 cannot be read); as cp1252 it reads “un café,pos”: data.encoding=cp1252",
         {"encoding": "cp1252"}, [("un café", "pos")],
     ),
     "no names": ("a film,pos\na book,neg\n", "there is no column text; choose from: a film, pos", None, None),

@@ -56,7 +56,7 @@ class Chunk:
         except UnicodeDecodeError as error:
             place = error.start
         if place is not None:
-            raise not_text(self.path, content, UTF_8, place)
+            raise not_text(self.path, content, UTF_8, place, self.start)
         return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from lm.text.chunks import CHUNK
-from reading.text import LOOKED_AT, UTF_8, is_compressed, known_encoding, marked, not_text, opened, reading, stray
+from reading.text import UTF_8, is_compressed, known_encoding, marked, not_text, opened, reading, stray
 from unroll.files import locked, replacing
 from unroll.training.cache import cache_folder
 
@@ -52,17 +52,17 @@ def plain_text(path: str | Path, encoding: str = UTF_8, cache: str | Path | None
         if not copy.exists():
             print(f"keeping {path} as plain text in {copy}", file=sys.stderr)
             with reading(path), opened(path) as source, replacing(copy) as unfinished, open(unfinished, "wb") as target:
-                decoder, before = codecs.getincrementaldecoder(encoding)(), b""
-                while block := source.read(CHUNK):
+                decoder, place, last = codecs.getincrementaldecoder(encoding)(), 0, False
+                while not last:
+                    block = source.read(CHUNK)
+                    last = not block
                     try:
-                        text = decoder.decode(block)
-                        place = stray(text, encoding)
+                        text = decoder.decode(block, final=last)
+                        wrong = stray(text, encoding)
                     except UnicodeDecodeError as error:
-                        text, place = "", error.start
-                    if place is not None:
-                        raise not_text(path, before + block, encoding, len(before) + place)
+                        text, wrong = "", error.start
+                    if wrong is not None:
+                        raise not_text(path, block, encoding, wrong, place)
                     target.write(text.encode())
-                    before = block[-LOOKED_AT:]
-                if decoder.getstate()[0]:
-                    raise not_text(path, before, encoding, len(before))
+                    place += len(block)
     return copy
