@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from unroll.kernels.gru import GRUSteps, written_out
+from unroll.kernels import steps
 from unroll.nn.cell import Cell
-from unroll.nn.layer import RecurrentLayer
+from unroll.nn.layer import RecurrentLayer, read_by_steps
 
 
 class GRUCell(Cell):
@@ -31,25 +31,19 @@ class GRUCell(Cell):
 
 
 class GRU(RecurrentLayer, nn.GRU):  # type: ignore[misc]
-    """Layers of `GRUCell`s: `torch.nn.GRU`, whose training steps on a CPU, without dropout, are those of
-    `unroll.kernels.gru`. The state is `[layers, rows, hidden]`.
+    """Layers of `GRUCell`s: `torch.nn.GRU`, on a CPU by `unroll.kernels.steps`.
+
+    The state is `[layers, rows, hidden]`.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
         nn.GRU.__init__(self, input_size, hidden_size, num_layers, dropout=dropout, batch_first=True)
 
     def read(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        if self.dropout or not written_out(x):
+        if not steps.served(x):
             return nn.GRU.forward(self, x, state)
         if state is None:
             state = x.new_zeros(self.num_layers, x.size(0), self.hidden_size)
-        outputs = x.transpose(0, 1)
-        last = []
-        for layer, h0 in enumerate(state):
-            names = (f"{name}_l{layer}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-            w_ih, w_hh, b_ih, b_hh = (getattr(self, name) for name in names)
-            if torch.is_autocast_enabled("cpu"):
-                w_ih, w_hh = (weight.to(torch.get_autocast_dtype("cpu")) for weight in (w_ih, w_hh))
-            outputs = GRUSteps.apply(outputs, h0, w_ih, w_hh, b_ih, b_hh)
-            last.append(outputs[-1])
-        return outputs.transpose(0, 1), torch.stack(last)
+        self.check_forward_args(x, state, None)
+        outputs, (state,) = read_by_steps(self, steps.gru, x, (state,))
+        return outputs, state

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unroll.errors import UserError
@@ -55,6 +56,21 @@ def read_with_resets(
         y, state = read(x[:, start:stop], state)
         outputs.append(y)
     return torch.cat(outputs, 1), state
+
+
+def read_by_steps(
+    layers: nn.RNNBase, steps: Callable[..., tuple[Tensor, ...]], x: Tensor, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Reads with the compiled `steps` of a layer, a function of `unroll.kernels.steps`."""
+    outputs, last = x.transpose(0, 1), []
+    for number in range(layers.num_layers):
+        names = (f"{name}_l{number}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        weights = (getattr(layers, name) for name in names)
+        outputs, *after = steps(outputs, *(part[number] for part in state), *weights)
+        last.append(after)
+        if layers.dropout and layers.training and number < layers.num_layers - 1:
+            outputs = F.dropout(outputs, layers.dropout)
+    return outputs.transpose(0, 1), tuple(torch.stack(parts) for parts in zip(*last, strict=True))
 
 
 def at_least_float32(x: Tensor) -> Tensor:

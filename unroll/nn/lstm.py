@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from unroll.kernels import steps
 from unroll.nn.cell import Cell
-from unroll.nn.layer import RecurrentLayer
+from unroll.nn.layer import RecurrentLayer, read_by_steps
 
 Pair = tuple[Tensor, Tensor]
 
@@ -32,10 +33,17 @@ class LSTMCell(Cell):
 
 
 class LSTM(RecurrentLayer, nn.LSTM):  # type: ignore[misc]
-    """Layers of `LSTMCell`s: `torch.nn.LSTM`. The state is the pair (h, c), `[layers, rows, hidden]` each."""
+    """Layers of `LSTMCell`s: `torch.nn.LSTM`, on a CPU by `unroll.kernels.steps`. The state is the pair (h, c),
+    `[layers, rows, hidden]` each.
+    """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
         nn.LSTM.__init__(self, input_size, hidden_size, num_layers, dropout=dropout, batch_first=True)
 
     def read(self, x: Tensor, state: Pair | None) -> tuple[Tensor, Pair]:
-        return nn.LSTM.forward(self, x, state)
+        if not steps.served(x):
+            return nn.LSTM.forward(self, x, state)
+        if state is None:
+            state = 2 * (x.new_zeros(self.num_layers, x.size(0), self.hidden_size),)
+        self.check_forward_args(x, state, None)
+        return read_by_steps(self, steps.lstm, x, state)  # type: ignore[return-value]

@@ -5,8 +5,7 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor, nn
 
-from unroll.kernels.gru import written_out
-from unroll.kernels.mogrifier import MogrifierSteps
+from unroll.kernels import steps
 from unroll.nn.layer import RecurrentLayer
 from unroll.nn.lstm import LSTMCell, Pair
 
@@ -50,8 +49,8 @@ def scale(size: int, other: int, rank: int | None) -> nn.Module:
 
 
 class Mogrifier(RecurrentLayer):
-    """A `MogrifierCell` over all steps; with two rounds or more, training steps on a CPU are those of
-    `unroll.kernels.mogrifier`. The state is the pair (h, c), `[1, rows, hidden]` each.
+    """A `MogrifierCell` over all steps, on a CPU by `unroll.kernels.steps`. The state is the pair (h, c),
+    `[1, rows, hidden]` each.
 
     Args:
         input_size, hidden_size, rounds, rank: as for `MogrifierCell`.
@@ -68,19 +67,17 @@ class Mogrifier(RecurrentLayer):
         else:
             h, c = state[0][0], state[1][0]
         cell = self.cell
-        if written_out(x) and len(cell.scales) >= 2:
+        if steps.served(x) and len(cell.scales) <= steps.MOST_ROUNDS:
             scales = [part for scale in cell.scales for part in multiplied(scale)]
-            given = (x.transpose(0, 1), h, c, cell.weight_ih, cell.weight_hh, cell.bias_ih + cell.bias_hh, *scales)
-            # all of it in the lower precision, as nn.LSTM
-            dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-            hs, c = MogrifierSteps.apply(*(part.to(dtype) for part in given))
-            outputs, h = hs.transpose(0, 1), hs[-1]
+            bias = cell.bias_ih + cell.bias_hh
+            hs, h, c = steps.mogrifier(x.transpose(0, 1), h, c, cell.weight_ih, cell.weight_hh, bias, *scales)
+            outputs = hs.transpose(0, 1)
         else:
-            steps = []
-            for step in x.unbind(1):
-                h, c = cell(step, (h, c))
-                steps.append(h)
-            outputs = torch.stack(steps, 1)
+            every = []
+            for inputs in x.unbind(1):
+                h, c = cell(inputs, (h, c))
+                every.append(h)
+            outputs = torch.stack(every, 1)
         return outputs, (h.unsqueeze(0), c.unsqueeze(0))
 
 

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from unroll.kernels import steps
 from unroll.nn.cell import Cell
-from unroll.nn.layer import RecurrentLayer
+from unroll.nn.layer import RecurrentLayer, read_by_steps
 
 
 class RNNCell(Cell):
@@ -19,10 +20,19 @@ class RNNCell(Cell):
 
 
 class RNN(RecurrentLayer, nn.RNN):  # type: ignore[misc]
-    """Layers of `RNNCell`s: `torch.nn.RNN`. The state is `[layers, rows, hidden]`."""
+    """Layers of `RNNCell`s: `torch.nn.RNN`, on a CPU by `unroll.kernels.steps`.
+
+    The state is `[layers, rows, hidden]`.
+    """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
         nn.RNN.__init__(self, input_size, hidden_size, num_layers, dropout=dropout, batch_first=True)
 
     def read(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        return nn.RNN.forward(self, x, state)
+        if not steps.served(x):
+            return nn.RNN.forward(self, x, state)
+        if state is None:
+            state = x.new_zeros(self.num_layers, x.size(0), self.hidden_size)
+        self.check_forward_args(x, state, None)
+        outputs, (state,) = read_by_steps(self, steps.rnn, x, (state,))
+        return outputs, state

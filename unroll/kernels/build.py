@@ -1,0 +1,85 @@
+"""The C code of this folder as a library: compiled by the system's compiler when it is first needed, kept in a cache.
+
+The compiler is that of the environment variable `CC`, else `cc`, `gcc` or `clang`; the cache is the folder
+`unroll/kernels` of `XDG_CACHE_HOME` or `~/.cache`. Without a compiler, on Windows, or if compiling fails, there is no
+library, and the plain forms serve. `ATEN_CPU_CAPABILITY=avx2`, which PyTorch obeys, restricts the instructions here
+too.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+SOURCE = Path(__file__).with_name("steps.c")
+
+
+@cache
+def library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The functions of steps.c for float32 or float64; None if they can't be compiled here."""
+    try:
+        return compiled("DOUBLE" if dtype == torch.float64 else "SINGLE")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def compiled(number: str) -> ctypes.CDLL:
+    command = [*compiler(), "-O3", *instructions(), "-std=gnu11", "-shared", "-fPIC", "-pthread", f"-D{number}"]
+    key = hashlib.sha256(repr((SOURCE.read_bytes(), command, processor())).encode()).hexdigest()[:32]
+    path = folder() / f"steps-{key}.so"
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:  # not there, or broken
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
+            made = Path(temporary, path.name)
+            subprocess.run(
+                [*command, str(SOURCE), "-o", str(made), "-lm"], check=True, capture_output=True, timeout=120
+            )
+            made.replace(path)  # whole or not at all, also when two processes do this
+        return ctypes.CDLL(str(path))
+
+
+def compiler() -> list[str]:
+    """The command of a C compiler.
+
+    Raises:
+        OSError: there is none.
+    """
+    given = shlex.split(os.environ.get("CC", ""))
+    if sys.platform != "win32":
+        for command in [given] if given else [["cc"], ["gcc"], ["clang"]]:
+            if shutil.which(command[0]):
+                return command
+    raise OSError("no C compiler")
+
+
+def instructions() -> list[str]:
+    """The compiler's option for the instructions that are used."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return []
+    return {"avx2": ["-mavx2", "-mfma"], "default": []}.get(
+        os.environ.get("ATEN_CPU_CAPABILITY", "").lower(), ["-march=native"]
+    )
+
+
+def processor() -> str:
+    """What tells machines apart that share a cache."""
+    linux = Path("/proc/cpuinfo")
+    lines = linux.read_text().splitlines() if linux.exists() else []
+    flags = [line for line in lines if line.startswith(("flags", "Features"))][:1]
+    return repr((platform.machine(), platform.processor(), *flags))
+
+
+def folder() -> Path:
+    """Where compiled libraries are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "unroll", "kernels")

@@ -1,0 +1,274 @@
+"""Recurrent layers whose steps are compiled (steps.c), forward and backward, for inputs `[time, rows, size]` on a CPU.
+
+What does not depend on the step before is done for all steps at once, by PyTorch's products: what the inputs contribute
+to the gates, and the gradients of the weights and of the inputs. All is float32 or float64, and equals PyTorch's layers
+and the cells of `unroll.nn`. A function here records a gradient; its double gradient is refused.
+"""
+
+import ctypes
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import Parameter
+
+from unroll.kernels import switch
+from unroll.kernels.build import library
+
+OPENMP = None if sys.platform == "win32" else getattr(ctypes.CDLL(None), "GOMP_parallel", None)  # PyTorch's threads
+WORTH = 2**17  # multiplications for each thread, so many take about ten microseconds
+MOST_ROUNDS = 32  # of a Mogrifier, as in steps.c
+
+
+def served(x: Tensor) -> bool:
+    """Whether the compiled steps serve for a layer's inputs."""
+    return (
+        switch.in_use()
+        and type(x) in (Tensor, Parameter)
+        and x.device.type == "cpu"
+        and (x.dtype in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"))
+        and x.dim() == 3
+        and x.numel() > 0
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and library(torch.float64 if x.dtype == torch.float64 else torch.float32) is not None
+    )
+
+
+def gru(x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor]:
+    """`unroll.nn.GRUCell` over all steps: the outputs `[time, rows, hidden]`, and the last."""
+    return apply(GRUSteps, x, h0, w_ih, w_hh, b_ih, b_hh)
+
+
+def lstm(
+    x: Tensor, h0: Tensor, c0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`unroll.nn.LSTMCell` over all steps: the outputs, the last, and the last c."""
+    return apply(LSTMSteps, x, h0, c0, w_ih, w_hh, b_ih + b_hh)
+
+
+def rnn(
+    x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, relu: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`unroll.nn.RNNCell` over all steps, or the same with a ReLU: the outputs, and the last."""
+    return apply(RNNSteps, x, h0, w_ih, w_hh, b_ih + b_hh, relu)
+
+
+def mogrifier(
+    x: Tensor, h0: Tensor, c0: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, *scales: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`unroll.nn.MogrifierCell` over all steps: the outputs, the last, and the last c.
+
+    Args:
+        scales: the weight and the bias of each round, in turn. 2σ(z) = 1 + tanh(z/2): they are halved here.
+    """
+    return apply(MogrifierSteps, x, h0, c0, w_ih, w_hh, bias, *(scale / 2 for scale in scales))
+
+
+def apply(steps: Any, *given: Any) -> Any:
+    if torch.is_autocast_enabled("cpu"):
+        given = tuple(part.float() if isinstance(part, Tensor) else part for part in given)
+    if torch.is_grad_enabled() and any(isinstance(part, Tensor) and part.requires_grad for part in given):
+        return steps.apply(*given)
+    return steps.forward(None, *given)
+
+
+def run(name: str, sizes: tuple[int, ...], work: int, *tensors: Tensor | None) -> None:
+    """Calls a function of steps.c.
+
+    Args:
+        sizes: steps, rows, units, inputs, rounds, relu, and the strides of a gradient along time and rows.
+        work: the multiplications in it.
+        tensors: contiguous, but for that gradient.
+    """
+    (dtype,) = {tensor.dtype for tensor in tensors if tensor is not None}
+    pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+    threads = max(1, min(torch.get_num_threads(), work // WORTH))
+    done = getattr(library(dtype), name)(
+        (ctypes.c_long * 8)(*sizes), (ctypes.c_void_p * len(pointers))(*pointers), ctypes.c_long(threads), OPENMP
+    )
+    if not done:
+        raise MemoryError(f"no memory for the weights of {name}")
+
+
+def states(start: Tensor, steps: int) -> Tensor:
+    """Room for a state and those after it."""
+    every = start.new_empty(steps + 1, *start.shape)
+    every[0] = start
+    return every
+
+
+def inputs_product(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The inputs, `[time × rows, size]`, and the weight, both in autocast's precision; what they contribute to the gates."""
+    flat = x.flatten(0, 1)
+    if not torch.is_autocast_enabled("cpu"):
+        return flat, weight, torch.addmm(bias, flat, weight.t())
+    flat, weight = (part.to(torch.get_autocast_dtype("cpu")) for part in (flat, weight))
+    return flat, weight, torch.mm(flat, weight.t()).to(bias.dtype).add_(bias)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a b in the precision of b, the result in that of a."""
+    return torch.mm(a.to(b.dtype), b).to(a.dtype)
+
+
+def inner_stride_of_one(grad: Tensor) -> Tensor:
+    return grad if grad.stride(2) == 1 or grad.size(2) == 1 else grad.contiguous()
+
+
+class GRUSteps(torch.autograd.Function):
+    """With m = W_hn h + b_hn, h′ = n + z ⊙ (h − n)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        steps, rows, _ = x.shape
+        units = w_hh.size(1)
+        w_hh, b_hn = w_hh.contiguous(), b_hh[2 * units :].contiguous()
+        bias = torch.cat([b_ih[: 2 * units] + b_hh[: 2 * units], b_ih[2 * units :]])
+        flat, w_ih, gates = inputs_product(x, w_ih, bias)
+        hs = states(h0, steps)
+        m = torch.empty_like(hs[1:]) if ctx else None
+        run("gru", (steps, rows, units), gates.numel() * units, gates, w_hh, b_hn, hs, m)
+        if ctx:
+            ctx.save_for_backward(flat, w_ih, w_hh, gates, hs, m)
+        return hs[1:], hs[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
+        x, w_ih, w_hh, gates, hs, m = ctx.saved_tensors
+        grad = inner_stride_of_one(grad)
+        units = grad.size(2)
+        d = gates.new_empty(len(x), 4 * units)  # of m, r, z and n
+        dh = d_last.clone(memory_format=torch.contiguous_format)
+        sizes = *grad.shape, 0, 0, 0, *grad.stride()[:2]
+        run("gru_back", sizes, 3 * units * grad.numel(), gates, w_hh, None, hs, m, grad, d, dh)
+        of_inputs, of_states, sums = d[:, units:], d[:, : 3 * units], d.sum(0)
+        d_w_hh = product(of_states.t(), hs[:-1].flatten(0, 1).to(x.dtype)).roll(-units, 0)
+        d_x = product(of_inputs, w_ih).view(*grad.shape[:2], -1) if ctx.needs_input_grad[0] else None
+        return d_x, dh, product(of_inputs.t(), x), d_w_hh, sums[units:], sums[: 3 * units].roll(-units)
+
+
+class LSTMSteps(torch.autograd.Function):
+    """The gates in the order i, f, g, o."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, h0: Tensor, c0: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        steps, rows, _ = x.shape
+        units, w_hh = w_hh.size(1), w_hh.contiguous()
+        flat, w_ih, gates = inputs_product(x, w_ih, bias)
+        hs, cs = states(h0, steps), states(c0, steps)
+        tanh_c = torch.empty_like(cs[1:]) if ctx else None
+        unused = [None] * 4
+        run("lstm", (steps, rows, units), gates.numel() * units, gates, hs, cs, tanh_c, *unused, w_hh)
+        if ctx:
+            ctx.save_for_backward(flat, w_ih, w_hh, gates, hs, cs, tanh_c)
+        return hs[1:], hs[-1].clone(), cs[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, d_last: Tensor, d_c: Tensor) -> tuple[Tensor | None, ...]:
+        x, w_ih, w_hh, gates, hs, cs, tanh_c = ctx.saved_tensors
+        grad = inner_stride_of_one(grad)
+        d = torch.empty_like(gates)
+        dh, dc = (part.clone(memory_format=torch.contiguous_format) for part in (d_last, d_c))
+        sizes = *grad.shape, 0, 0, 0, *grad.stride()[:2]
+        run("lstm_back", sizes, d.numel() * grad.size(2), gates, hs, cs, tanh_c, grad, d, dh, dc, w_hh)
+        d_x = product(d, w_ih).view(*grad.shape[:2], -1) if ctx.needs_input_grad[0] else None
+        d_w_hh = product(d.t(), hs[:-1].flatten(0, 1).to(x.dtype))
+        return d_x, dh, dc, product(d.t(), x), d_w_hh, d.sum(0)
+
+
+class RNNSteps(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, relu: bool
+    ) -> tuple[Tensor, Tensor]:
+        steps, rows, _ = x.shape
+        units, w_hh = w_hh.size(1), w_hh.contiguous()
+        flat, w_ih, sums = inputs_product(x, w_ih, bias)
+        hs = states(h0, steps)
+        run("rnn", (steps, rows, units, 0, 0, relu), sums.numel() * units, sums, w_hh, hs)
+        if ctx:
+            ctx.save_for_backward(flat, w_ih, w_hh, hs)
+            ctx.relu = relu
+        return hs[1:], hs[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
+        x, w_ih, w_hh, hs = ctx.saved_tensors
+        grad = inner_stride_of_one(grad)
+        d = hs.new_empty(len(x), grad.size(2))
+        dh = d_last.clone(memory_format=torch.contiguous_format)
+        sizes = *grad.shape, 0, 0, ctx.relu, *grad.stride()[:2]
+        run("rnn_back", sizes, d.numel() * grad.size(2), None, w_hh, hs, grad, d, dh)
+        d_x = product(d, w_ih).view(*grad.shape[:2], -1) if ctx.needs_input_grad[0] else None
+        d_w_hh = product(d.t(), hs[:-1].flatten(0, 1).to(x.dtype))
+        return d_x, dh, product(d.t(), x), d_w_hh, d.sum(0), None
+
+
+class MogrifierSteps(torch.autograd.Function):
+    """x and h have versions, x first: a round makes the next from the last but one, v′ = v + tanh(…) ⊙ v."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, h0: Tensor, c0: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, *scales: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        steps, rows, size = x.shape
+        units = w_hh.size(1)
+        x, w_ih, w_hh, bias, *of_rounds = [part.contiguous() for part in (x, w_ih, w_hh, bias, *scales)]
+        weights, biases = of_rounds[::2], of_rounds[1::2]
+        hs, cs = states(h0, steps), states(c0, steps)
+        versions = [x, hs]
+        turns = [torch.empty_like((x, hs[1:])[number % 2]) for number in range(len(weights))]
+        versions += [torch.empty_like(turn) for turn in turns]
+        gates = x.new_empty(steps * rows, 4 * units) if ctx else None
+        tanh_c = torch.empty_like(cs[1:]) if ctx else None
+        sizes = steps, rows, units, size, len(weights)
+        fixed = [hs, cs, tanh_c, None, None, None, None, w_ih, w_hh, bias, None]
+        places = laid_out(versions, turns, weights, biases)
+        run("mogrifier", sizes, work(steps * rows, w_ih, w_hh, *weights), gates, *fixed, *places)
+        if ctx:
+            ctx.save_for_backward(w_ih, w_hh, gates, hs, cs, tanh_c, *weights, *versions, *turns)
+        return hs[1:], hs[-1].clone(), cs[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, d_last: Tensor, d_c: Tensor) -> tuple[Tensor | None, ...]:
+        w_ih, w_hh, gates, hs, cs, tanh_c, *rest = ctx.saved_tensors
+        rounds = (len(rest) - 2) // 3
+        weights, versions, turns = rest[:rounds], rest[rounds : 2 * rounds + 2], rest[2 * rounds + 2 :]
+        grad = inner_stride_of_one(grad)
+        x = versions[0]
+        d, d_x, d_turns = torch.empty_like(gates), torch.empty_like(x), [torch.empty_like(turn) for turn in turns]
+        dh, dc = (part.clone(memory_format=torch.contiguous_format) for part in (d_last, d_c))
+        sizes = *grad.shape, x.size(2), rounds, 0, *grad.stride()[:2]
+        fixed = [hs, cs, tanh_c, grad, d, dh, dc, w_ih, w_hh, None, d_x]
+        places = laid_out(versions, turns, weights, [], d_turns)
+        run("mogrifier_back", sizes, work(len(gates), w_ih, w_hh, *weights), gates, *fixed, *places)
+        flat = [version[: len(grad)].flatten(0, 1) for version in versions]
+        last_x, last_h = sorted((rounds, rounds + 1), key=lambda number: number % 2)
+        of_scales: list[Tensor] = []
+        for number, d_turn in enumerate(d_turns):
+            of_scale = d_turn.flatten(0, 1)
+            of_scales += [of_scale.t() @ flat[number + 1], of_scale.sum(0)]
+        return d_x, dh, dc, d.t() @ flat[last_x], d.t() @ flat[last_h], d.sum(0), *of_scales
+
+
+def laid_out(versions: list[Tensor], *others: list[Tensor]) -> list[Tensor | None]:
+    """What belongs to the rounds of a Mogrifier, where steps.c looks for it."""
+    places: list[Tensor | None] = [*versions, *[None] * (MOST_ROUNDS + 2 - len(versions))]
+    for tensors in others:
+        places += [*tensors, *[None] * (MOST_ROUNDS - len(tensors))]
+    return places
+
+
+def work(positions: int, *weights: Tensor) -> int:
+    return positions * sum(weight.numel() for weight in weights)
