@@ -1,28 +1,35 @@
 """The parts of a training step's time, with one and two threads, with Lightning, and with torch.compile.
 
-    python -m benchmarks.steps [--nietzsche FILE] [--compile | --limit]
+    python -m benchmarks.steps [--nietzsche FILE] [--compile | --limit | --layers]
 
 Milliseconds, medians over the steps of an epoch (at most 200); the whole of a table in one process, on an idle machine.
 
 `--limit` shows how near the machine's limit the larger models are: GFLOP/s of training steps (two layers, 32 rows,
 bptt 64, two threads), six for each weight of a matrix and character, beside those of a product of two large matrices.
+
+`--layers` compares `unroll.nn`'s layers with PyTorch's: thousands of steps a second (rows × steps), forward and
+backward, each measured in turn, the best of at least seven; and what share ours have of the speed of a product of two
+large matrices. As on a processor with AVX2 alone: ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
+MKL_ENABLE_INSTRUCTIONS=AVX2.
 """
 
 import argparse
 import time
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor, nn
 from torch._inductor import config as inductor
 
+import unroll.nn
 from benchmarks.configuration import compose_config
 from benchmarks.process import Laps, Table
 from unroll import Stream
 from unroll.cli import build
-from unroll.kernels.products import matmul
 from unroll.streams.resumable import Resumable
 from unroll.training.learner import WindowLearner
 from unroll.training.optimizers import parameter_groups
@@ -37,6 +44,7 @@ CASES = {
 RECURRENT = ("awd_lstm", "awd_gru", "mogrifier")
 LARGE = (*RECURRENT, "qrnn", "min_gru", "min_lstm")
 UNITS = (256, 384, 512)
+SHARES = ("GRU, share of the limit", "LSTM, share of the limit")
 COMPILED = {
     "stateful": ["model=stateful"],
     "gru": ["model=gru"],
@@ -76,12 +84,12 @@ def parts(stream: Resumable, module: WindowLearner, steps: int = STEPS) -> dict[
 
 
 def speed(dtype: torch.dtype, rows: int, inner: int, columns: int) -> float:
-    """GFLOP/s of a product of two matrices: the fastest of many, and of the libraries that are there."""
+    """GFLOP/s of a product of two matrices: the fastest of many."""
     a, b = torch.randn(rows, inner).to(dtype), torch.randn(inner, columns).to(dtype)
     fastest = float("inf")
-    for multiply in (torch.mm, matmul) * 20:
+    for _ in range(20):
         start = time.perf_counter()
-        multiply(a, b)
+        torch.mm(a, b)
         fastest = min(fastest, time.perf_counter() - start)
     return 2 * rows * inner * columns / fastest / 1e9
 
@@ -119,6 +127,42 @@ def training(name: str, units: int, dropped: float | str, dtype: torch.dtype, ow
     return 6 * matrices * 32 * 64 / milliseconds / 1e6
 
 
+def layers(folder: Path | None) -> None:
+    columns = ("threads", "units", "rows", "nn.GRU", "nn.LSTM", "GRU", "LSTM", "÷ nn.GRU", "÷ nn.LSTM", *SHARES)
+    table = Table("steps_layers", columns, folder)
+    torch.set_flush_denormal(True)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        highest = speed(torch.float32, 2048, 2048, 2048)
+        for units, rows in product((64, 128, 512), (1, 4, 16, 64, 256)):
+            x = torch.randn(rows, 64 if rows * units > 8192 else 256, units)
+            theirs = nn.GRU(units, units, batch_first=True), nn.LSTM(units, units, batch_first=True)
+            gru, lstm, ours_gru, ours_lstm = best(x, *theirs, unroll.nn.GRU(units, units), unroll.nn.LSTM(units, units))
+            ratios = ours_gru / gru, ours_lstm / lstm
+            # a step has six products with each weight
+            shares = (12 * gates * units**2 * steps / 1e6 / highest for gates, steps in ((3, ours_gru), (4, ours_lstm)))
+            speeds = ((steps, ".1f") for steps in (gru, lstm, ours_gru, ours_lstm))
+            table.add(
+                *((given, "") for given in (threads, units, rows)), *speeds, *((x, ".2f") for x in (*ratios, *shares))
+            )
+    table.keep()
+
+
+def best(x: Tensor, *layers: nn.Module) -> list[float]:
+    """Thousands of steps a second of each layer."""
+    fastest = [float("inf")] * len(layers)
+    started, laps = time.perf_counter(), 0
+    while laps < 8 or time.perf_counter() < started + 2:
+        for number, layer in enumerate(layers):
+            start = time.perf_counter()
+            outputs, _ = layer(x)
+            outputs.square().mean().backward()
+            layer.zero_grad()
+            fastest[number] = min(fastest[number], time.perf_counter() - start)
+        laps += 1
+    return [x.size(0) * x.size(1) / seconds / 1e3 for seconds in fastest]
+
+
 class Clock(pl.Callback):
     """Milliseconds from the end of a step to the end of the next."""
 
@@ -150,10 +194,14 @@ def main() -> None:
     parser.add_argument("--nietzsche", metavar="FILE", help="a copy of the text, instead of the download")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile instead (minutes)")
     parser.add_argument("--limit", action="store_true", help="larger models beside the machine's limit instead")
+    parser.add_argument("--layers", action="store_true", help="recurrent layers beside PyTorch's instead")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments = parser.parse_args()
     own = [f"data.path={Path(arguments.nietzsche).resolve()}"] if arguments.nietzsche else []
 
+    if arguments.layers:
+        layers(arguments.write)
+        return
     if arguments.limit:
         shares_of_the_limit(own, arguments.write)
         return

@@ -12,7 +12,6 @@ from typing_extensions import Unpack
 from lm.language.stacks import CommonSettings, Stack
 from unroll import nn as layers
 from unroll.checks import Positive, Share, Size, checked
-from unroll.kernels.products import linear
 from unroll.nn.layer import RecurrentLayer
 
 Pair = tuple[Tensor, Tensor]
@@ -34,7 +33,7 @@ class CausalConv(nn.Module):
         before = x.new_zeros(x.size(0), self.past, x.size(2)) if state is None else state[0].to(x.dtype)
         padded = torch.cat([before, x], dim=1)
         mixed = self.over_time(padded.transpose(1, 2)).transpose(1, 2)
-        mixed = linear(mixed, self.over_channels.weight, self.over_channels.bias)
+        mixed = self.over_channels(mixed)
         return mixed, padded[:, x.size(1) :].unsqueeze(0)
 
 
@@ -64,9 +63,9 @@ class Block(RecurrentLayer):
         mixed, inputs = self.conv(x, inputs)
         x = x + self.dropout(mixed)
         h, last = self.layer(self.norm(x), h0)
-        x = x + self.dropout(linear(h, self.project.weight, self.project.bias))
-        hidden = F.gelu(linear(self.mlp_norm(x), self.mlp_in.weight, self.mlp_in.bias))
-        x = x + self.dropout(linear(hidden, self.mlp_out.weight, self.mlp_out.bias))
+        x = x + self.dropout(self.project(h))
+        hidden = F.gelu(self.mlp_in(self.mlp_norm(x)))
+        x = x + self.dropout(self.mlp_out(hidden))
         return x, (last, inputs)
 
 

@@ -15,7 +15,6 @@ from torch.utils.checkpoint import checkpoint
 from unroll import kernels
 from unroll.errors import UserError
 from unroll.kernels.cross_entropy import LinearCrossEntropy
-from unroll.kernels.products import linear
 
 HeadName = Literal["linear", "adaptive"]
 AT_ONCE = 2**22  # scores in memory at one time: 16 MiB in float32
@@ -66,7 +65,7 @@ class ExactHead(Head):
         return features
 
     def forward(self, features: Tensor) -> Tensor:
-        return linear(self.projected(features), self.weight, self.bias)
+        return F.linear(self.projected(features), self.weight, self.bias)
 
     def measured(
         self, features: Tensor, targets: Tensor, label_smoothing: float = 0.0, count_right: bool = False
@@ -129,7 +128,6 @@ class ClusterLayer(NamedTuple):
     bias: Tensor
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        # not `unroll.kernels.products.linear`: oneDNN keeps code for each number of rows, here another at each step
         return F.linear(self.projection(inputs), self.weight, self.bias)
 
 
@@ -185,7 +183,7 @@ class AdaptiveHead(Head):
 
     def first(self, layer: ClusterLayer, features: Tensor) -> Tensor:
         """The scores of the first cluster's tokens and of the further clusters."""
-        of_tokens = linear(layer.projection(features), layer.weight, layer.bias)
+        of_tokens = F.linear(layer.projection(features), layer.weight, layer.bias)
         return torch.cat([of_tokens, self.gate(features)], -1)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is fast: steps with written-out gradients, scans, matrix products, the loss of a large vocabulary.
+"""What is fast: compiled steps, scans, the loss of a large vocabulary.
 
 Each equals a plain form: PyTorch's own, or the equations in `unroll.nn`. One switch chooses between the two for a whole
 process, `use`; the environment variable `UNROLL_KERNELS=off` sets it at the start.

@@ -28,25 +28,28 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     """The functions of steps.c for float32 or float64; None if they can't be compiled here."""
     try:
         return compiled("DOUBLE" if dtype == torch.float64 else "SINGLE")
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: there is no home
         return None
 
 
 def compiled(number: str) -> ctypes.CDLL:
     command = [*compiler(), "-O3", *instructions(), "-std=gnu11", "-shared", "-fPIC", "-pthread", f"-D{number}"]
-    key = hashlib.sha256(repr((SOURCE.read_bytes(), command, processor())).encode()).hexdigest()[:32]
-    path = folder() / f"steps-{key}.so"
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError:  # not there, or broken
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
-            made = Path(temporary, path.name)
-            subprocess.run(
-                [*command, str(SOURCE), "-o", str(made), "-lm"], check=True, capture_output=True, timeout=120
-            )
-            made.replace(path)  # whole or not at all, also when two processes do this
-        return ctypes.CDLL(str(path))
+    key = digest(repr((SOURCE.read_bytes(), command, processor())).encode())
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "unroll", "kernels")
+    for path in folder.glob(f"steps-{key}-*.so"):
+        if path.stem.endswith(digest(path.read_bytes())):  # to load a broken file is to crash
+            return ctypes.CDLL(str(path))
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        made = Path(temporary, "steps.so")
+        subprocess.run([*command, str(SOURCE), "-o", str(made)], check=True, capture_output=True, timeout=120)
+        path = folder / f"steps-{key}-{digest(made.read_bytes())}.so"
+        made.replace(path)  # whole or not at all, also when two processes do this
+    return ctypes.CDLL(str(path))
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def compiler() -> list[str]:
@@ -78,8 +81,3 @@ def processor() -> str:
     lines = linux.read_text().splitlines() if linux.exists() else []
     flags = [line for line in lines if line.startswith(("flags", "Features"))][:1]
     return repr((platform.machine(), platform.processor(), *flags))
-
-
-def folder() -> Path:
-    """Where compiled libraries are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "unroll", "kernels")

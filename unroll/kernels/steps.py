@@ -101,7 +101,7 @@ def states(start: Tensor, steps: int) -> Tensor:
 
 
 def inputs_product(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The inputs, `[time × rows, size]`, and the weight, both in autocast's precision; what they contribute to the gates."""
+    """The inputs, `[time × rows, size]`, and the weight, both in autocast's precision; their product and the bias."""
     flat = x.flatten(0, 1)
     if not torch.is_autocast_enabled("cpu"):
         return flat, weight, torch.addmm(bias, flat, weight.t())

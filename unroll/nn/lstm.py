@@ -41,9 +41,14 @@ class LSTM(RecurrentLayer, nn.LSTM):  # type: ignore[misc]
         nn.LSTM.__init__(self, input_size, hidden_size, num_layers, dropout=dropout, batch_first=True)
 
     def read(self, x: Tensor, state: Pair | None) -> tuple[Tensor, Pair]:
-        if not steps.served(x):
+        if not steps.served(x) or in_lower_precision():
             return nn.LSTM.forward(self, x, state)
         if state is None:
             state = 2 * (x.new_zeros(self.num_layers, x.size(0), self.hidden_size),)
         self.check_forward_args(x, state, None)
         return read_by_steps(self, steps.lstm, x, state)  # type: ignore[return-value]
+
+
+def in_lower_precision() -> bool:
+    """Whether PyTorch's LSTM computes in autocast's precision and gains by it: oneDNN needs AVX-512 for that."""
+    return torch.is_autocast_enabled("cpu") and torch.backends.cpu.get_cpu_capability() == "AVX512"

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unroll.kernels.products import linear
 from unroll.kernels.scan import scan
 from unroll.nn.layer import RecurrentLayer, at_least_float32
 
@@ -27,7 +26,7 @@ class MinGRU(RecurrentLayer):
         self.gates = nn.Linear(input_size, self.parts * hidden_size)
 
     def read(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        products = at_least_float32(linear(x, self.gates.weight, self.gates.bias))
+        products = at_least_float32(self.gates(x))
         *scores, candidate = products.chunk(self.parts, dim=-1)
         z = torch.sigmoid(self.update(*scores))
         h0 = torch.zeros_like(z[:, 0]) if state is None else state[0].to(z.dtype)

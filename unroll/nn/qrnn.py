@@ -5,8 +5,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
-from unroll.kernels.products import linear
 from unroll.kernels.scan import scan
 from unroll.nn.layer import RecurrentLayer, at_least_float32, read_with_resets
 from unroll.nn.regularisation import drop_weights

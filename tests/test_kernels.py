@@ -1,0 +1,271 @@
+"""The compiled steps equal the plain forms, with their gradients; without a compiler the plain forms serve."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import unroll.nn
+from unroll import kernels
+from unroll.kernels import build, steps
+
+ROOT = Path(__file__).parent.parent
+KINDS = {
+    "GRU": lambda size, hidden: unroll.nn.GRU(size, hidden, 2),
+    "LSTM": lambda size, hidden: unroll.nn.LSTM(size, hidden, 2),
+    "RNN": lambda size, hidden: unroll.nn.RNN(size, hidden, 2),
+    "Mogrifier": lambda size, hidden: unroll.nn.Mogrifier(size, hidden, rounds=3),
+    "Mogrifier of low rank": lambda size, hidden: unroll.nn.Mogrifier(size, hidden, rounds=2, rank=2),
+    "Mogrifier without rounds": lambda size, hidden: unroll.nn.Mogrifier(size, hidden, rounds=0),
+}
+compiler = pytest.mark.skipif(build.library(torch.float32) is None, reason="there is no C compiler")
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def case(kind, size, hidden, rows, time, dtype=torch.float64):
+    """A layer, inputs and a state."""
+    torch.manual_seed(0)
+    layer = KINDS[kind](size, hidden).to(dtype)
+    parts = 1 if kind in ("GRU", "RNN") else 2
+    shape = (1 if "Mogrifier" in kind else 2), rows, hidden
+    state = tuple(torch.randn(shape, dtype=dtype) for _ in range(parts))
+    return layer, torch.randn(rows, time, size, dtype=dtype), state if parts > 1 else state[0]
+
+
+def tensors(state):
+    return state if isinstance(state, tuple) else (state,)
+
+
+def results(layer, x, state=None):
+    """What a layer gives, and the gradients of everything that goes in."""
+    x = x.clone().requires_grad_()
+    begin = [] if state is None else [part.clone().requires_grad_() for part in tensors(state)]
+    y, after = layer(x, None if state is None else tuple(begin) if len(begin) > 1 else begin[0])
+    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+    loss = (y * weights).sum() + sum(part.square().sum() for part in tensors(after))
+    inputs = [x, *begin, *layer.parameters()]
+    return [y.detach(), *(part.detach() for part in tensors(after)), *torch.autograd.grad(loss, inputs)]
+
+
+def assert_equals_the_plain_form(layer, x, state, **tolerance):
+    assert steps.served(x)
+    found = results(layer, x, state)
+    with torch.no_grad():
+        read, _ = layer(x, state)
+    assert torch.equal(read, found[0])
+    with kernels.plain():
+        expected = results(layer, x, state)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, **tolerance)
+
+
+@compiler
+@every_kind
+@settings(max_examples=15, deadline=None)
+@given(
+    rows=st.integers(1, 20),
+    time=st.integers(1, 5),
+    size=st.integers(1, 20),
+    hidden=st.integers(1, 70),
+    with_state=st.booleans(),
+    transposed=st.booleans(),
+)
+def test_float64_is_exact(kind, rows, time, size, hidden, with_state, transposed):
+    layer, x, state = case(kind, size, hidden, rows, time)
+    if transposed:
+        x = x.transpose(0, 1).contiguous().transpose(0, 1)
+    assert_equals_the_plain_form(layer, x, state if with_state else None, rtol=1e-12, atol=1e-12)
+
+
+@compiler
+@every_kind
+def test_float32_is_as_accurate_as_pytorchs(kind):
+    layer, x, state = case(kind, 32, 48, 8, 50)
+    exact = results(layer, x, state)
+    layer, x = layer.float(), x.float()
+    state = tuple(part.float() for part in state) if isinstance(state, tuple) else state.float()
+    found = results(layer, x, state)
+    with kernels.plain():
+        plain = results(layer, x, state)
+    for ours, theirs, wanted in zip(found, plain, exact, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - wanted).norm() <= 2 * (theirs - wanted).norm() + 1e-7 * wanted.norm()
+
+
+@compiler
+@every_kind
+def test_gradients_are_those_of_small_differences(kind):
+    layer, x, state = case(kind, 3, 5, 2, 3)
+    parts = [part.requires_grad_() for part in tensors(state)]
+
+    def read(x, *parts):
+        y, after = layer(x, parts if len(parts) > 1 else parts[0])
+        return (y, *tensors(after))
+
+    assert torch.autograd.gradcheck(read, (x.requires_grad_(), *parts))
+
+
+@compiler
+def test_extreme_numbers_and_those_that_are_none():
+    for dtype in (torch.float32, torch.float64):
+        layer = unroll.nn.RNN(1, 1).to(dtype)
+        for weight in layer.parameters():
+            nn.init.constant_(weight, 1)
+        nn.init.zeros_(layer.weight_hh_l0)
+        x = torch.tensor([-1e30, -200, -20, -1e-5, 0, 1e-5, 20, 200, 1e30, float("nan"), float("inf")], dtype=dtype)
+        y, _ = layer(x.view(-1, 1, 1) - 2)
+        torch.testing.assert_close(y.flatten(), torch.tanh(x), rtol=1e-6, atol=1e-6, equal_nan=True)
+        gates = unroll.nn.LSTM(1, 1).to(dtype)
+        y, _ = gates(x.view(-1, 1, 1))
+        with kernels.plain():
+            expected, _ = gates(x.view(-1, 1, 1))
+        torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+@compiler
+@every_kind
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_steps_have_the_same_bits_with_one_thread_and_with_two(kind, dtype, monkeypatch):
+    monkeypatch.setattr(steps, "WORTH", 1)  # so that each of two threads has work
+    layer, x, state = case(kind, 8, 33, 13, 6, dtype)
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2):
+            for openmp in (steps.OPENMP, None):
+                monkeypatch.setattr(steps, "OPENMP", openmp)
+                torch.set_num_threads(count)
+                found.append(results(layer, x, state))
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@compiler
+@every_kind
+def test_a_row_alone_has_the_bits_that_it_has_among_others(kind):
+    layer, x, state = case(kind, 16, 32, 11, 6, torch.float32)
+    # inputs of 0 and 1 make the products with them, which PyTorch computes, exact for any number of rows
+    x = nn.functional.one_hot(torch.arange(66) % 16, 16).view(11, 6, 16).float()
+    if "Mogrifier" not in kind:
+        layer = type(layer)(16, 32)
+        state = tuple(part[:1] for part in state) if isinstance(state, tuple) else state[:1]
+    together, _ = layer(x, state)
+    for row in range(11):
+        own = tuple(part[:, row : row + 1] for part in tensors(state))
+        alone, _ = layer(x[row : row + 1], own if len(own) > 1 else own[0])
+        assert torch.equal(alone[0], together[row])
+
+
+@compiler
+def test_relu():
+    torch.manual_seed(0)
+    theirs = nn.RNN(4, 6, nonlinearity="relu", dtype=torch.float64)
+    x, h0 = (torch.randn(5, 3, 4, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64).requires_grad_())
+    expected, _ = theirs(x, h0.unsqueeze(0))
+    found, last = steps.rnn(x, h0, *theirs.parameters(), relu=True)
+    given = [h0, *theirs.parameters()]
+    torch.testing.assert_close((found, last), (expected, expected[-1]), rtol=1e-12, atol=1e-12)
+    for ours, plain in zip(*(torch.autograd.grad(y.sin().sum(), given) for y in (found, expected)), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+
+
+@compiler
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN"])
+def test_dropout_between_layers_is_pytorchs(kind):
+    layer = getattr(unroll.nn, kind)(4, 6, 2, dropout=0.5)
+    x = torch.randn(3, 5, 4)
+    torch.manual_seed(1)
+    found, _ = layer(x)
+    with kernels.plain():
+        torch.manual_seed(1)
+        expected, _ = layer(x)
+    torch.testing.assert_close(found, expected)
+
+
+@compiler
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN", "Mogrifier"])
+def test_in_mixed_precision_it_is_near_to_float32(kind):
+    layer, x, state = case(kind, 32, 48, 8, 30, torch.float32)
+    exact = results(layer, x, state)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = results(layer, x, state)
+    for wanted, near in zip(exact, found, strict=True):
+        assert (near - wanted).norm() < 0.05 * wanted.norm()
+    assert kind == "LSTM" or found[0].dtype == torch.float32
+
+
+@compiler
+def test_a_second_derivative_is_refused_in_a_line():
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    y, _ = unroll.nn.GRU(4, 6)(x)
+    (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"^trying to differentiate twice .*once_differentiable$"):
+        gradient.sum().backward()
+
+
+@compiler
+@pytest.mark.parametrize(("shape", "dtype"), [((1, 2, 6), torch.float32), ((2, 3, 6), torch.float32)])
+def test_a_state_of_another_shape_is_refused(shape, dtype):
+    with pytest.raises(RuntimeError, match="hidden size"):
+        unroll.nn.GRU(4, 6)(torch.randn(3, 5, 4), torch.zeros(shape, dtype=dtype))
+
+
+def test_one_switch_turns_the_kernels_off(monkeypatch):
+    monkeypatch.setattr(steps, "run", pytest.fail)
+    with kernels.plain():
+        assert not kernels.in_use()
+        unroll.nn.GRU(4, 6)(torch.randn(3, 5, 4))
+    assert kernels.in_use()
+
+
+def test_the_first_weights_are_those_of_pytorch():
+    torch.manual_seed(0)
+    theirs = nn.GRU(4, 6, 2).state_dict()
+    torch.manual_seed(0)
+    ours = unroll.nn.GRU(4, 6, 2).state_dict()
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+READ = """
+import torch, unroll.nn
+from unroll.kernels import steps
+x = torch.ones(2, 3, 4, requires_grad=True)
+for kind in (unroll.nn.GRU, unroll.nn.LSTM, unroll.nn.RNN, unroll.nn.Mogrifier):
+    layer = kind(4, 6)
+    layer(x)[0].sum().backward()
+print(steps.served(torch.ones(2, 3, 4)))
+"""
+
+
+def started(cache, **environment):
+    variables = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.Popen([sys.executable, "-c", READ], env=variables, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"CC": "/nonexistent"}, {"PATH": "", "CC": ""}, {"CC": "false"}, {"XDG_CACHE_HOME": "/proc/no"}],
+    ids=["no such compiler", "no compiler", "it fails", "no cache"],
+)
+def test_without_a_library_everything_works(tmp_path, environment):
+    assert started(tmp_path, **environment).communicate()[0] == "False\n"
+
+
+@compiler
+def test_two_processes_build_at_once_and_a_broken_file_is_built_again(tmp_path):
+    both = [started(tmp_path), started(tmp_path)]
+    assert [process.communicate()[0] for process in both] == ["True\n"] * 2
+    (file,) = (tmp_path / "unroll/kernels").iterdir()
+    size = file.stat().st_size
+    file.write_bytes(file.read_bytes()[:1000])
+    assert started(tmp_path).communicate()[0] == "True\n"
+    assert file.stat().st_size == size
