@@ -151,8 +151,12 @@ static REAL *pack_transposed(const REAL *w, long gates, long units, long k) {
       long unit = gates > 1 ? p * V : (p * vectors + n) * V, count = least(V, units - unit);
       const REAL *from = w + ((gates > 1 ? n * units : 0) + unit) * k;
       REAL *to = packed + (p * k * vectors + n) * V;
-      for (long i = 0; i < k; i++, to += vectors * V)
-        for (long v = 0; v < V; v++) to[v] = v < count ? from[v * k + i] : 0;
+      if (count == V)
+        for (long i = 0; i < k; i++, to += vectors * V)
+          for (long v = 0; v < V; v++) to[v] = from[v * k + i];
+      else
+        for (long i = 0; i < k; i++, to += vectors * V)
+          for (long v = 0; v < V; v++) to[v] = v < count ? from[v * k + i] : 0;
     }
   return packed;
 }
@@ -384,7 +388,10 @@ static void lstm_rows(const job *all, long first, long last) {
   for (long t = 0; t < all->steps; t++) {
     TILES(WIDE, panels_of(units, 1)) {
       long here = t * all->batch + row;
-      product4(rows, sums, 0, all->at[LSTM_HS] + here * units, units, units, all->packed[0] + panel * units * 4 * V);
+      if (all->packed[0])
+        product4(rows, sums, 0, all->at[LSTM_HS] + here * units, units, units, all->packed[0] + panel * units * 4 * V);
+      else
+        memset(sums, 0, sizeof sums);
       lstm_units(all, t, row, rows, panel * V, sums, all->at[LSTM_GATES] + here * wide, wide);
     }
   }
@@ -571,6 +578,9 @@ static int run(job *all, long weights, long threads, openmp parallel) {
 
 
 EXPORT(gru, 1, packed[0] = pack_transposed(at[GRU_W], 3, units, units);)
+/* A step whose product with the weights is in LSTM_GATES: for one step packing would take too long. */
+#define lstm_step_rows lstm_rows
+EXPORT(lstm_step, 0, packed[0] = 0;)
 EXPORT(gru_back, 1, packed[0] = pack(at[GRU_W], 3 * units, units, units);)
 EXPORT(lstm, 1, packed[0] = pack_transposed(at[LSTM_W], 4, units, units);)
 EXPORT(lstm_back, 1, packed[0] = pack(at[LSTM_W], 4 * units, units, 0);)

@@ -37,6 +37,11 @@ def served(x: Tensor) -> bool:
     )
 
 
+def single(x: Tensor) -> bool:
+    """Whether it is one step of inference, `[rows, 1, size]`: PyTorch's is as fast there, but for an LSTM."""
+    return x.size(1) == 1 and not torch.is_grad_enabled()
+
+
 def gru(x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor]:
     """`unroll.nn.GRUCell` over all steps: the outputs `[time, rows, hidden]`, and the last."""
     return apply(GRUSteps, x, h0, w_ih, w_hh, b_ih, b_hh)
@@ -165,8 +170,11 @@ class LSTMSteps(torch.autograd.Function):
         flat, w_ih, gates = inputs_product(x, w_ih, bias)
         hs, cs = states(h0, steps), states(c0, steps)
         tanh_c = torch.empty_like(cs[1:]) if ctx else None
-        unused = [None] * 4
-        run("lstm", (steps, rows, units), gates.numel() * units, gates, hs, cs, tanh_c, *unused, w_hh)
+        if steps == 1 and not ctx:  # packing the weights takes longer than the product
+            run("lstm_step", (steps, rows, units), 0, gates.addmm_(hs[0], w_hh.t()), hs, cs, None)
+        else:
+            unused = [None] * 4
+            run("lstm", (steps, rows, units), gates.numel() * units, gates, hs, cs, tanh_c, *unused, w_hh)
         if ctx:
             ctx.save_for_backward(flat, w_ih, w_hh, gates, hs, cs, tanh_c)
         return hs[1:], hs[-1].clone(), cs[-1].clone()
