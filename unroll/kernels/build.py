@@ -33,7 +33,7 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 
 def compiled(number: str) -> ctypes.CDLL:
-    command = [*compiler(), "-O3", *instructions(), "-std=gnu11", "-shared", "-fPIC", "-pthread", f"-D{number}"]
+    command = [*compiler(), "-O2", *instructions(), "-std=gnu11", "-shared", "-fPIC", "-pthread", f"-D{number}"]
     key = digest(repr((SOURCE.read_bytes(), command, processor())).encode())
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "unroll", "kernels")
     for path in folder.glob(f"steps-{key}-*.so"):
