@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from unroll import CarriesState, LastCheckpoint, Stream, UserError, Window, load_state, save_state
+import unroll.nn
+from unroll import CarriesState, LastCheckpoint, Stream, UserError, Window, kernels, load_state, save_state
 from unroll.state import add_rows, detach, forget, keep_rows, map_tensors, pack, start_rows, tensors, unpack
 
 
@@ -233,6 +234,34 @@ class TestRows:
             module.state((torch.zeros(4, 5, 1), torch.zeros(4, 5, 1)))
 
 
+class Layers(nn.Module):
+    """Those of `unroll.nn` whose steps are compiled, one on the other."""
+
+    def __init__(self):
+        super().__init__()
+        kinds = unroll.nn.GRU(1, 8, 2), unroll.nn.LSTM(8, 8), unroll.nn.RNN(8, 8), unroll.nn.Mogrifier(8, 8)
+        self.layers = nn.ModuleList(kinds)
+
+    def forward(self, x, state=None):
+        after = []
+        for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
+            x, last = layer(x, before)
+            after.append(last)
+        return x, tuple(after)
+
+
+class Compiled(Forecaster):
+    def __init__(self):
+        super().__init__()
+        self.model = Layers()
+
+
+class Plain(Compiled):
+    def training_step(self, window, index):
+        with kernels.plain():
+            return super().training_step(window, index)
+
+
 class Elsewhere(Forecaster):
     """Its state is a dict of tensors with the rows on axis 0."""
 
@@ -301,6 +330,9 @@ class Stop(pl.Callback):
         (Forecaster, Stream, {"accumulate_grad_batches": 3, "gradient_clip_val": 0.1, "max_epochs": 12}),
         (Forecaster, Stream, {"precision": "bf16-mixed"}),
         (Forecaster, Stream, {"val_check_interval": 2}),
+        (Compiled, Stream, {}),
+        (Compiled, Stream, {"precision": "bf16-mixed"}),
+        (Plain, Stream, {}),
         (Elsewhere, Stream, {}),
         (Manual, Stream, {}),
         (Scored, documents, {}),
@@ -308,7 +340,8 @@ class Stop(pl.Callback):
         (Forecaster, lambda: StatefulDataLoader(Stream(waves(), 4, 10, jitter=True), batch_size=None), {}),
         (Scored, lambda: StatefulDataLoader(documents(), batch_size=None), {}),
     ],
-    ids=["plain", "accumulated", "16-bit", "validated", "axis 0", "manual", "documents", "warm-up", "loader",
+    ids=["plain", "accumulated", "16-bit", "validated", "compiled steps",
+         "compiled steps, 16-bit", "kernels off", "axis 0", "manual", "documents", "warm-up", "loader",
          "documents in a loader"],
 )  # fmt: skip
 def test_a_fit_stopped_anywhere_and_resumed_ends_the_same(tmp_path, make, batches, settings, stop):
@@ -441,6 +474,7 @@ import os, signal, sys
 from pathlib import Path
 import pytorch_lightning as pl, torch
 from torch import nn
+import unroll.nn
 from unroll import CarriesState, LastCheckpoint, Stream
 
 class Forecaster(CarriesState, pl.LightningModule):
@@ -487,6 +521,7 @@ TWO = """
 import sys
 import pytorch_lightning as pl, torch
 from torch import nn
+import unroll.nn
 from unroll import CarriesState, Stream
 
 class Forecaster(CarriesState, pl.LightningModule):

@@ -54,7 +54,7 @@ def results(layer, x, state=None):
 
 
 def assert_equals_the_plain_form(layer, x, state, **tolerance):
-    assert steps.served(x)
+    assert steps.can_run(x)
     found = results(layer, x, state)
     with torch.no_grad():
         read, _ = layer(x, state)
@@ -239,37 +239,102 @@ def test_the_first_weights_are_those_of_pytorch():
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-READ = """
-import torch, unroll.nn
-from unroll.kernels import steps
-x = torch.ones(2, 3, 4, requires_grad=True)
-for kind in (unroll.nn.GRU, unroll.nn.LSTM, unroll.nn.RNN, unroll.nn.Mogrifier):
-    layer = kind(4, 6)
-    layer(x)[0].sum().backward()
-print(steps.served(torch.ones(2, 3, 4)))
-"""
+@pytest.fixture
+def anew(tmp_path, monkeypatch):
+    """As in a process that begins with an empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build.library.cache_clear()
+    yield tmp_path / "unroll/kernels"
+    monkeypatch.undo()
+    build.library.cache_clear()
 
 
-def started(cache, **environment):
-    variables = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.Popen([sys.executable, "-c", READ], env=variables, stdout=subprocess.PIPE, text=True)
+def reads():
+    """Whether the steps that every kind of layer takes, forward and backward, are compiled ones."""
+    x = torch.ones(2, 3, 4, requires_grad=True)
+    for kind in KINDS:
+        KINDS[kind](4, 6)(x)[0].sum().backward()
+    return steps.can_run(x)
 
 
 @pytest.mark.parametrize(
     "environment",
-    [{"CC": "/nonexistent"}, {"PATH": "", "CC": ""}, {"CC": "false"}, {"XDG_CACHE_HOME": "/proc/no"}],
-    ids=["no such compiler", "no compiler", "it fails", "no cache"],
+    [{"CC": "/nonexistent"}, {"PATH": "", "CC": ""}, {"CC": "false"}, {"CC": "true"}, {"CC": "'"}],
+    ids=["no such compiler", "no compiler", "it fails", "it writes nothing", "not a command"],
 )
-def test_without_a_library_everything_works(tmp_path, environment):
-    assert started(tmp_path, **environment).communicate()[0] == "False\n"
+def test_without_a_compiler_everything_works(anew, monkeypatch, environment):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert not reads()
+    assert kernels.record() == {"on": True, "steps": ""}
 
 
 @compiler
-def test_two_processes_build_at_once_and_a_broken_file_is_built_again(tmp_path):
-    both = [started(tmp_path), started(tmp_path)]
-    assert [process.communicate()[0] for process in both] == ["True\n"] * 2
-    (file,) = (tmp_path / "unroll/kernels").iterdir()
-    size = file.stat().st_size
-    file.write_bytes(file.read_bytes()[:1000])
-    assert started(tmp_path).communicate()[0] == "True\n"
-    assert file.stat().st_size == size
+@pytest.mark.parametrize("home", ["/proc/no", "a file"], ids=["can't be written to", "can't be made"])
+def test_without_a_cache_a_process_compiles_for_itself(anew, monkeypatch, home, tmp_path):
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / home))
+    assert reads()
+
+
+COMPILE = "import torch; from unroll.kernels import build; print(build.library(torch.float32) is not None)"
+
+
+@compiler
+def test_two_processes_compile_at_once_and_a_broken_file_is_compiled_again(anew):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    started = [
+        subprocess.Popen([sys.executable, "-c", COMPILE], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [process.communicate()[0] for process in started] == ["True\n"] * 2
+    (file,) = anew.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:1000])
+    assert build.library(torch.float32) is not None
+    assert file.read_bytes() == whole
+
+
+@compiler
+def test_a_run_that_is_resumed_elsewhere_hears_of_other_digits(anew, monkeypatch):
+    assert kernels.record()["steps"] is None
+    reads()
+    compiled = kernels.record()
+    assert kernels.difference(compiled) is None
+    assert "another compiler" in kernels.difference(compiled | {"steps": "0"})
+    assert "(CC=false" in kernels.difference(compiled | {"steps": ""})
+    assert kernels.difference(compiled | {"steps": None}) is None
+    with kernels.plain():
+        assert "(UNROLL_KERNELS=on)" in kernels.difference(compiled)
+        assert kernels.difference(kernels.record()) is None
+    monkeypatch.setenv("CC", "false")
+    build.library.cache_clear()
+    assert "no C compiler that works" in kernels.difference(compiled)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", "Mogrifier"])
+@pytest.mark.parametrize("on", [True, False])
+def test_without_bfloat16_instructions_mixed_precision_trains(kind, on, monkeypatch):
+    """oneDNN has no LSTM in bfloat16 there, and raises."""
+    monkeypatch.setattr("unroll.nn.lstm.has_bfloat16", lambda: False)
+    layer, x, state = case(kind, 8, 12, 3, 5, torch.float32)
+    exact = results(layer, x, state)
+    kernels.use(on)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = results(layer, x.bfloat16(), None if kind != "LSTM" else tuple(part.bfloat16() for part in state))
+    finally:
+        kernels.use(True)
+    assert all(part.isfinite().all() for part in found)
+    assert kind != "LSTM" or (found[0] - exact[0]).norm() < 0.05 * exact[0].norm()
+
+
+@compiler
+def test_other_dtypes_and_transforms():
+    layer = unroll.nn.GRU(4, 6)
+    with pytest.raises(TypeError, match="differ in dtype"):
+        layer(torch.randn(2, 3, 4), torch.zeros(1, 2, 6, dtype=torch.float64))
+    x = torch.randn(2, 3, 4)
+    found = torch.func.grad(lambda x: layer(x)[0].sum())(x)
+    (expected,) = torch.autograd.grad(layer(x.requires_grad_())[0].sum(), x)
+    torch.testing.assert_close(found, expected)

@@ -1,9 +1,9 @@
 """The C code of this folder as a library: compiled by the system's compiler when it is first needed, kept in a cache.
 
 The compiler is that of the environment variable `CC`, else `cc`, `gcc` or `clang`; the cache is the folder
-`unroll/kernels` of `XDG_CACHE_HOME` or `~/.cache`. Without a compiler, on Windows, or if compiling fails, there is no
-library, and the plain forms serve. `ATEN_CPU_CAPABILITY=avx2`, which PyTorch obeys, restricts the instructions here
-too.
+`unroll/kernels` of `XDG_CACHE_HOME` or `~/.cache`. Where that can't be written to, each process compiles for itself.
+Without a compiler, on Windows, or if compiling fails, there is no library, and the plain forms serve.
+`ATEN_CPU_CAPABILITY=avx2`, which PyTorch obeys, restricts the instructions here too.
 """
 
 import ctypes
@@ -17,35 +17,88 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+
+from unroll.kernels import switch
 
 SOURCE = Path(__file__).with_name("steps.c")
 
 
+class Library(NamedTuple):
+    functions: ctypes.CDLL
+    digest: str  # of the file
+
+
 @cache
-def library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The functions of steps.c for float32 or float64; None if they can't be compiled here."""
+def library(dtype: torch.dtype) -> Library | None:
+    """The functions of steps.c for float64 or float32; None if they can't be compiled here."""
     try:
-        return compiled("DOUBLE" if dtype == torch.float64 else "SINGLE")
-    except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: there is no home
+        command = [*compiler(), "-O2", *instructions(), "-std=gnu11", "-shared", "-fPIC", "-pthread"]
+        command.append("-DDOUBLE" if dtype == torch.float64 else "-DSINGLE")
+        try:
+            return loaded(cached(command))
+        except (OSError, RuntimeError):  # the cache can't be written to; RuntimeError: there is no home
+            with tempfile.TemporaryDirectory() as folder:
+                return loaded(compiled(command, Path(folder)))
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
 
-def compiled(number: str) -> ctypes.CDLL:
-    command = [*compiler(), "-O2", *instructions(), "-std=gnu11", "-shared", "-fPIC", "-pthread", f"-D{number}"]
+def loaded(path: Path) -> Library:
+    return Library(ctypes.CDLL(str(path)), path.stem.rpartition("-")[2])
+
+
+def record() -> dict[str, Any]:
+    """What the last digits of a run depend on: whether kernels are on, and the compiled steps that it has run.
+
+    Returns:
+        `steps` is the digest of their code; None if no layer has asked for them, "" if there are none.
+    """
+    asked = library.cache_info().currsize
+    return {"on": switch.in_use(), "steps": steps() if asked else None}
+
+
+def steps() -> str:
+    found = library(torch.float32)
+    return "" if found is None else found.digest
+
+
+def difference(recorded: dict[str, Any]) -> str | None:
+    """In a line, why this process may compute other last digits than one that left this `record`."""
+    had, has = ("on" if on else "off" for on in (recorded["on"], switch.in_use()))
+    if had != has:
+        differs = f"the kernels were {had}, here they are {has} (UNROLL_KERNELS={had})"
+    elif has == "off" or recorded["steps"] is None or recorded["steps"] == steps():
+        return None
+    elif not recorded["steps"]:
+        differs = "the steps of its layers were not compiled, here they are (CC=false turns that off)"
+    elif not steps():
+        differs = "the steps of its layers were compiled, here they aren't: there is no C compiler that works"
+    else:
+        differs = "the steps of its layers were compiled by another compiler, or for another processor"
+    return f"the run that is resumed may end with other last digits: {differs}"
+
+
+def cached(command: list[str]) -> Path:
+    """The library in the cache, compiled if it isn't there."""
     key = digest(repr((SOURCE.read_bytes(), command, processor())).encode())
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "unroll", "kernels")
     for path in folder.glob(f"steps-{key}-*.so"):
         if path.stem.endswith(digest(path.read_bytes())):  # to load a broken file is to crash
-            return ctypes.CDLL(str(path))
+            return path
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        made = Path(temporary, "steps.so")
-        subprocess.run([*command, str(SOURCE), "-o", str(made)], check=True, capture_output=True, timeout=120)
-        path = folder / f"steps-{key}-{digest(made.read_bytes())}.so"
-        made.replace(path)  # whole or not at all, also when two processes do this
-    return ctypes.CDLL(str(path))
+        made = compiled(command, Path(temporary))
+        return made.replace(folder / f"steps-{key}-{made.stem}.so")  # whole or not at all, if two processes do this
+
+
+def compiled(command: list[str], folder: Path) -> Path:
+    """A new library in the folder, named by its content."""
+    made = folder / "steps.so"
+    subprocess.run([*command, str(SOURCE), "-o", str(made)], check=True, capture_output=True, timeout=60)
+    return made.replace(folder / f"{digest(made.read_bytes())}.so")
 
 
 def digest(content: bytes) -> str:

@@ -22,8 +22,8 @@ WORTH = 2**17  # multiplications for each thread, so many take about ten microse
 MOST_ROUNDS = 32  # of a Mogrifier, as in steps.c
 
 
-def served(x: Tensor) -> bool:
-    """Whether the compiled steps serve for a layer's inputs."""
+def can_run(x: Tensor) -> bool:
+    """Whether the steps of a layer with these inputs are compiled."""
     return (
         switch.in_use()
         and type(x) in (Tensor, Parameter)
@@ -33,6 +33,7 @@ def served(x: Tensor) -> bool:
         and x.numel() > 0
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
+        and not torch._C._are_functorch_transforms_active()
         and library(torch.float64 if x.dtype == torch.float64 else torch.float32) is not None
     )
 
@@ -88,10 +89,14 @@ def run(name: str, sizes: tuple[int, ...], work: int, *tensors: Tensor | None) -
         work: the multiplications in it.
         tensors: contiguous, but for that gradient.
     """
-    (dtype,) = {tensor.dtype for tensor in tensors if tensor is not None}
+    dtype, *others = {tensor.dtype for tensor in tensors if tensor is not None}
+    if others:
+        raise TypeError(f"the inputs, the state and the weights differ in dtype: {dtype}, {others[0]}")
     pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
     threads = max(1, min(torch.get_num_threads(), work // WORTH))
-    done = getattr(library(dtype), name)(
+    built = library(dtype)
+    assert built is not None
+    done = getattr(built.functions, name)(
         (ctypes.c_long * 8)(*sizes), (ctypes.c_void_p * len(pointers))(*pointers), ctypes.c_long(threads), OPENMP
     )
     if not done:

@@ -41,7 +41,11 @@ class LSTM(RecurrentLayer, nn.LSTM):  # type: ignore[misc]
         nn.LSTM.__init__(self, input_size, hidden_size, num_layers, dropout=dropout, batch_first=True)
 
     def read(self, x: Tensor, state: Pair | None) -> tuple[Tensor, Pair]:
-        if not steps.served(x) or in_lower_precision():
+        mixed = x.is_cpu and torch.is_autocast_enabled("cpu")
+        if mixed and not has_bfloat16():
+            with torch.autocast("cpu", enabled=False):
+                return self.read(x.float(), None if state is None else (state[0].float(), state[1].float()))
+        if mixed or not steps.can_run(x):
             return nn.LSTM.forward(self, x, state)
         if state is None:
             state = 2 * (x.new_zeros(self.num_layers, x.size(0), self.hidden_size),)
@@ -49,6 +53,7 @@ class LSTM(RecurrentLayer, nn.LSTM):  # type: ignore[misc]
         return read_by_steps(self, steps.lstm, x, state)  # type: ignore[return-value]
 
 
-def in_lower_precision() -> bool:
-    """Whether PyTorch's LSTM computes in autocast's precision and gains by it: oneDNN needs AVX-512 for that."""
-    return torch.is_autocast_enabled("cpu") and torch.backends.cpu.get_cpu_capability() == "AVX512"
+def has_bfloat16() -> bool:
+    """Whether PyTorch's LSTM is fast in bfloat16. Without AVX-512 oneDNN has none, and raises."""
+    onednn = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return bool(onednn and torch.cpu._is_avx512_bf16_supported())

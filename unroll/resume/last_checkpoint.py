@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from unroll import kernels
 from unroll.checks import Positive, Size, checked
 from unroll.distributed import gathered
 from unroll.errors import Interrupted
@@ -26,6 +28,7 @@ from unroll.resume.lightning import (
     set_before_validation,
 )
 
+KERNELS = "kernels"  # the checkpoint's key: what its digits depend on
 RANDOM_STATES = "random_state"  # the checkpoint's key: the random generators of each process
 TORCHDATA_COUNTS = {"_num_yielded", "_sampler_iter_yielded"}  # batches, in the state of its loader
 CONTINUE, SAVE, SAVE_AND_STOP = range(3)
@@ -165,6 +168,7 @@ class LastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint[RANDOM_STATES] = gathered(random_state.get())
+        checkpoint[KERNELS] = kernels.record()
         if self.set_progress is not None:  # other checkpoints are left as Lightning makes them
             self.set_progress(checkpoint)
             loggers = [logger for logger in trainer.loggers if hasattr(logger, "position")]
@@ -176,6 +180,8 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         if not is_fitting(trainer):  # the weights are only looked at: no log is rewound
             return
+        if KERNELS in checkpoint and (line := kernels.difference(checkpoint[KERNELS])) and trainer.is_global_zero:
+            warnings.warn(line, stacklevel=2)
         random_states = checkpoint.get(RANDOM_STATES, [])
         if trainer.global_rank < len(random_states):
             self.random_state = random_states[trainer.global_rank]
