@@ -135,15 +135,18 @@ def test_extreme_numbers_and_those_that_are_none():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_steps_have_the_same_bits_with_one_thread_and_with_two(kind, dtype, monkeypatch):
     monkeypatch.setattr(steps, "WORTH", 1)  # so that each of two threads has work
-    layer, x, state = case(kind, 8, 33, 13, 6, dtype)
+    layer, x, state = case(kind, 8, 70, 13, 6, dtype)
     threads = torch.get_num_threads()
     found = []
     try:
         for count in (1, 2):
-            for openmp in (steps.OPENMP, None):
-                monkeypatch.setattr(steps, "OPENMP", openmp)
-                torch.set_num_threads(count)
-                found.append(results(layer, x, state))
+            for worth_waiting in (1, steps.WORTH_WAITING):
+                for openmp in (steps.OPENMP, None):
+                    with monkeypatch.context() as patched:
+                        patched.setattr(steps, "OPENMP", openmp)
+                        patched.setattr(steps, "WORTH_WAITING", worth_waiting)
+                        torch.set_num_threads(count)
+                        found.append(results(layer, x, state))
     finally:
         torch.set_num_threads(threads)
     for other in found[1:]:

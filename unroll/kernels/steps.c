@@ -214,48 +214,70 @@ static __attribute__((noinline)) void product4(long rows, vec (*sums)[4], int ad
   }
 }
 
-/* Each tile of a step: panels outside, so that one stays in the cache for all rows. */
-#define TILES(tall, panels)                          \
-  for (long panel = 0; panel < (panels); panel++)    \
+/* Each tile of a thread's part of a step: panels outside, so that one stays in the cache for all rows. */
+#define TILES(tall, panels)                                                                         \
+  for (long panel = (panels) * part / parts; panel < (panels) * (part + 1) / parts; panel++)        \
     for (long row = first, rows; rows = least(tall, last - row), row < last; row += rows)
 
 /* threads */
 
 #define MOST 32 /* rounds of a Mogrifier */
 
+typedef struct { /* of PyTorch's OpenMP: its GOMP_parallel, GOMP_barrier and omp_get_num_threads */
+  void (*parallel)(void (*)(void *), void *, unsigned, unsigned), (*barrier)(void);
+  int (*threads)(void);
+} openmp;
+
 typedef struct job job;
 struct job {
-  void (*rows)(const job *, long first, long last);
+  void (*rows)(const job *, long first, long last, long part, long parts); /* of the rows, one part of the units */
   long steps, batch, units, inputs, rounds, relu, along_time, along_rows; /* the strides of the outputs' gradient */
   REAL *const *at, *packed[2 + MOST]; /* the tensors; the weights in panels */
   long blocks, next;
+  const openmp *team;
   fenv_t floats; /* the caller's handling of subnormal numbers */
 };
 
+/* After a step that the threads have shared: the next one needs all of it. */
+INLINE void wait_for_all(const job *all, long parts) {
+  if (parts > 1) all->team->barrier();
+}
+
 static void *work(void *given) {
   job *all = given;
-  for (long block; (block = __atomic_fetch_add(&all->next, 1, __ATOMIC_RELAXED)) < all->blocks;) {
-    fenv_t before;
-    fegetenv(&before);
-    fesetenv(&all->floats);
-    all->rows(all, all->batch * block / all->blocks, all->batch * (block + 1) / all->blocks);
-    fesetenv(&before);
-  }
+  fenv_t before;
+  fegetenv(&before);
+  fesetenv(&all->floats);
+  for (long block; (block = __atomic_fetch_add(&all->next, 1, __ATOMIC_RELAXED)) < all->blocks;)
+    all->rows(all, all->batch * block / all->blocks, all->batch * (block + 1) / all->blocks, 0, 1);
+  fesetenv(&before);
   return 0;
 }
 
-static void work_for_openmp(void *given) { work(given); }
+static void work_of_openmp(void *given) { work(given); }
 
-typedef void (*openmp)(void (*)(void *), void *, unsigned, unsigned);
+static void work_on_units(void *given) {
+  job *all = given;
+  fenv_t before;
+  fegetenv(&before);
+  fesetenv(&all->floats);
+  all->rows(all, 0, all->batch, __atomic_fetch_add(&all->next, 1, __ATOMIC_RELAXED), all->team->threads());
+  fesetenv(&before);
+}
 
-/* By the threads of PyTorch's OpenMP (its GOMP_parallel), or by new ones. */
-static void divide(job *all, long threads, openmp parallel) {
+/* By the threads of PyTorch's OpenMP, or by new ones. Each takes a block of rows through all steps; or, by units, all
+take a part of each step. */
+static void divide(job *all, long threads, int by_units) {
   pthread_t others[64];
   int started = 0;
-  all->blocks = least(least(threads, all->batch), 64);
   fegetenv(&all->floats);
-  if (all->blocks > 1 && parallel) {
-    parallel(work_for_openmp, all, all->blocks, 0);
+  if (threads > 1 && by_units && all->team) {
+    all->team->parallel(work_on_units, all, threads, 0);
+    return;
+  }
+  all->blocks = least(least(threads, all->batch), 64);
+  if (all->blocks > 1 && all->team) {
+    all->team->parallel(work_of_openmp, all, all->blocks, 0);
     return;
   }
   while (started < all->blocks - 1 && !pthread_create(&others[started], 0, work, all)) started++;
@@ -271,7 +293,7 @@ INLINE const REAL *grad_at(const job *all, long tensor, long t, long row) {
 
 enum { GRU_GATES, GRU_W, GRU_BIAS, GRU_HS, GRU_M, GRU_GRAD, GRU_D, GRU_DH };
 
-static void gru_rows(const job *all, long first, long last) {
+static void gru_rows(const job *all, long first, long last, long part, long parts) {
   long units = all->units, wide = 3 * units;
   vec sums[8][4];
   for (long t = 0; t < all->steps; t++) {
@@ -296,11 +318,12 @@ static void gru_rows(const job *all, long first, long last) {
         }
       }
     }
+    wait_for_all(all, parts);
   }
 }
 
 /* From the gradient of the state after a step those of its gates, (m, r, z, n), and a part of that of the state before */
-static void gru_back_rows(const job *all, long first, long last) {
+static void gru_back_rows(const job *all, long first, long last, long part, long parts) {
   long units = all->units, wide = 4 * units;
   vec sums[8][4];
   for (long t = all->steps; t >= 0; t--) {
@@ -335,6 +358,7 @@ static void gru_back_rows(const job *all, long first, long last) {
         }
       }
     }
+    wait_for_all(all, parts);
   }
 }
 
@@ -382,7 +406,7 @@ INLINE void lstm_unit_back(const job *all, long t, long row, long j, vec dh) {
   store(d_c, dc * f, count);
 }
 
-static void lstm_rows(const job *all, long first, long last) {
+static void lstm_rows(const job *all, long first, long last, long part, long parts) {
   long units = all->units, wide = 4 * units;
   vec sums[8][4];
   for (long t = 0; t < all->steps; t++) {
@@ -394,10 +418,11 @@ static void lstm_rows(const job *all, long first, long last) {
         memset(sums, 0, sizeof sums);
       lstm_units(all, t, row, rows, panel * V, sums, all->at[LSTM_GATES] + here * wide, wide);
     }
+    wait_for_all(all, parts);
   }
 }
 
-static void lstm_back_rows(const job *all, long first, long last) {
+static void lstm_back_rows(const job *all, long first, long last, long part, long parts) {
   long units = all->units, wide = 4 * units;
   vec sums[8][4];
   for (long t = all->steps; t >= 0; t--) {
@@ -415,6 +440,7 @@ static void lstm_back_rows(const job *all, long first, long last) {
             store(dh, total, units - j);
         }
     }
+    wait_for_all(all, parts);
   }
 }
 
@@ -422,7 +448,7 @@ static void lstm_back_rows(const job *all, long first, long last) {
 
 enum { RNN_INPUTS, RNN_W, RNN_HS, RNN_GRAD, RNN_D, RNN_DH };
 
-static void rnn_rows(const job *all, long first, long last) {
+static void rnn_rows(const job *all, long first, long last, long part, long parts) {
   long units = all->units;
   vec sums[8][4];
   for (long t = 0; t < all->steps; t++) {
@@ -436,10 +462,11 @@ static void rnn_rows(const job *all, long first, long last) {
           store(all->at[RNN_HS] + (here + r + all->batch) * units + j, h, units - j);
         }
     }
+    wait_for_all(all, parts);
   }
 }
 
-static void rnn_back_rows(const job *all, long first, long last) {
+static void rnn_back_rows(const job *all, long first, long last, long part, long parts) {
   long units = all->units;
   vec sums[8][4];
   for (long t = all->steps; t >= 0; t--) {
@@ -462,6 +489,7 @@ static void rnn_back_rows(const job *all, long first, long last) {
           store(all->at[RNN_D] + (here + r - all->batch) * units + j, total, count);
         }
     }
+    wait_for_all(all, parts);
   }
 }
 
@@ -485,7 +513,7 @@ INLINE REAL *version_at(const job *all, long version, long here) {
   return all->at[MOG_VERSIONS + version] + here * size_of(all, version);
 }
 
-static void mogrifier_rows(const job *all, long first, long last) {
+static void mogrifier_rows(const job *all, long first, long last, long part, long parts) {
   long units = all->units, inputs = all->inputs, rounds = all->rounds;
   vec sums[8][4];
   for (long t = 0; t < all->steps; t++) {
@@ -516,6 +544,7 @@ static void mogrifier_rows(const job *all, long first, long last) {
 
 /* to = or += a W, for some rows and W of so many columns */
 static void multiply(long first, long last, REAL *to, long columns, int add, const REAL *a, long k, const REAL *packed) {
+  const long part = 0, parts = 1;
   vec sums[8][4];
   TILES(WIDE, panels_of(columns, 4)) {
     product4(rows, sums, 0, a + row * k, k, k, packed + panel * k * 4 * V);
@@ -527,7 +556,7 @@ static void multiply(long first, long last, REAL *to, long columns, int add, con
   }
 }
 
-static void mogrifier_back_rows(const job *all, long first, long last) {
+static void mogrifier_back_rows(const job *all, long first, long last, long part, long parts) {
   long units = all->units, inputs = all->inputs, batch = all->batch;
   for (long t = all->steps - 1; t >= 0; t--) {
     REAL *dh = all->at[LSTM_DH], *dx = all->at[MOG_DX] + t * batch * inputs;
@@ -554,26 +583,26 @@ static void mogrifier_back_rows(const job *all, long first, long last) {
   }
 }
 
-/* What Python calls: int f(sizes, tensors, threads, GOMP_parallel or 0), whether there was memory for the weights. The
+/* What Python calls: int f(sizes, tensors, threads, by units, OpenMP or 0), whether there was memory for the weights. The
 sizes are those at the head of `job`, in its order. */
 
-static int run(job *all, long weights, long threads, openmp parallel) {
+static int run(job *all, long weights, long threads, int by_units) {
   int complete = 1;
   for (long i = 0; i < weights; i++) complete &= all->packed[i] != 0;
-  if (complete) divide(all, threads, parallel);
+  if (complete) divide(all, threads, by_units);
   for (long i = 0; i < weights; i++) free(all->packed[i]);
   return complete;
 }
 
 #define EXPORT(name, weights, ...)                                                         \
-  int name(const long *n, REAL *const *at, long threads, openmp parallel) {                \
+  int name(const long *n, REAL *const *at, int threads, int by_units, const openmp *team) {  \
     long units = n[2], inputs = n[3], rounds = n[4];                                       \
     job all = {.rows = name##_rows, .steps = n[0], .batch = n[1], .units = units,          \
                .inputs = inputs, .rounds = rounds, .relu = n[5],                           \
-               .along_time = n[6], .along_rows = n[7], .at = at};                          \
+               .along_time = n[6], .along_rows = n[7], .at = at, .team = team};            \
     REAL **packed = all.packed;                                                            \
     __VA_ARGS__                                                                            \
-    return run(&all, weights, threads, parallel);                                          \
+    return run(&all, weights, threads, by_units);                                          \
   }
 
 
@@ -586,12 +615,15 @@ EXPORT(lstm, 1, packed[0] = pack_transposed(at[LSTM_W], 4, units, units);)
 EXPORT(lstm_back, 1, packed[0] = pack(at[LSTM_W], 4 * units, units, 0);)
 EXPORT(rnn, 1, packed[0] = pack_transposed(at[RNN_W], 1, units, units);)
 EXPORT(rnn_back, 1, packed[0] = pack(at[RNN_W], units, units, 0);)
+/* A Mogrifier's threads have rows of their own: its rounds would have to wait too often. */
 EXPORT(mogrifier, 2 + rounds,
+  by_units = 0;
   packed[0] = pack_transposed(at[LSTM_W], 4, units, inputs);
   packed[1] = pack_transposed(at[MOG_W_HH], 4, units, units);
   for (long i = 0; i < rounds; i++)
     packed[2 + i] = pack_transposed(at[MOG_WEIGHTS + i], 1, size_of(&all, i), size_of(&all, i + 1));)
 EXPORT(mogrifier_back, 2 + rounds,
+  by_units = 0;
   packed[0] = pack(at[LSTM_W], 4 * units, inputs, 0);
   packed[1] = pack(at[MOG_W_HH], 4 * units, units, 0);
   for (long i = 0; i < rounds; i++)

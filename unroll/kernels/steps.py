@@ -17,9 +17,21 @@ from torch.nn import Parameter
 from unroll.kernels import switch
 from unroll.kernels.build import library
 
-OPENMP = None if sys.platform == "win32" else getattr(ctypes.CDLL(None), "GOMP_parallel", None)  # PyTorch's threads
-WORTH = 2**17  # multiplications for each thread, so many take about ten microseconds
+TEAM = ("GOMP_parallel", "GOMP_barrier", "omp_get_num_threads")  # of PyTorch's threads
+WORTH = 2**17  # multiplications for each thread of a call, so many take about ten microseconds
+WORTH_WAITING = 2**18  # and for each thread of a step, where all wait for each other before the next one
 MOST_ROUNDS = 32  # of a Mogrifier, as in steps.c
+
+
+def openmp() -> Any:
+    """What steps.c calls of the OpenMP that PyTorch has loaded; None if that is another one, as on macOS."""
+    loaded = None if sys.platform == "win32" else ctypes.CDLL(None)
+    if not all(hasattr(loaded, name) for name in TEAM):
+        return None
+    return (ctypes.c_void_p * len(TEAM))(*(ctypes.cast(getattr(loaded, name), ctypes.c_void_p) for name in TEAM))
+
+
+OPENMP = openmp()
 
 
 def can_run(x: Tensor) -> bool:
@@ -92,15 +104,24 @@ def run(name: str, sizes: tuple[int, ...], work: int, *tensors: Tensor | None) -
     dtype, *others = {tensor.dtype for tensor in tensors if tensor is not None}
     if others:
         raise TypeError(f"the inputs, the state and the weights differ in dtype: {dtype}, {others[0]}")
-    pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
-    threads = max(1, min(torch.get_num_threads(), work // WORTH))
     built = library(dtype)
     assert built is not None
+    pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+    threads, by_units = division(sizes[0], sizes[1], work)
     done = getattr(built.functions, name)(
-        (ctypes.c_long * 8)(*sizes), (ctypes.c_void_p * len(pointers))(*pointers), ctypes.c_long(threads), OPENMP
+        (ctypes.c_long * 8)(*sizes), (ctypes.c_void_p * len(pointers))(*pointers), threads, by_units, OPENMP
     )
     if not done:
         raise MemoryError(f"no memory for the weights of {name}")
+
+
+def division(steps: int, rows: int, work: int) -> tuple[int, bool]:
+    """How many threads to use, and whether they share the units of each step (a Mogrifier's never) or the rows."""
+    threads = torch.get_num_threads()
+    by_rows, by_units = min(threads, rows, work // WORTH), min(threads, work // steps // WORTH_WAITING)
+    if OPENMP is not None and rows < 8 * threads and by_units >= max(2, by_rows):
+        return by_units, True
+    return max(1, by_rows), False
 
 
 def states(start: Tensor, steps: int) -> Tensor:
