@@ -16,6 +16,7 @@ from torch import Tensor
 from benchmarks.configuration import compose_config
 from benchmarks.ladder import MODELS
 from benchmarks.process import Laps, Table
+from unroll import fitting_precision
 from unroll.cli import build
 from unroll.training.optimizers import parameter_groups
 from vision.data.data_modules import ImageData
@@ -45,7 +46,7 @@ def parts(name: str, overrides: Sequence[str], steps: int) -> tuple[int, dict[st
     assert module.optimizer is not None
     optimizer = module.optimizer(parameter_groups(module.model, {}))
     ordered: Callable[[Tensor], Tensor] = Tensor.contiguous if CHANNELS_FIRST in name else lambda images: images
-    mixed = config.trainer.precision == "bf16-mixed"
+    mixed = config.trainer.precision == "auto" and fitting_precision("cpu") == "bf16-mixed"
     module.train()
     laps, batches = Laps(), data.train.batches(0)
     for _ in range(WARM_UP + steps):

@@ -12,6 +12,7 @@ from unroll.lazy import lazily
 if TYPE_CHECKING:
     from unroll.carry import CarriesState
     from unroll.errors import UserError
+    from unroll.precision import fitting_precision
     from unroll.resume.last_checkpoint import LastCheckpoint
     from unroll.resume.plugin import CheckpointFiles
     from unroll.state_file import load_state, save_state
@@ -38,6 +39,7 @@ MODULES = {
     "WindowLearner": "training.learner",
     "constant": "training.schedules",
     "count_steps": "training.schedules",
+    "fitting_precision": "precision",
     "load_state": "state_file",
     "one_cycle": "training.schedules",
     "save_state": "state_file",
@@ -62,6 +64,7 @@ __all__ = [
     "WindowLearner",
     "constant",
     "count_steps",
+    "fitting_precision",
     "load_state",
     "one_cycle",
     "save_state",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unroll.distributed import gathered
 from unroll.errors import UserError
+from unroll.precision import guard_lstms
 from unroll.resume.lightning import attached_trainer, current_stage
 from unroll.state import (
     ROW_AXIS,
@@ -73,6 +74,8 @@ class CarriesState:
                 f"carrying a state takes windows with `starts`, as unroll.Stream yields them; this batch is a "
                 f"{type(window).__name__}: give unroll.Stream(sequence, batch_size, bptt) in the place of the loader"
             )
+        if torch.is_autocast_enabled("cpu"):
+            guard_lstms(self)  # type: ignore[arg-type]
         split = split or self._current_split()
         window = window if isinstance(window, Window) else Window(window.inputs, window.targets, window.starts)
         rows, starts = len(window.starts), window.starts

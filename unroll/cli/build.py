@@ -20,12 +20,17 @@ from unroll.checks import check_arguments
 from unroll.cli.messages import one_line
 from unroll.cli.signatures import check_call, check_targets, locate
 from unroll.errors import ArgumentError, UserError
+from unroll.precision import FULL, cpu_has_bfloat16, fitting_precision
 from unroll.resume.checkpoint import checkpoint_file, describe
+from unroll.resume.lightning import root_device
 from unroll.terminal import say
+from unroll.training.callbacks.result import precision_of
 from unroll.training.data import Data
 from unroll.training.learner import Learner
 from unroll.training.optimizers import check_settings, discriminative_groups
 from unroll.training.schedules import batches_per_epoch
+
+AUTO = "auto"  # trainer.precision: what fits the device
 
 
 def part(config: DictConfig, key: str, leave_out: Sequence[str] = (), partial: bool = False, **more: Any) -> Any:
@@ -180,13 +185,17 @@ def loggers(config: DictConfig) -> list[Any]:
     return [part(config, f"logger.{name}") for name, settings in config.logger.items() if settings]
 
 
-def trainer(config: DictConfig, **objects: Any) -> Any:
+def trainer(config: DictConfig, checkpoint: Path | None = None, **objects: Any) -> Any:
     """Lightning's Trainer.
 
     Args:
         config: the configuration.
+        checkpoint: of the run that is continued or evaluated: `trainer.precision=auto` is what that run used.
         objects: its arguments that are objects: callbacks, logger, plugins.
     """
+    if config.trainer.precision == AUTO:
+        used = None if checkpoint is None else precision_of(checkpoint)
+        objects["precision"] = used or fitting_precision(config.trainer.accelerator)
     make = part(config, "trainer", partial=True)
     if not any(isinstance(callback, Checkpoint) for callback in objects.get("callbacks", [])):
         objects["enable_checkpointing"] = False  # Lightning would add a checkpoint of its own
@@ -195,6 +204,25 @@ def trainer(config: DictConfig, **objects: Any) -> Any:
             return make(**objects)
         except (TypeError, ValueError) as error:  # Lightning checks its arguments by itself
             raise UserError(f"trainer: {one_line(str(error))}") from error
+
+
+def note_on_precision(config: DictConfig, trainer: Any, checkpoint: Path | None) -> str | None:
+    """One line where a run's precision was chosen for it, is another than before, or is a slow one; else None.
+
+    Args:
+        config: the configuration.
+        trainer: made from it.
+        checkpoint: of the run that is continued.
+    """
+    used, before = str(trainer.precision), None if checkpoint is None else precision_of(checkpoint)
+    if before not in (None, used):
+        return f"trainer.precision={used}: until now this run used {before}"
+    if used.startswith("bf16") and root_device(trainer).type == "cpu" and not cpu_has_bfloat16():
+        return f"trainer.precision={used}: this CPU has no instructions for bfloat16; 32-true is faster"
+    if config.trainer.precision == AUTO and before is None:
+        has = "has" if used != FULL else "has no"
+        return f"trainer.precision=auto: {used}, as the device {has} instructions for bfloat16"
+    return None
 
 
 def check_validation_interval(trainer: Any, batches: int) -> None:

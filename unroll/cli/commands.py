@@ -21,7 +21,7 @@ from unroll.training.data import Data
 from unroll.training.learner import Learner
 
 LR_STEPS = 100
-QUIET = {"logger": False, "enable_checkpointing": False, "callbacks": []}
+QUIET: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "callbacks": []}
 
 
 def run(config: DictConfig) -> None:
@@ -102,7 +102,11 @@ def lr_find(config: DictConfig, learner: Learner, data: Data, plot: Path) -> str
     """
     learner.schedule = None
     sweep = RisingRate()
-    limits = {"max_epochs": math.ceil(LR_STEPS / len(data.train)), "max_steps": LR_STEPS, "limit_val_batches": 0}
+    limits: dict[str, Any] = {
+        "max_epochs": math.ceil(LR_STEPS / len(data.train)),
+        "max_steps": LR_STEPS,
+        "limit_val_batches": 0,
+    }
     trainer = build.trainer(config, **QUIET | limits | {"callbacks": [sweep], "accumulate_grad_batches": 1})
     trainer.fit(learner, datamodule=data)
     suggestion = steepest(sweep.rates, sweep.losses)
@@ -147,7 +151,7 @@ def evaluate(config: DictConfig) -> str:
     if part := difference(metadata["data"], data.description(), data.meaning):
         raise UserError(f"{path}: it and the data differ in their {part}; choose the data it was trained on")
     learner = build.learner(config, data, (model, metadata))
-    build.trainer(config, **QUIET).validate(learner, datamodule=data, verbose=False)
+    build.trainer(config, path, **QUIET).validate(learner, datamodule=data, verbose=False)
     metrics = [(f"valid/{name}", f"{value:.4f}") for name, value in learner.total("valid").items()]
     metrics.append((f"valid/{learner.unit}", f"{learner.passes['valid'].targets:,}"))
     if OmegaConf.select(config, "evaluate") is not None:

@@ -160,8 +160,11 @@ def train(
     learner = build.learner(config, data)
     callbacks = build.callbacks(config)
     begun = LambdaCallback(on_train_start=lambda trainer, module: once_begun())
+    last = run_dir / run_directory.LAST
+    checkpoint = last if continues and last.exists() else None
     trainer = build.trainer(
         config,
+        checkpoint,
         callbacks=[Result(run_dir, config.seed, overrides), *callbacks, begun],  # first: its clock stops before plots
         logger=build.loggers(config),
         plugins=[CheckpointFiles()],
@@ -172,12 +175,12 @@ def train(
         batches.shard(0, trainer.world_size)  # refuses what can't be shared before other processes are started
     build.check_validation_interval(trainer, len(data.train))
 
-    last = run_dir / run_directory.LAST
-    checkpoint = last if continues and last.exists() else None
     if checkpoint is None:
         build.initialise(config, learner, data)
     parameters = sum(parameter.numel() for parameter in learner.parameters())
     say(f"{type(learner.model).__name__} with {parameters:,} parameters; {data.summary()}")
+    if note := build.note_on_precision(config, trainer, checkpoint):
+        say(note)
     if checkpoint is not None:
         say(f"continuing from {os.path.relpath(checkpoint)}")
     try:

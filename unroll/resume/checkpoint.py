@@ -55,17 +55,23 @@ def metadata_of(checkpoint: Mapping[str, Any], name: str | Path = "the checkpoin
     return found
 
 
-def check_version(path: Path) -> None:
-    """Refuses a checkpoint of another version of this project without reading its weights, so before anything is built.
-
-    Raises:
-        UserError: it is one. Whatever else is wrong with the file, `read` will say.
-    """
+def glance(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, without its weights being read; empty if anything is wrong: `read` will say what."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # of many kinds, as in `read`
-        return
-    if isinstance(checkpoint, dict) and KEY in checkpoint:
+        return {}
+    return checkpoint if isinstance(checkpoint, dict) else {}
+
+
+def check_version(path: Path) -> None:
+    """Refuses a checkpoint of another version of this project, before anything is built.
+
+    Raises:
+        UserError: it is one.
+    """
+    checkpoint = glance(path)
+    if KEY in checkpoint:
         metadata_of(checkpoint, path)
 
 

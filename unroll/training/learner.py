@@ -15,6 +15,7 @@ from unroll.checks import Share, checked
 from unroll.distributed import gathered
 from unroll.errors import UserError
 from unroll.lightning import pl, warn_of_two
+from unroll.precision import guard_lstms
 from unroll.resume import lightning
 from unroll.resume.checkpoint import KEY, refuse_unless_same
 from unroll.state import forget
@@ -116,6 +117,7 @@ class Learner(pl.LightningModule, ABC):
     ) -> None:
         super().__init__()
         warn_of_two()
+        guard_lstms(model)
         self.model = model
         self.objective = objective
         self.fast_model = self.make_fast(compile)

@@ -8,6 +8,7 @@ from typing import Any
 from unroll.errors import Interrupted
 from unroll.files import write_json
 from unroll.lightning import pl
+from unroll.resume.checkpoint import glance
 from unroll.training.learner import Learner
 
 METRICS = "metrics.json"
@@ -17,6 +18,14 @@ def latest_metrics(trainer: pl.Trainer, module: Learner) -> dict[str, float]:
     """The module's metrics that were logged, each as it was logged last."""
     logged = trainer.callback_metrics
     return {name: logged[name].item() for name in module.metrics if name in logged}
+
+
+def precision_of(checkpoint: Path) -> str | None:
+    """The precision that the run of a checkpoint used; None if it is not known."""
+    try:
+        return str(glance(checkpoint)["callbacks"][Result.__name__]["precision"])
+    except (KeyError, TypeError):  # not a checkpoint of a run
+        return None
 
 
 class Result(pl.Callback):
@@ -36,12 +45,14 @@ class Result(pl.Callback):
         self.seed = seed
         self.overrides = list(overrides)
         self.metrics: dict[str, float | None] = {}
+        self.precision = ""
         self.seconds_before = 0.0
         self.units = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, Learner)
         self.metrics = dict.fromkeys(pl_module.metrics)
+        self.precision = str(trainer.precision)
         self.started = time.perf_counter()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -50,7 +61,12 @@ class Result(pl.Callback):
             write_json(self.folder / METRICS, pl_module.metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"metrics": self.metrics, "seconds": self._seconds(), "units": self.units}
+        return {
+            "metrics": self.metrics,
+            "seconds": self._seconds(),
+            "units": self.units,
+            "precision": self.precision,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.metrics = state_dict["metrics"]
@@ -97,6 +113,7 @@ class Result(pl.Callback):
             f"{module.unit}_per_second": round(self.units / seconds, 1),
             "seconds": round(seconds, 3),
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
+            "precision": self.precision,
             "seed": self.seed,
             "overrides": self.overrides,
         }

@@ -1,0 +1,163 @@
+"""Bfloat16 where the device has instructions for it, and training in `bf16-mixed` where it has none."""
+
+import json
+import os
+import subprocess
+import sys
+from copy import deepcopy
+
+import pytest
+import torch
+from conftest import ROOT
+from helpers.configuration import CONFIG_DIR, composed
+from helpers.first_steps import RECIPES, Forecaster
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from unroll import CarriesState, Window, fitting_precision, precision
+from unroll.cli import build
+from unroll.resume.lightning import root_device
+
+AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+
+
+@pytest.fixture(params=[True, False], ids=["bfloat16", "no bfloat16"])
+def has_bfloat16(request, monkeypatch):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: request.param)
+    monkeypatch.setattr(build, "cpu_has_bfloat16", lambda: request.param)
+    return request.param
+
+
+@pytest.fixture
+def no_bfloat16(monkeypatch):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
+def test_the_precision_of_a_cpu_is_that_of_its_instructions(accelerator, has_bfloat16, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert fitting_precision(accelerator) == ("bf16-mixed" if has_bfloat16 else "32-true")
+
+
+@pytest.mark.parametrize(("major", "fitting"), [(7, "32-true"), (8, "bf16-mixed")])
+def test_the_precision_of_a_gpu_is_that_of_its_generation(major, fitting, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or major > 7
+    )
+    assert fitting_precision("gpu") == fitting_precision("auto") == fitting
+
+
+class TestLSTMsWithoutBfloat16:
+    def test_compute_in_float32_under_autocast(self, no_bfloat16):
+        layer = nn.LSTM(3, 4, 2, batch_first=True)
+        x, state = torch.randn(2, 5, 3), (torch.randn(2, 2, 4), torch.randn(2, 2, 4))
+        expected, (h, c) = layer(x, state)
+        precision.guard_lstms(nn.Sequential(layer))
+        precision.guard_lstms(nn.Sequential(layer))  # once more changes nothing
+        for each in (layer, deepcopy(layer)):
+            with torch.autocast("cpu", torch.bfloat16):
+                outputs, after = each(x, state)
+                lower, _ = each(x.bfloat16(), hx=tuple(part.bfloat16() for part in state))
+            assert (outputs.dtype, lower.dtype) == (torch.float32, torch.float32)
+            assert all(map(torch.equal, (outputs, *after), (expected, h, c)))
+            assert torch.allclose(lower, expected, atol=2e-2)
+
+    def test_take_packed_sequences(self, no_bfloat16):
+        layer = nn.LSTM(3, 4, batch_first=True)
+        packed = pack_padded_sequence(torch.randn(2, 5, 3), [5, 2], batch_first=True)
+        expected, _ = layer(packed)
+        precision.guard_lstms(layer)
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs, _ = layer(packed.to(torch.bfloat16))
+        assert torch.allclose(outputs.data, expected.data, atol=2e-2)
+        assert outputs.data.dtype == torch.float32
+
+    def test_of_a_module_that_carries_a_state_are_guarded_by_themselves(self, no_bfloat16):
+        module = Forecaster()
+        assert isinstance(module, CarriesState)
+        window = Window(torch.randn(2, 5, 1), torch.randn(2, 5, 1), torch.ones(2, dtype=torch.bool))
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs, _ = module.rnn(window.inputs, module.state(window))
+        assert outputs.dtype == torch.float32
+
+    def test_are_left_alone_elsewhere(self, monkeypatch):
+        monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+        layer = nn.LSTM(3, 4)
+        precision.guard_lstms(layer)
+        assert "forward" not in vars(layer)
+
+
+class TestNote:
+    def note(self, typed, tmp_path, before=None):
+        config = composed(f"trainer.precision={typed}", "trainer.accelerator=cpu", f"run_dir={tmp_path}")
+        checkpoint = tmp_path / "last.ckpt"
+        if before is not None:
+            torch.save({"callbacks": {"Result": {"precision": before}}}, checkpoint)
+        checkpoint = None if before is None else checkpoint
+        trainer = build.trainer(config, checkpoint, logger=False, callbacks=[])
+        assert root_device(trainer).type == "cpu"
+        return str(trainer.precision), build.note_on_precision(config, trainer, checkpoint)
+
+    def test_of_a_new_run(self, has_bfloat16, tmp_path):
+        used, note = self.note("auto", tmp_path)
+        assert (used, note) == (
+            ("bf16-mixed", "trainer.precision=auto: bf16-mixed, as the device has instructions for bfloat16")
+            if has_bfloat16
+            else ("32-true", "trainer.precision=auto: 32-true, as the device has no instructions for bfloat16")
+        )
+        assert self.note("32-true", tmp_path) == ("32-true", None)
+
+    def test_of_a_slow_precision(self, has_bfloat16, tmp_path):
+        slow = "trainer.precision=bf16-mixed: this CPU has no instructions for bfloat16; 32-true is faster"
+        assert self.note("bf16-mixed", tmp_path) == ("bf16-mixed", None if has_bfloat16 else slow)
+
+    @pytest.mark.parametrize("before", ["32-true", "bf16-true"])
+    def test_of_a_run_that_is_continued(self, has_bfloat16, tmp_path, before):
+        used, note = self.note("auto", tmp_path, before)
+        assert used == before
+        assert note is None or (before == "bf16-true" and not has_bfloat16)
+        assert self.note("64-true", tmp_path, before) == (
+            "64-true",
+            f"trainer.precision=64-true: until now this run used {before}",
+        )
+
+
+def test_a_run_records_what_it_used_and_a_resume_says_what_changed(train, tmp_path):
+    fitting = fitting_precision("cpu")
+    other = "32-true" if fitting == "bf16-mixed" else "bf16-mixed"
+    small = ["model=rnn", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.accelerator=cpu"]
+    plain = ["logger=none", *(f"callbacks.{name}=null" for name in ("curves", "hidden_state", "samples", "embedding"))]
+
+    def recorded():
+        return json.loads((tmp_path / "run" / "result.json").read_text())["precision"]
+
+    first = train("trainer.precision=auto", "trainer.max_epochs=1", *small, *plain, "hydra.run.dir=run")
+    assert f"trainer.precision=auto: {fitting}, as the device" in first.stderr
+    assert recorded() == fitting
+    second = train("resume=run", "trainer.max_epochs=2", f"trainer.precision={other}")
+    assert f"trainer.precision={other}: until now this run used {fitting}" in second.stderr
+    assert recorded() == other
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """The first steps of every recipe and of a library user's module, on a CPU without bfloat16 instructions."""
+    folder = tmp_path_factory.mktemp("first_steps")
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = {**os.environ, **AVX2, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "helpers.first_steps", str(folder)]
+    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*(str(file.relative_to(CONFIG_DIR).with_suffix("")) for file in RECIPES), "library"])
+def test_first_steps_without_bfloat16_instructions(outcomes, name):
+    assert outcomes["cpu_has_bfloat16"] is False
+    assert outcomes[f"{name} auto"]["precision"] == "32-true", outcomes[f"{name} auto"]
+    typed = outcomes[f"{name} bf16-mixed"]
+    assert typed["precision"] == "bf16-mixed", typed
+    assert typed["loss"] == pytest.approx(outcomes[f"{name} auto"]["loss"], rel=0.05)
