@@ -1,7 +1,7 @@
 # The commands that are repeated most; `make PYTHON=.venv/bin/python test` uses an environment that is not active.
 PYTHON ?= python
 
-.PHONY: setup check test slow wheel lessons board
+.PHONY: setup check test slow docs dist lessons board
 
 setup:  ## an environment with everything
 	python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[test]'
@@ -15,8 +15,11 @@ test:
 slow:  ## the tests that take minutes
 	$(PYTHON) -m pytest -n 2 -m slow
 
-wheel:  ## the library alone, in dist/
-	$(PYTHON) -m build --wheel
+docs:  ## the site, in build/site/html; needs the extra [docs]
+	PYTHONPATH=. $(PYTHON) docs/site/build.py
+
+dist:  ## the library alone, as it would be released, in dist/; needs the extra [release]
+	rm -rf dist && $(PYTHON) -m build && $(PYTHON) -m twine check --strict dist/*
 
 lessons:  ## the tables of the lessons
 	$(PYTHON) -m benchmarks.lessons human_numbers && $(PYTHON) -m benchmarks.lessons nietzsche

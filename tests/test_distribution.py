@@ -17,6 +17,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import unroll
+
 ROOT = Path(__file__).parents[1]
 BASE = ("torch", "pytorch-lightning", "numpy")
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
@@ -100,6 +102,8 @@ def test_the_library_needs_torch_lightning_and_numpy(wheel):
         metadata = Parser().parsestr(file.read(name).decode())
     requirements = map(Requirement, metadata.get_all("Requires-Dist"))
     assert metadata["Name"] == "unroll-rnn"
+    assert metadata["Version"] == unroll.__version__
+    assert f"\nversion: {unroll.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert {each.name for each in requirements if "extra" not in str(each.marker)} == set(BASE)
 
 
@@ -116,6 +120,18 @@ def test_the_wheel_imports_without_the_checkout(installed, tmp_path):
     file, found = python("-S", "-c", script, cwd=tmp_path, path=installed).splitlines()
     assert Path(file) == installed[0] / "unroll" / "__init__.py"
     assert found == "[]"
+
+
+@pytest.mark.slow
+def test_a_typed_program_that_uses_it_is_accepted(installed, tmp_path):
+    """By mypy --strict, from outside; a name whose type got lost would be an error here."""
+    shutil.copy(ROOT / "tests" / "helpers" / "typed_program.py", tmp_path)
+    options = ["--strict", "--follow-imports=silent", "--cache-dir", tmp_path / "cache"]
+    environment = {**os.environ, "MYPYPATH": str(installed[0])}
+    command = [sys.executable, "-m", "mypy", *map(str, options), "typed_program.py"]
+    checked = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+    assert (installed[0] / "unroll" / "py.typed").exists()
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from unroll.lazy import lazily
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from unroll.carry import CarriesState
     from unroll.errors import UserError
