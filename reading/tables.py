@@ -422,7 +422,7 @@ def is_number_or_date(value: str) -> bool:
 
 
 def clean(names: Sequence[str]) -> list[str]:
-    return [name.strip("\ufeff\xa0 \t\n\r") for name in names]
+    return [re.sub(r"\s*\n\s*", " ", name.strip("\ufeff\xa0 \t\n\r")) for name in names]
 
 
 def shown_separator(separator: str) -> str:

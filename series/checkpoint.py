@@ -19,7 +19,7 @@ class TrainedForecaster(TrainedModel):
         targets: what it forecasts.
         horizon: how many steps ahead.
         mean, std: by column, what numbers are standardised by.
-        file: how files are read: `series`, `time` and `gaps`, as for `series.files.read_series`.
+        file: how files are read: arguments of `series.files.read_series`.
     """
 
     model: nn.Module

@@ -1,18 +1,20 @@
-"""Series of numbers from CSV and Parquet files."""
+"""Series of numbers from tables."""
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy
+from typing_extensions import Unpack
 
-from unroll.errors import UserError, require
+from reading.tables import Form, Table, is_table, read_table
+from series.numbers import INDEX, Decimal, decimal_sign, numbers, without_units
+from series.steps import LONGER, Clock, Step, shown, steps_of
+from series.times import Times, time_stamps
+from unroll.errors import UserError
 
 Gaps = Literal["refuse", "split", "keep"]
-
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-LONGER = 1.5  # a step that takes so many times the usual one has a gap in it
+ZONE = "if clocks were changed there, data.time_zone=… says where, as in Europe/Berlin"
 
 
 class Series(NamedTuple):
@@ -21,171 +23,186 @@ class Series(NamedTuple):
     Attributes:
         name: what tells it from the other series of the file; "" for the only one.
         values: float64 `[steps, columns]`.
-        last_time: the time of the last step, a number or a datetime; None without a time column.
-        step: the usual time from one step to the next.
+        clock: the time of the last step, and how it goes on; None without a time column.
     """
 
     name: str
     values: numpy.ndarray
-    last_time: Any = None
-    step: Any = None
+    clock: Clock | None = None
+
+
+class Found(NamedTuple):
+    """The series of a file.
+
+    Attributes:
+        columns: their names.
+        series: the series.
+        notes: what was left out of the file, or given a name.
+        time_format: how the file writes times; None for numbers, and without a time column.
+    """
+
+    columns: list[str]
+    series: list[Series]
+    notes: list[str]
+    time_format: str | None
 
 
 def read_series(
-    path: str | Path, columns: Sequence[str] | None, series: str | None, time: str | None, gaps: Gaps
-) -> tuple[list[str], list[Series]]:
-    """The series of a file, and their columns.
+    path: str,
+    columns: Sequence[str] | None = None,
+    series: str | None = None,
+    time: str | None = None,
+    gaps: Gaps = "refuse",
+    decimal: Decimal | None = None,
+    time_format: str | None = None,
+    time_zone: str | None = None,
+    known_format: str | None = None,
+    split: str = "train",
+    **form: Unpack[Form],
+) -> Found:
+    """The series of a file.
 
     Args:
-        path: a `.csv` or `.tsv` file with a line of names, compressed or not, or a `.parquet` file.
-        columns: those to read; None for all but `series` and `time`.
+        path: a table, as for `read_table`.
+        columns: those to read; None for all but `series` and `time`, and those without a name.
         series: the column that tells series apart; None if the file is one series.
         time: the column of the time, numbers or dates, rising within each series; None if there is none.
         gaps: where time stamps are missing: "refuse" the file, "split" the series in two, or "keep" it together.
+        decimal: the sign before the decimals of numbers, "." or ","; None to find it.
+        time_format: of the time, as for `strptime`; None to find it.
+        time_zone: of times without an offset from UTC, such as "Europe/Berlin"; None where clocks are not put forward.
+        known_format: the format of the training file, which decides where two fit.
+        split: of a data set, as for `read_table`.
+        form: as for `read_table`.
 
     Raises:
         UserError: the file can't be read, a column is missing, a value is no number, or time does not rise evenly.
     """
-    table, first_line = read_table(Path(path))
+    if not is_table(path):
+        raise UserError(f"{path}: must be a .csv, .tsv or .parquet file, or another table")
     others = [name for name in (series, time) if name is not None]
-    chosen = [name for name in table.columns if name not in others] if columns is None else list(columns)
-    for name in (*chosen, *others):
-        if name not in table.columns:
-            raise UserError(f"{path}: there is no column {name}; choose from: {', '.join(table.columns)}")
+    table = read_table(path, [*others, *(columns or ())], split=split, **form)
+    table.require(*others)
+    nameless = [*table.unnamed, *(name for name in table.frame.columns if name in INDEX)]
+    chosen = [name for name in table.frame.columns if name not in (*others, *nameless)]
+    if columns is None:
+        left = [name for name in nameless if name not in others]
+        table.notes += [f"the column {name}, an index without a name of its own, left out" for name in left]
+    else:
+        table.require(*columns)
+        chosen = list(columns)
     if not chosen:
         raise UserError(f"{path}: has no column of numbers")
-    if table.is_empty():
+    without_units(table, chosen, time)
+    if table.frame.is_empty():
         raise UserError(f"{path}: has no rows")
-    where = Lines(str(path), first_line)
-    values = numpy.stack([numbers(table[name], where) for name in chosen], axis=1)
-    times = None if time is None else time_stamps(table[time], where)
+    sign = decimal or decimal_sign(table, chosen)
+    values = numpy.stack([numbers(table, name, sign) for name in chosen], axis=1)
+    rows_of = rows_by_name(table, series)
+    groups = list(rows_of.values())
+    times = None
+    if time is not None:
+        times = time_stamps(table.frame[time], table, groups, time_format, time_zone, known_format)
     found: list[Series] = []
-    for name, rows in rows_by_name(None if series is None else table[series], table.height, where).items():
+    for name, rows in rows_of.items():
         cuts, step = [0, len(rows)], None
-        if times is not None:
-            cuts, step = pieces(times.gather(rows), rows, name, where, gaps)
+        if times is not None and time is not None:
+            cuts, step = pieces(times, rows, name, table, time, gaps, groups)
         for start, stop in pairwise(cuts):
-            part = rows[start:stop]
-            found.append(Series(name, values[part], None if times is None else times[int(part[-1])], step))
-    return chosen, found
+            last = int(rows[stop - 1])
+            clock = None
+            if times is not None:
+                wall = None if times.wall is None else times.wall[last]
+                clock = Clock(times.at[last].item(), wall, times.zone, times.write, step)
+            found.append(Series(name, values[rows[start:stop]], clock))
+    return Found(chosen, found, [f"{path}: {note}" for note in table.notes], times and times.format)
 
 
-class Lines(NamedTuple):
-    """Names a row of a file in messages."""
-
-    path: str
-    first: int | None  # the line of the first row; None in files without lines
-
-    def __call__(self, row: int) -> str:
-        return f"{self.path}, row {row + 1}" if self.first is None else f"{self.path}, line {row + self.first}"
-
-
-def read_table(path: Path) -> tuple[Any, int | None]:
-    """The file as a polars DataFrame, text files as strings, and the line of its first row, if it has lines."""
-    require("a file of numbers", "app", "polars")
-    import polars
-
-    kinds = [suffix for suffix in path.suffixes[-2:] if suffix in (*SEPARATORS, ".parquet")]
-    if not kinds:
-        raise UserError(f"{path}: must be a .csv, .tsv or .parquet file")
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
-    try:
-        if kinds[-1] == ".parquet":
-            return polars.read_parquet(path), None
-        return polars.read_csv(path, separator=SEPARATORS[kinds[-1]], infer_schema=False), 2
-    except (polars.exceptions.PolarsError, OSError) as error:
-        reason = " ".join(str(error).split("\n")[0].split())
-        raise UserError(f"{path}: can't be read ({reason})") from None
-
-
-def numbers(column: Any, where: Lines) -> numpy.ndarray:
-    """A column's values, float64 `[rows]`.
-
-    Raises:
-        UserError: one is not a finite number.
-    """
-    import polars
-
-    stripped = column.str.strip_chars() if column.dtype == polars.String else column
-    try:
-        values = stripped.cast(polars.Float64, strict=False).to_numpy()
-    except polars.exceptions.PolarsError:
-        raise UserError(f"{where.path}: the column {column.name} holds {column.dtype}, not numbers") from None
-    wrong = ~numpy.isfinite(values)
-    if wrong.any():
-        row = int(wrong.argmax())
-        found = "no number" if column[row] in (None, "") else f"{column[row]!r}, not a number"
-        raise UserError(
-            f"{where(row)}: the column {column.name} has {found} ({wrong.sum():,} in all); fill them or leave them out"
-        )
-    return values
-
-
-def time_stamps(column: Any, where: Lines) -> Any:
-    """The times of all rows, as a polars Series of numbers or datetimes.
-
-    Raises:
-        UserError: one is missing or can't be read.
-    """
-    import polars
-
-    times = column
-    if column.dtype == polars.String:
-        times = column.str.strip_chars().cast(polars.Float64, strict=False)
-        if times.is_null().all():
-            try:
-                times = column.str.to_datetime(strict=False)
-            except polars.exceptions.PolarsError:  # it knows no format that fits
-                times = column.cast(polars.Null, strict=False)
-    if times.null_count():
-        row = int(times.is_null().arg_max())
-        found = "is missing" if column[row] in (None, "") else f"{column[row]!r} can't be read"
-        raise UserError(f"{where(row)}: the time stamp in the column {column.name} {found}")
-    return times
-
-
-def rows_by_name(column: Any, count: int, where: Lines) -> dict[str, numpy.ndarray]:
+def rows_by_name(table: Table, series: str | None) -> dict[str, numpy.ndarray]:
     """The rows of each series, in the order of the file."""
-    if column is None:
-        return {"": numpy.arange(count)}
+    if series is None:
+        return {"": numpy.arange(table.frame.height)}
+    column = table.frame[series]
     if column.null_count():
         row = int(column.is_null().arg_max())
-        raise UserError(f"{where(row)}: the column {column.name}, which tells series apart, is empty")
+        raise UserError(f"{table.where(row)}: the column {series}, which tells series apart, is empty")
     groups = column.rename("name").to_frame().with_row_index("row").group_by("name", maintain_order=True).agg("row")
-    return {str(name): numpy.array(rows) for name, rows in groups.iter_rows()}
+    return {str(name).strip(): numpy.array(rows) for name, rows in groups.iter_rows()}
 
 
-def pieces(times: Any, rows: numpy.ndarray, name: str, where: Lines, gaps: Gaps) -> tuple[list[int], Any]:
+def pieces(
+    times: Times,
+    rows: numpy.ndarray,
+    name: str,
+    table: Table,
+    time: str,
+    gaps: Gaps,
+    groups: Sequence[numpy.ndarray],
+) -> tuple[list[int], Step | None]:
     """Where a series is cut, and the usual time of a step.
 
     Args:
-        times: of the series' steps.
-        rows: their rows in the file, for messages.
+        times: of all rows.
+        rows: those of the series.
+        name: of the series.
+        table: for messages.
+        time: the column of the time.
+        gaps: as for `read_series`.
+        groups: the rows of every series.
 
     Raises:
         UserError: time does not rise, or stamps are missing and gaps are refused.
     """
-    steps = times.to_physical().to_numpy()[1:] - times.to_physical().to_numpy()[:-1]
-    if len(steps) == 0:
+    if len(rows) == 1:
         return [0, 1], None
+    at = times.at[rows]
+    stamps = table.frame[time]
     of_series = f" of the series {name}" if name else ""
-    if (steps <= 0).any():
-        at = int((steps <= 0).argmax()) + 1
+    apart = numpy.diff(at)
+    if (apart <= 0).any():
+        here = int((apart <= 0).argmax()) + 1
+        advice = advice_on_order(times, rows, here, table, time, len(groups))
         raise UserError(
-            f"{where(rows[at])}: the time {times[at]}{of_series} is not after {times[at - 1]}, the one before it; "
-            f"{'leave one of the two out' if steps[at - 1] == 0 else 'sort the file by time'}"
+            f"{table.where(int(rows[here]))}: the time {stamps[int(rows[here])]}{of_series} is not after "
+            f"{stamps[int(rows[here - 1])]}, the one before it; {advice}"
         )
-    usual = numpy.median(steps)
-    at_usual = int(numpy.abs(steps - usual).argmin())
-    step = times[at_usual + 1] - times[at_usual]
-    behind_gaps = (steps > LONGER * usual).nonzero()[0] + 1
+    step, lengths = steps_of(None if times.wall is None else times.wall[rows], at)
+    behind_gaps = (lengths > LONGER).nonzero()[0] + 1
     if len(behind_gaps) and gaps == "refuse":
-        at = int(behind_gaps[0])
+        here = int(behind_gaps[0])
+        words = shown(step, times.write if times.wall is None else None)
+        zone = f"; {ZONE}" if clocks_change(times, int(rows[here - 1])) and len(behind_gaps) < 3 else ""
         raise UserError(
-            f"{where(rows[at])}: time stamps are missing between {times[at - 1]} and {times[at]}{of_series} (a step is "
-            f"{step}; {len(behind_gaps):,} gaps in all); data.gaps=split begins a new series there, "
-            f"data.gaps=keep reads on"
+            f"{table.where(int(rows[here]))}: time stamps are missing between {stamps[int(rows[here - 1])]} and "
+            f"{stamps[int(rows[here])]}{of_series} (a step is {words}; {len(behind_gaps):,} gaps in all); "
+            f"data.gaps=split begins a new series there, data.gaps=keep reads on{zone}"
         )
-    cuts = [*behind_gaps.tolist()] if gaps == "split" else []
-    return [0, *cuts, len(rows)], step
+    return [0, *(behind_gaps.tolist() if gaps == "split" else []), len(rows)], step
+
+
+def advice_on_order(times: Times, rows: numpy.ndarray, here: int, table: Table, time: str, series: int) -> str:
+    """What to do about a time that is not after the one before it."""
+    same = times.at[rows[here]] == times.at[rows[here - 1]]
+    if series == 1:
+        _, counts = numpy.unique(times.at[rows], return_counts=True)
+        if (counts > 1).mean() > 0.5:
+            names = [name for name in table.frame.columns if name != time and is_key(table, name, time)]
+            which = f"data.series={names[0]}" if names else "data.series=…"
+            return f"most times come more than once: if there are several series in the file, {which} tells them apart"
+    if clocks_change(times, int(rows[here - 1])):
+        return ZONE
+    return "leave one of the two out" if same else "sort the file by time"
+
+
+def is_key(table: Table, name: str, time: str) -> bool:
+    """Whether a column tells rows of the same time apart, and has fewer values than rows."""
+    frame = table.frame.select(name, time)
+    return frame.is_unique().all() and 1 < frame[name].n_unique() <= frame.height // 2
+
+
+def clocks_change(times: Times, row: int) -> bool:
+    """Whether a time without a zone is in the night of a Sunday in spring or autumn."""
+    if times.wall is None or times.zone is not None:
+        return False
+    time: Any = times.wall[row].astype(object)
+    return time.weekday() == 6 and time.hour <= 3 and time.month in (3, 4, 9, 10, 11)

@@ -52,25 +52,26 @@ class TestFiles:
         table.write_csv(tmp_path / "weather.tsv", separator="\t")
         table.write_parquet(tmp_path / "weather.parquet")
         table.write_csv(tmp_path / "weather.csv.gz", compression="gzip")
-        columns, expected = read_series(file, None, "station", "time", "refuse")
+        columns, expected, _, _ = read_series(str(file), None, "station", "time", "refuse")
         assert columns == ["temperature", "wind", "sun"]
         assert [(series.name, len(series.values)) for series in expected] == [("north", STEPS), ("south", 400)]
         for name in ("weather.tsv", "weather.parquet", "weather.csv.gz"):
-            _, found = read_series(tmp_path / name, columns, "station", "time", "refuse")
+            found = read_series(str(tmp_path / name), columns, "station", "time", "refuse").series
             for ours, theirs in zip(found, expected, strict=True):
                 assert ours.name == theirs.name
                 assert numpy.array_equal(ours.values, theirs.values)
 
     def test_a_series_is_split_where_time_stamps_are_missing(self, tmp_path):
         table = weather()
-        polars.concat([table[:100], table[103:250], table[260:]]).write_csv(tmp_path / "gaps.csv")
+        path = str(tmp_path / "gaps.csv")
+        polars.concat([table[:100], table[103:250], table[260:]]).write_csv(path)
         with pytest.raises(
-            UserError, match=r"line 102: time stamps are missing between 2026-01-05 03:00:00 and 2026-01-05 07:00:00 "
+            UserError, match=r"line 102: time stamps are missing between 2026-01-05 03:00 and 2026-01-05 07:00 "
             r"\(a step is 1:00:00; 2 gaps in all\); data.gaps=split begins a new series there"
         ):  # fmt: skip
-            read_series(tmp_path / "gaps.csv", ["wind"], None, "time", "refuse")
+            read_series(path, ["wind"], None, "time", "refuse")
         lengths = {
-            gaps: [len(part.values) for part in read_series(tmp_path / "gaps.csv", ["wind"], None, "time", gaps)[1]]
+            gaps: [len(part.values) for part in read_series(path, ["wind"], None, "time", gaps).series]
             for gaps in ("split", "keep")
         }
         assert lengths == {"split": [100, 147, 340], "keep": [587]}
@@ -94,7 +95,7 @@ class TestFiles:
         lines[3] = lines[3].replace("1000.0", "1000.5")
         (tmp_path / "wrong.csv").write_text("\n".join(lines).replace(*change))
         with pytest.raises(UserError, match=words) as error:
-            read_series(tmp_path / "wrong.csv", ["temperature"], "station", "time", "refuse")
+            read_series(str(tmp_path / "wrong.csv"), ["temperature"], "station", "time", "refuse")
         assert "\n" not in str(error.value)
 
     @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ class TestFiles:
         [
             ("none.csv", None, "there is no such file"),
             ("text.txt", "a\n1\n", r"must be a .csv, .tsv or .parquet file"),
-            ("empty.csv", "", "can't be read"),
+            ("empty.csv", "", "the file is empty"),
             ("names.csv", "a,b\n", "has no rows"),
             ("broken.parquet", "PAR1 and no more", "can't be read"),
         ],
@@ -111,8 +112,77 @@ class TestFiles:
         if content is not None:
             (tmp_path / name).write_text(content)
         with pytest.raises(UserError, match=words) as error:
-            read_series(tmp_path / name, None, None, None, "refuse")
+            read_series(str(tmp_path / name))
         assert "\n" not in str(error.value)
+
+
+# The content of a file, and the numbers that are read of each column, or words of the message and what answers it.
+NUMBERS = {
+    "points": ("a,b\n1.5,-2\n.5,1e3\n", {"a": [1.5, 0.5], "b": [-2, 1000]}),
+    "decimal commas": ("a;b\n1,5;-2\n0,25;1\n", {"a": [1.5, 0.25], "b": [-2, 1]}),
+    "decimal commas in quotes": ('a,b\n"1,5",2\n"0,25",1\n', {"a": [1.5, 0.25], "b": [2, 1]}),
+    "decimal commas and thousands": ("a;b\n1.234,5;1.000\n2,25;1.000.000\n", {"a": [1234.5, 2.25], "b": [1000, 1e6]}),
+    "thousands and points": ('a,b\n"1,234.5",2\n"12,345",1\n', {"a": [1234.5, 12345], "b": [2, 1]}),
+    "millions": ('a,b\n"1,234,567",2\n"12,345",1\n', {"a": [1234567, 12345], "b": [2, 1]}),
+    "thousands by blanks": ("a;b\n1 234,5;1\n12 345,25;2\n", {"a": [1234.5, 12345.25], "b": [1, 2]}),
+    "thousands by apostrophes": ("a;b\n1'234.5;1\n12'345;2\n", {"a": [1234.5, 12345], "b": [1, 2]}),
+    "points of three digits": ("a;b\n1.234;1\n12.345;2\n", {"a": [1.234, 12.345], "b": [1, 2]}),
+    "a comma that may be either": (
+        'a,b\n"1,234",2\n"12,345",1\n', r"line 2: the column a has '1,234'; data.decimal=',' reads the comma as",
+        {"decimal": ","}, {"a": [1.234, 12.345], "b": [2, 1]},
+    ),
+    "units": ("a,b\nMW,m/s\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
+    "units and notes": ("a,b\nMW,\nmean,max\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
+    "names of another index": ("a,b\nx,y\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
+    "an index": (",a\n0,1\n1,3\n", {"a": [1, 3]}),
+    "an index of pandas": ("Unnamed: 0,a\n0,1\n1,3\n", {"a": [1, 3]}),
+    "no names": ("1.5,2.5\n3.5,4.5\n", {"1": [1.5, 3.5], "2": [2.5, 4.5]}),
+    "a name with a line end": ('"a\nb",c\n1,2\n3,4\n', {"a b": [1, 3], "c": [2, 4]}),
+    "dates": (
+        "day,a\n2020-01-01,1\n2020-01-02,2\n",
+        "line 2: the column day has '2020-01-01', not a number (2 in all); if it is the time, write data.time=day",
+        {"time": "day"}, {"a": [1, 2]},
+    ),
+    "words": (
+        "who,a\nann,1\nbob,2\n",
+        "the column who has 'ann', not a number (2 in all); name the columns of numbers, as in data.columns=[a]",
+        {"columns": ["a"]}, {"a": [1, 2]},
+    ),
+    "nothing in the first line": (
+        "a,b\nNA,NA\n1,2\n", "line 2: the column a has 'NA', not a number (1 in all); fill them or leave them out",
+        None, None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_the_numbers_of_a_file(tmp_path, case):
+    content, *asked, expected = NUMBERS[case]
+    (tmp_path / "a.csv").write_text(content)
+    answer = {}
+    if asked:
+        words, answer = asked
+        with pytest.raises(UserError) as error:
+            read_series(str(tmp_path / "a.csv"))
+        assert words in str(error.value)
+    if expected is not None:
+        found = read_series(str(tmp_path / "a.csv"), **answer)
+        assert {name: found.series[0].values[:, at].tolist() for at, name in enumerate(found.columns)} == expected
+
+
+def test_what_is_left_out_of_a_file_is_said(tmp_path):
+    (tmp_path / "a.csv").write_text(",a,b\n,MW,m/s\n0,1,2\n1,3,4\n")
+    notes = read_series(str(tmp_path / "a.csv")).notes
+    assert [note.partition("a.csv: ")[2] for note in notes] == [
+        "the column 1, an index without a name of its own, left out", "line 2 left out, as it has no numbers (MW, m/s)",
+    ]  # fmt: skip
+
+
+def test_several_series_that_are_read_as_one_are_told_apart(tmp_path):
+    rows = [f"2020-01-0{day},{shop},{day}" for day in range(1, 6) for shop in "AB"]
+    (tmp_path / "a.csv").write_text("\n".join(["day,shop,sold", *rows]))
+    with pytest.raises(UserError, match=r"line 3: .* several series in the file, data\.series=shop tells them apart"):
+        read_series(str(tmp_path / "a.csv"), ["sold"], None, "day")
 
 
 def scored(stream, values):
@@ -137,7 +207,7 @@ class TestData:
             train=str(tmp_path / "north.csv"), columns=["temperature", "wind"], bptt=20, batch_size=batch_size,
             warm_up=warm_up, horizon=horizon,
         )  # fmt: skip
-        values = data._standardised(data.in_training[1][0])
+        values = data._standardised(data.in_training.series[0])
         cut = STEPS - math.ceil(STEPS * 0.2)
         assert scored(data.valid, values) == list(range(cut, STEPS))
         assert scored(data.train, values) == list(range(horizon + warm_up, cut))
@@ -151,6 +221,36 @@ class TestData:
             assert torch.equal(window.targets[..., 0, 1][mask], window.inputs[..., 1][mask])
             if window.inputs.size(1) > 5 and window.mask is None:
                 assert torch.equal(window.targets[:, :-5, 0, 0], window.inputs[:, 5:, 1])
+
+    @pytest.mark.parametrize("value", [0.1, 0.0, -7.3e9])
+    def test_a_column_of_one_value_is_named_and_scaled_by_1(self, tmp_path, value):
+        at = numpy.arange(100)
+        frame = polars.DataFrame({"rain": numpy.where(at < 80, value, value + 2), "sun": at % 5})
+        frame.write_csv(tmp_path / "dry.csv")
+        data = SeriesFiles(train=str(tmp_path / "dry.csv"), bptt=10)
+        assert "rain has one value throughout training, and is scaled by 1" in data.summary()
+        assert data.statistics[1][0] == 1
+        assert torch.cat([window.inputs[0] for window in data.valid])[-1, 0] == 2
+
+    def test_series_that_are_too_short_are_named(self, tmp_path):
+        short = weather(4, "east")
+        polars.concat([weather(100), short]).write_csv(tmp_path / "a.csv")
+        data = SeriesFiles(**settings(tmp_path / "a.csv", columns=["wind"], horizon=6))
+        assert "too short for the training split: east" in data.summary()
+
+    @pytest.mark.parametrize(("level", "spread", "digits"), [(1234567890, 200.0, 1), (0, 2e-7, 10), (5e7, 1e6, 0)])
+    def test_numbers_are_shown_with_as_many_digits_as_tell_them_apart(self, tmp_path, level, spread, digits):
+        values = level + spread * numpy.random.default_rng(0).normal(size=200)
+        polars.DataFrame({"a": values}).write_csv(tmp_path / "a.csv")
+        shown = SeriesFiles(train=str(tmp_path / "a.csv"), bptt=10).show(tmp_path).splitlines()[1].split()[0]
+        assert abs(values - float(shown)).min() < spread / 1000
+        assert len(shown.partition(".")[2]) == digits
+
+    @pytest.mark.parametrize("name", [2020, None, "x=y", "Größe", "out temp", "a.b"])
+    def test_columns_of_any_name(self, tmp_path, name):
+        called = "null" if name is None else str(name)
+        weather(100).rename({"wind": called}).write_csv(tmp_path / "a.csv")
+        assert SeriesFiles(train=str(tmp_path / "a.csv"), columns=[name], bptt=10).columns == [called]
 
     def test_a_column_of_one_value_is_left_at_zero(self, tmp_path):
         weather(100).with_columns(wind=polars.lit(3.0)).write_csv(tmp_path / "calm.csv")
@@ -238,8 +338,8 @@ def test_a_run_its_evaluation_its_resume_and_its_forecasts(trained, train, progr
     assert forecast.returncode == 0, forecast.stderr
     rows = list(csv.DictReader(io.StringIO(forecast.stdout)))
     assert [row["station"] for row in rows] == ["north"] * 30 + ["south"] * 30
-    assert rows[0]["time"] == "2026-01-26 00:00:00"  # an hour after the last
-    assert rows[29]["time"] == "2026-01-27 05:00:00"
+    assert rows[0]["time"] == "2026-01-26 00:00"  # an hour after the last, as the file writes it
+    assert rows[29]["time"] == "2026-01-27 05:00"
     expected = by_hand(TrainedForecaster.load(tmp_path / "run" / "checkpoints" / "best.ckpt"), file, 30)
     for row, values in zip(rows, expected, strict=False):
         assert [float(row["temperature"]), float(row["wind"])] == pytest.approx(values, rel=1e-4)

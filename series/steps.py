@@ -1,0 +1,140 @@
+"""How times go on: the usual step of a series, by the clock or by the calendar."""
+
+import calendar
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone, tzinfo
+from itertools import islice
+from typing import Any
+
+import numpy
+
+LONGER = 1.5  # a step that takes so many times the usual one has a gap in it
+
+
+@dataclass(frozen=True)
+class Step:
+    """The usual time from one step to the next.
+
+    Attributes:
+        size: in microseconds or the units of numbers; or in months, days of the calendar, or working days.
+        kind: "time", "months", "days" or "workdays".
+        day: of the month, the last one where a month is shorter; of "months".
+        week: whether Monday, …, Sunday are working days; of "workdays".
+    """
+
+    size: Any
+    kind: str = "time"
+    day: int = 0
+    week: str = "1111111"
+
+    def following(self, wall: datetime) -> datetime:
+        """The time on the clock after one, for steps of the calendar."""
+        if self.kind == "months":
+            month = wall.year * 12 + wall.month - 1 + self.size
+            year, month = divmod(month, 12)
+            day = min(self.day, calendar.monthrange(year, month + 1)[1])
+            return wall.replace(year=year, month=month + 1, day=day)
+        if self.kind == "days":
+            return wall + timedelta(days=int(self.size))
+        days = numpy.busday_offset(numpy.datetime64(wall.date()), self.size, roll="forward", weekmask=self.week)
+        return datetime.combine(days.astype(object), wall.timetz())
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time of the last step of a series, and how it goes on.
+
+    Attributes:
+        at, wall, zone, write: of the last step, as in `Times`.
+        step: None if there is one step only.
+    """
+
+    at: Any
+    wall: numpy.datetime64 | None
+    zone: tzinfo | None
+    write: Callable[[Any], str]
+    step: Step | None
+
+    def following(self, steps: int) -> Iterator[str]:
+        """The times of the steps that follow, as the file writes them; empty if that is not known."""
+        return islice(self._following(), steps)
+
+    def _following(self) -> Iterator[str]:
+        step, at = self.step, self.at
+        wall = None if self.wall is None else to_datetime(self.wall, self.zone)
+        while True:
+            if step is None:
+                yield ""
+                continue
+            if wall is None:
+                at = at + step.size
+                yield self.write(at)
+                continue
+            if step.kind == "time":
+                at = at + step.size
+                naive = datetime(1970, 1, 1) + timedelta(microseconds=int(at))
+                wall = naive if self.zone is None else naive.replace(tzinfo=timezone.utc).astimezone(self.zone)
+            else:
+                wall = step.following(wall)
+            yield self.write(wall)
+
+
+def to_datetime(wall: numpy.datetime64, zone: tzinfo | None) -> datetime:
+    time: datetime = wall.astype("datetime64[us]").astype(object)
+    return time.replace(tzinfo=zone)
+
+
+def steps_of(wall: numpy.ndarray | None, at: numpy.ndarray) -> tuple[Step, numpy.ndarray]:
+    """The usual step of times that rise, and how long each step is in its terms, `[steps - 1]`.
+
+    A month is a month, a day of the calendar a day, and a file that has no weekends goes from Friday to Monday.
+    """
+    apart = numpy.diff(at)
+    usual = apart[int(numpy.abs(apart - numpy.median(apart)).argmin())]
+    by_time = Step(usual.item()), apart / usual
+    if wall is None:
+        return by_time
+    days = wall.astype("datetime64[D]")
+    if not (wall - days == wall[0] - days[0]).all():  # another time of the day
+        return by_time
+    months = wall.astype("datetime64[M]")
+    of_month = (days - months).astype("int64") + 1
+    length = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype("int64")
+    last = 31 if (of_month == length).all() else int(of_month.max())
+    if (of_month == numpy.minimum(last, length)).all():
+        apart = numpy.diff(months.astype("int64"))
+        if (apart > 0).all():
+            usual = int(numpy.median(apart))
+            return Step(usual, "months", day=last), apart / usual
+    apart = numpy.diff(days.astype("int64"))
+    usual = int(numpy.median(apart))
+    by_days = (Step(usual, "days"), apart / usual) if usual > 0 else by_time
+    if usual == 1 and (by_days[1] > LONGER).any() and (week := working_week(days)) is not None:
+        counted = numpy.busday_count(days[:-1], days[1:], weekmask=week)
+        return Step(1, "workdays", week=week), counted.astype(float)
+    return by_days
+
+
+def working_week(days: numpy.ndarray) -> str | None:
+    """The days of the week that there are, Monday first, if one or two days in a row never come in some weeks."""
+    counts = numpy.bincount((days.astype("int64") + 3) % 7, minlength=7)
+    missing = (counts == 0).nonzero()[0].tolist()
+    if len(missing) not in (1, 2) or counts[counts > 0].min() < 2 or len(days) < 8:
+        return None
+    if len(missing) == 2 and (missing[1] - missing[0]) % 7 not in (1, 6):
+        return None
+    return "".join("0" if day in missing else "1" for day in range(7))
+
+
+def shown(step: Step, of_numbers: Callable[[Any], str] | None) -> str:
+    """A step in words.
+
+    Args:
+        step: the step.
+        of_numbers: writes numbers; None for times.
+    """
+    if step.kind == "time":
+        return of_numbers(step.size) if of_numbers else str(timedelta(microseconds=step.size))
+    names = {"months": "month", "days": "day", "workdays": "working day"}
+    return f"{step.size} {names[step.kind]}{'s' if step.size > 1 else ''}"
