@@ -25,10 +25,12 @@ from torch import nn
 import lm.language
 from lm.documents.model import BODIES
 from lm.export import __main__ as command
+from lm.export.hub import export_to_hub
 from lm.export.steps import load_step
+from lm.language.checkpoint import TrainedLanguageModel
 from lm.tagging.model import LAYERS
 from unroll.errors import UserError
-from unroll.resume.checkpoint import KEY, describe
+from unroll.resume.checkpoint import KEY, checkpoint_file, describe
 
 pytest.importorskip("onnxruntime")
 
@@ -281,6 +283,10 @@ class TestCommand:
             ),
             (["lm.ckpt", "out", "--format", "pt2", "--int8"], "--int8 is for --format onnx"),
             (
+                ["kept.ckpt", "out", "--format", "hub", "--window", "4"],
+                "--window is not for --format hub, whose model reads windows of any length",
+            ),
+            (
                 ["other.ckpt", "out"],
                 "other.ckpt: not a checkpoint of a language model, a tagger or a document classifier",
             ),
@@ -304,3 +310,67 @@ def test_states_are_named_inputs_of_any_number_of_rows(language_model, tmp_path)
     states = {f"state_{number}": numpy.zeros((1, 5, 16), numpy.float32) for number in range(2)}
     scores, *after = session.run(None, {"inputs": numpy.zeros((5, 1), numpy.int64), **states})
     assert (scores.shape, after[0].shape, after[1].shape) == ((5, 1, len(CHARACTERS)), (1, 5, 16), (1, 5, 16))
+
+
+class TestHub:
+    """A folder that a hub takes."""
+
+    @pytest.fixture
+    def hub(self, tmp_path):
+        pytest.importorskip("safetensors")
+
+        def export(path):
+            checkpoints = tmp_path / "run" / "checkpoints"
+            checkpoints.mkdir(parents=True)
+            path = shutil.move(path, checkpoints / "best.ckpt")
+            result = {
+                "metrics": {"valid/loss": 1.25},
+                "epochs": 3,
+                "seed": 7,
+                "overrides": ["model=gru", "data.train=/a"],
+            }
+            (tmp_path / "run" / "result.json").write_text(json.dumps(result))
+            export_to_hub(load_step(path, None, None), path, tmp_path / "hub")
+            return path, tmp_path / "hub"
+
+        return export
+
+    @pytest.mark.parametrize("make", ["language_model", "tagger", "classifier"])
+    def test_is_read_in_the_place_of_the_checkpoint(self, hub, request, make):
+        arguments = [lm.language.GRU] if make == "language_model" else []
+        path, folder = hub(request.getfixturevalue(make)(*arguments))
+        ours, theirs = (load_step(checkpoint_file(file), None, None) for file in (folder, path))
+        assert ours.about == theirs.about
+        inputs = theirs.example(2, torch.Generator().manual_seed(0))
+        assert torch.equal(ours.reference(inputs, None)[0], theirs.reference(inputs, None)[0])
+
+    def test_is_what_the_hubs_own_mixin_loads_from_a_folder(self, hub, language_model):
+        mixin = pytest.importorskip("huggingface_hub").PyTorchModelHubMixin
+        path, folder = hub(language_model(lm.language.MinGRU))
+
+        class FromHub(lm.language.MinGRU, mixin):
+            pass
+
+        found, wanted = FromHub.from_pretrained(folder).eval(), TrainedLanguageModel.load(path).model
+        tokens = torch.randint(len(CHARACTERS), (2, 9))
+        assert torch.equal(found(tokens)[0], wanted(tokens)[0])
+
+    def test_its_card_has_the_metrics_of_the_run_and_no_path(self, hub, language_model):
+        _, folder = hub(language_model(lm.language.GRU))
+        card = (folder / "README.md").read_text()
+        assert card.startswith("---\nlibrary_name: unroll\npipeline_tag: text-generation\n")
+        assert "| valid/loss | 1.2500 |" in card
+        assert "`python train.py model=gru`" in card
+        assert "/a" not in card
+
+    def test_commands_write_from_it_and_what_is_damaged_is_one_line(self, hub, language_model, program):
+        path, folder = hub(language_model(lm.language.GRU))
+        texts = [program("lm.generate", file, "--greedy", "--length", "20").stdout for file in (path, folder)]
+        assert texts[0]
+        assert texts[0] == texts[1]
+        (folder / "model.safetensors").write_bytes(b"no weights")
+        with pytest.raises(UserError, match=r"model\.safetensors: not of a model of this project"):
+            TrainedLanguageModel.load(folder)
+        (folder / "unroll.json").unlink()
+        with pytest.raises(UserError, match=r"unroll\.json: there is no such file"):
+            TrainedLanguageModel.load(folder)

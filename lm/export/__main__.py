@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lm.export.hub import export_to_hub
 from lm.export.steps import LanguageModelStep, Step, load_step
 from lm.language.generation import encode_prompt, generate, special_ids, texts
 from lm.text.chunks import whole
@@ -278,7 +279,7 @@ def main() -> None:
     )
     parser.add_argument("checkpoint", type=Path, help="a file in the checkpoints/ of a run, or the run directory")
     parser.add_argument("folder", type=Path, help="where the files go")
-    parser.add_argument("--format", choices=["onnx", "pt2"], default="onnx", help="(default: %(default)s)")
+    parser.add_argument("--format", choices=["onnx", "pt2", "hub"], default="onnx", help="(default: %(default)s)")
     parser.add_argument("--window", type=int, help="tokens in a window (default: 1, of whole sentences 128)")
     parser.add_argument("--int8", action="store_true", help="write weights of 8 bits too, and say what that costs")
     parser.add_argument("--text", type=Path, metavar="FILE", help="measure that cost on this text")
@@ -289,10 +290,16 @@ def main() -> None:
             raise UserError(f"--window {arguments.window}: must be 1 or more")
         if arguments.int8 and arguments.format != "onnx":
             raise UserError("--int8 is for --format onnx")
+        if arguments.window is not None and arguments.format == "hub":
+            raise UserError("--window is not for --format hub, whose model reads windows of any length")
         path = checkpoint_file(arguments.checkpoint)
-        step = load_step(path, class_named(arguments.model), arguments.window)
+        model = class_named(arguments.model)
+        step = load_step(path, model, arguments.window)
         try:
-            said = export(step, arguments.folder, arguments.format, arguments.int8, arguments.text)
+            if arguments.format == "hub":
+                said = export_to_hub(step, path, arguments.folder, model)
+            else:
+                said = export(step, arguments.folder, arguments.format, arguments.int8, arguments.text)
         except OSError as error:
             raise UserError(f"{arguments.folder}: can't be written to ({error.strerror})") from None
         print(*said, sep="\n")

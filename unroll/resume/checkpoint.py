@@ -1,5 +1,6 @@
 """Checkpoint files: what makes one enough by itself, and how it is read and written safely."""
 
+import json
 import os
 import zipfile
 from abc import ABC, abstractmethod
@@ -12,11 +13,12 @@ import torch
 from torch import nn
 from typing_extensions import Self
 
-from unroll.errors import UserError
+from unroll.errors import UserError, require
 from unroll.files import replacing
 
 FORMAT_VERSION = 3  # goes up when a model's weights, or what a run continues with, get other names or meanings
 KEY = "unroll"  # of the metadata
+HUB_WEIGHTS, HUB_METADATA = "model.safetensors", "unroll.json"  # in a folder for a model hub, in a checkpoint's place
 
 
 def describe(model: nn.Module, arguments: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -76,10 +78,11 @@ def check_version(path: Path) -> None:
 
 
 def checkpoint_file(path: Path) -> Path:
-    """The file that a path stands for: of a run directory, its `best.ckpt`, or `last.ckpt` if there is no best."""
+    """The file that a path stands for: of a run directory, its `best.ckpt`, or `last.ckpt` if there is no best; of a
+    folder for a model hub, its weights."""
     if not path.is_dir():
         return path
-    found = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+    found = [*(path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")), path / HUB_WEIGHTS]
     for file in found:
         if file.exists():
             return file
@@ -114,6 +117,8 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, damaged, or holds more than tensors and plain values.
     """
+    if path.name == HUB_WEIGHTS:
+        return read_of_hub(path)
     try:
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()  # torch itself does not check the checksums
@@ -128,6 +133,27 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: not a checkpoint of this project")
     return checkpoint
+
+
+def read_of_hub(path: Path) -> dict[str, Any]:
+    """A folder for a model hub, given by its weights, as the content of a checkpoint.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    require(str(path), "export", "safetensors")
+    from safetensors.torch import load_file
+
+    file = path.with_name(HUB_METADATA)
+    try:
+        metadata = json.loads(file.read_text(encoding="utf-8"))
+        file = path
+        weights = load_file(file)
+    except FileNotFoundError:
+        raise UserError(f"{file}: there is no such file") from None
+    except Exception as error:  # of many kinds, as in `read`
+        raise UserError(f"{file}: not of a model of this project ({type(error).__name__})") from None
+    return {"state_dict": {f"model.{key}": tensor for key, tensor in weights.items()}, KEY: metadata}
 
 
 def rebuild(path: Path, models: Mapping[str, type[nn.Module]] | type[nn.Module]) -> tuple[nn.Module, dict[str, Any]]:
@@ -197,13 +223,14 @@ class TrainedModel(ABC):
         """From a checkpoint. Nothing in the file is run, and no class is built but `model`, or one of `models`.
 
         Args:
-            path: the file.
+            path: the file, a run directory, or a folder of a model hub.
             model: the class, for a model of your own.
 
         Raises:
             UserError: the file is missing, or not a checkpoint of such a model.
         """
-        loaded, metadata = rebuild(Path(path), model or cls.models())
+        path = checkpoint_file(Path(path))
+        loaded, metadata = rebuild(path, model or cls.models())
         try:
             return cls.of(loaded, metadata)
         except UserError as error:
