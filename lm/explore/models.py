@@ -18,7 +18,7 @@ from lm.export.steps import ClassifierStep, LanguageModelStep, Step, TaggerStep
 from lm.language.generation import draw, encode_prompt, special_ids, texts
 from lm.tagging.checkpoint import TrainedTagger
 from lm.tagging.command import Reader
-from lm.text.tokenizers import WORD
+from lm.text.words import WORD
 from unroll.errors import UserError
 from unroll.state import State, tensors
 

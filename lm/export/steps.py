@@ -17,8 +17,9 @@ from lm.language.generation import special_ids
 from lm.tagging.checkpoint import TrainedTagger
 from lm.tagging.encoder import LONGEST_WORD
 from lm.tagging.model import PADDING
-from lm.text.tokenizers import END_OF_LINE, WORD
+from lm.text.tokenizers import END_OF_LINE
 from lm.text.vocabulary import Vocabulary
+from lm.text.words import WORD
 from unroll.errors import UserError
 from unroll.resume.checkpoint import metadata_of, read
 from unroll.state import State, map_tensors, tensors

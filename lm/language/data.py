@@ -20,6 +20,7 @@ from lm.text.files import UTF_8, known_encoding, plain_text
 from lm.text.tokenizers import TokenizerName
 from lm.text.tokens import NextTokenData
 from lm.text.vocabulary import Vocabulary
+from lm.text.words import ALONE
 from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, checked
 from unroll.errors import ArgumentError, UserError
@@ -28,6 +29,7 @@ from unroll.training.cache import given_or_downloaded
 
 RELEASE_EVERY = 256  # batches
 COUNTED = 2**24  # tokens of a split in which the unknown ones are counted
+MANY_ALONE = 0.2  # the share of words that are single characters of a script without blanks, from which on it is said
 
 
 class TextSettings(TypedDict, total=False):
@@ -169,7 +171,18 @@ class TextData(NextTokenData):
             counts = f"{len(self.encoded.train):,} training and {len(self.encoded.valid):,} validation tokens"
         else:
             counts = f"{self.train.count:,} training and {self.valid.count:,} validation windows of {self.bptt} tokens"  # type: ignore[union-attr]
-        return f"{counts}, a vocabulary of {len(self.vocabulary)}{self._unknown()}"
+        return f"{counts}, a vocabulary of {len(self.vocabulary)}{self._unknown()}{self._alone()}"
+
+    def _alone(self) -> str:
+        """How many of the words are single characters of a script without blanks, in words, where they are many."""
+        if self.recipe.tokenizer != "words":
+            return ""
+        alone = torch.tensor([ALONE.fullmatch(entry[:1]) is not None for entry in self.vocabulary.entries])
+        share = alone[self.encoded.train[:COUNTED].long()].double().mean().item()
+        advice = (
+            "; their script has no blanks between words: try data.tokenizer=characters, or bpe with data.vocab_size"
+        )
+        return f"; {share:.0%} of the words are single characters{advice}" if share > MANY_ALONE else ""
 
     def _unknown(self) -> str:
         """How much of the text is unknown, in words; nothing where all of it is known."""

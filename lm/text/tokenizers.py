@@ -1,7 +1,6 @@
 """Text to tokens and back."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,14 +9,13 @@ from typing import Any, Literal, get_args
 
 import numpy
 
+from lm.text.words import WORD
 from unroll.errors import UserError, require
 
 TokenizerName = Literal["characters", "words", "whitespace", "bpe"]
 
 END_OF_LINE = "<eos>"
 UNITS = {"characters": "characters", "words": "words", "whitespace": "words", "bpe": "parts of words"}
-# A marker such as <unk>, a word (with its apostrophes), or one punctuation mark.
-WORD = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]")
 
 
 @dataclass(frozen=True)

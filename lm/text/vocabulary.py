@@ -64,14 +64,14 @@ class Vocabulary:
 
         Args:
             unknown: begin with the `SPECIALS`; else with the `PADDING_CHARACTER` alone. A text that marks its unknown
-                words gets neither: its vocabulary is its own words.
+                words, at least `min_freq` times, gets neither: its vocabulary is its own words.
             frequent_first: in the order of frequency, as `lm.language.heads.AdaptiveHead` needs it.
         """
         if tokenizer.name == "bpe":
             ids = tokenizer.bpe.get_vocab()
             return cls(sorted(ids, key=ids.__getitem__), tokenizer)
-        specials = () if MARKED_UNKNOWN in counts else SPECIALS if unknown else (PADDING_CHARACTER,)
         frequent = {token for token, count in counts.items() if count >= min_freq}
+        specials = () if MARKED_UNKNOWN in frequent else SPECIALS if unknown else (PADDING_CHARACTER,)
         order = sorted(frequent.difference(specials))
         if frequent_first:
             order.sort(key=counts.__getitem__, reverse=True)  # stable: of equally frequent ones in alphabetical order
