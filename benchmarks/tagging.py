@@ -22,6 +22,7 @@ from statistics import mean, stdev
 from benchmarks.configuration import compose_config
 from benchmarks.process import ROOT, Table
 from lm.tagging.columns import Sentence
+from lm.tagging.schemes import Scheme
 from lm.tagging.spans import count
 from unroll.cli import build
 
@@ -92,8 +93,11 @@ def linear(train: Sequence[Sentence], test: Sequence[Sentence]) -> tuple[float, 
     seconds = time.perf_counter() - started
     tagger = pycrfsuite.Tagger()
     tagger.open(str(model))
-    counts = count([[word[TAG] for word in sentence] for sentence in test], [tagger.tag(features(one)) for one in test])
-    return 2 * counts.correct / (counts.true + counts.predicted), seconds
+    truth, guesses = (
+        [[word[TAG] for word in sentence] for sentence in test],
+        [tagger.tag(features(one)) for one in test],
+    )
+    return count(truth, guesses, Scheme("iob2")).f1, seconds
 
 
 def main() -> None:

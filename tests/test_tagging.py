@@ -1,4 +1,4 @@
-"""A label for every word: files, spans, the conditional random field, runs, and labels for text."""
+"""A label for every word: the conditional random field, runs, and labels for text."""
 
 import itertools
 import json
@@ -10,13 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm.tagging.checkpoint import TrainedTagger
-from lm.tagging.columns import read_sentences
 from lm.tagging.command import Reader, redacted
 from lm.tagging.crf import CRF
-from lm.tagging.data import TaggedFiles
 from lm.tagging.model import LAYERS, Tagger
-from lm.tagging.spans import count, spans
-from unroll.errors import UserError
+from lm.tagging.schemes import Scheme
+from lm.tagging.spans import count
 from unroll.streams import WholeSequences
 
 
@@ -25,52 +23,6 @@ def file(tmp_path):
     (tmp_path / "train.txt").write_text(columns(sentences(200)))
     (tmp_path / "test.txt").write_text(columns(sentences(40, seed=1)))
     return tmp_path / "train.txt"
-
-
-class TestFiles:
-    def test_sentences_are_separated_by_empty_lines(self):
-        text = "-DOCSTART- X\n\n\nthe\tB-NP\ncar  I-NP\n\n\nruns B-VP"
-        assert read_sentences(text, ["word", "tag"], "a.txt") == [
-            [["the", "B-NP"], ["car", "I-NP"]], [["runs", "B-VP"]],
-        ]  # fmt: skip
-
-    @pytest.mark.parametrize(
-        ("text", "words"),
-        [
-            ("the DT B-NP\ncar NN\n", "a.txt, line 2: has 2 columns; data.columns names 3: word, pos, tag"),
-            ("\n\n", "a.txt: has no sentences"),
-        ],
-    )
-    def test_ragged_and_empty_files_are_refused(self, text, words):
-        with pytest.raises(UserError, match=words):
-            read_sentences(text, ["word", "pos", "tag"], "a.txt")
-
-    def test_a_label_that_was_not_seen_in_training_is_refused(self, tmp_path, file):
-        (tmp_path / "test.txt").write_text("car NN B-XX\n")
-        data = TaggedFiles(
-            train=str(file), test=str(tmp_path / "test.txt"), columns=["word", "pos", "tag"], split="test"
-        )
-        with pytest.raises(UserError, match="test split: the label B-XX does not occur in the training split"):
-            data.valid  # noqa: B018
-
-
-@settings(deadline=None)
-@given(st.lists(st.lists(st.sampled_from("OBIES"), min_size=1, max_size=9), min_size=1, max_size=4), st.randoms())
-def test_spans_are_counted_as_seqeval_counts_them(prefixes, draw):
-    metrics = pytest.importorskip("seqeval.metrics.sequence_labeling")
-    true, predicted = (
-        [["O" if prefix == "O" else f"{prefix}-{draw.choice('XY')}" for prefix in sentence] for sentence in prefixes]
-        for _ in range(2)
-    )
-    for sentence in true:
-        assert [tuple(span) for span in spans(sentence)] == [
-            (kind, start, stop + 1) for kind, start, stop in metrics.get_entities(sentence)
-        ]
-    counts = count(true, predicted)
-    if counts.true and counts.predicted:
-        ours = (counts.correct / counts.predicted, counts.correct / counts.true)
-        theirs = metrics.precision_recall_fscore_support(true, predicted, average="micro")
-        assert ours == pytest.approx(theirs[:2])
 
 
 def test_the_conditional_random_field_is_the_sum_and_the_maximum_over_all_sequences():
@@ -193,7 +145,7 @@ def test_a_run_its_test_part_and_labels_for_text(trained, train, program, file, 
     assert metrics["valid/f1"] > 0.95
     assert set(metrics) == {
         "train/loss",
-        *(f"valid/{name}" for name in ("loss", "accuracy", "precision", "recall", "f1")),
+        *(f"valid/{name}" for name in ("loss", "accuracy", "precision", "recall", "f1", "strict_f1")),
     }
 
     tested = train("task=evaluate", "ckpt=run", "data.split=test")
@@ -201,9 +153,8 @@ def test_a_run_its_test_part_and_labels_for_text(trained, train, program, file, 
     reader = Reader(TrainedTagger.load(tmp_path / "run" / "checkpoints" / "best.ckpt"))
     text = sentences(40, seed=1)
     guesses = [reader.label([word for word, *_ in sentence]) for sentence in text]
-    counts = count([[label for *_, label in sentence] for sentence in text], guesses)
-    f1 = 2 * counts.correct / (counts.true + counts.predicted)
-    assert float(tested.stdout.split("valid/f1")[1].split()[0]) == pytest.approx(f1, abs=1e-4)
+    counts = count([[label for *_, label in sentence] for sentence in text], guesses, Scheme())
+    assert float(tested.stdout.split("valid/f1")[1].split()[0]) == pytest.approx(counts.f1, abs=1e-4)
 
     tagged = program("lm.tag", "run", input="The green car runs.\n")
     assert tagged.returncode == 0, tagged.stderr
@@ -226,7 +177,7 @@ def test_a_stream_in_one_direction(trained, train, program, file, tmp_path):
     for sentence in valid:  # the state is carried from one to the next
         guesses += reader.label([word for word, *_ in sentence], {"pos": [pos for _, pos, _ in sentence]})
         truth += [label for *_, label in sentence]
-    counts = count([truth], [guesses])
+    counts = count([truth], [guesses], Scheme())
     metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
     assert metrics["valid/precision"] == pytest.approx(counts.correct / counts.predicted)
     assert metrics["valid/recall"] == pytest.approx(counts.correct / counts.true)
@@ -241,7 +192,7 @@ def test_a_stream_in_one_direction(trained, train, program, file, tmp_path):
 
 
 def test_spans_are_blacked_out_with_the_blanks_in_them():
-    assert redacted("My name is  Ann Lee, hi.", ["O", "O", "O", "B-P", "I-P", "O", "B-P", "O"], "P") == (
+    assert redacted("My name is  Ann Lee, hi.", ["O", "O", "O", "B-P", "I-P", "O", "B-P", "O"], "P", Scheme()) == (
         "My name is  ███████, ██."
     )
 

@@ -1,43 +1,103 @@
-"""Sentences from files with a word per line and its labels beside it, as the CoNLL shared tasks have them."""
+"""Sentences from files with a word per line and its labels beside it: those of the CoNLL shared tasks, and CoNLL-U."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from unroll.errors import UserError
 
 Sentence = list[list[str]]  # the columns of each word
+
+WORD_AND_LABEL = ["word", "tag"]
+CONLLU = ["id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc"]
 DOCUMENT = "-DOCSTART-"  # the first column of a line that stands for no word
+BLANKS = " \t"  # what separates columns; others, such as the no-break space, are part of a word
+BYTE_ORDER_MARK = "\ufeff"
+DECLARED = re.compile(r"# *global\.columns *= *(.*)")  # of CoNLL-U Plus
+COMMENT = re.compile(r"# *[\w.:-]+ *=|# *new(doc|par)\b|#(begin|end) document\b")
+NO_WORD = re.compile(r"\d+[-.]\d+")  # the ids of CoNLL-U's multi-word tokens and empty words, which have no label
 
 
-def read_sentences(text: str, columns: Sequence[str], name: str | Path) -> list[Sentence]:
+class Columns(NamedTuple):
+    """What is in a file: the names of its columns, and its sentences."""
+
+    names: list[str]
+    sentences: list[Sentence]
+
+
+def read_columns(text: str, names: Sequence[str] | None, name: str | Path) -> Columns:
     """The sentences of a text.
 
+    A word per line; an empty line ends a sentence. Columns are separated by tabs, or where a line has none by blanks.
+    Comments in front of a sentence, `-DOCSTART-`, and in a file with a column `id` the ranges (`1-2`) and empty words
+    (`8.1`) of CoNLL-U are no words.
+
     Args:
-        text: a word per line, its columns separated by blanks or tabs; an empty line ends a sentence.
-        columns: their names.
+        text: the text.
+        names: of the columns. None: those that the file declares (`# global.columns = …`), those of CoNLL-U where lines
+            have ten columns of which the first is a number, or else word and tag.
         name: of the file, for messages.
 
     Raises:
-        UserError: a line has another number of columns, or there is no sentence.
+        UserError: a line has another number of columns or no word, or there is no sentence.
     """
+    line_ends = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = [line.removeprefix(BYTE_ORDER_MARK).strip(BLANKS) for line in line_ends.split("\n")]
+    typed, names = names is not None, list(names or declared(lines))
+    cells = by_tabs_alone if has_blanks_in_words(lines) else by_tabs_or_blanks
+    id_column = next((at for at, column in enumerate(names) if column.lower() == "id"), None)
     sentences: list[Sentence] = [[]]
-    for number, line in enumerate(text.splitlines(), start=1):
-        found = line.split()
-        if not found or found[0] == DOCUMENT:
+    for number, line in enumerate(lines, start=1):
+        found = cells(line, len(names))
+        if not line or found[0] == DOCUMENT:
             if sentences[-1]:
                 sentences.append([])
             continue
-        if len(found) != len(columns):
-            raise UserError(
-                f"{name}, line {number}: has {len(found)} columns; "
-                f"data.columns names {len(columns)}: {', '.join(columns)}"
-            )
+        if not sentences[-1] and line[0] == "#" and (len(found) != len(names) or COMMENT.match(line)):
+            continue
+        where = f"{name}, line {number}"
+        if len(found) != len(names):
+            named = f"data.columns names {len(names)}: {', '.join(names)}" if typed else "name them: data.columns=[…]"
+            raise UserError(f"{where}: has {len(found)} columns; {named}")
+        if id_column is not None and NO_WORD.fullmatch(found[id_column]):
+            continue
+        if not all(found):
+            raise UserError(f"{where}: has nothing in the column {names[found.index('')]}")
         sentences[-1].append(found)
     if not sentences[-1]:
         sentences.pop()
     if not sentences:
         raise UserError(f"{name}: has no sentences")
-    return sentences
+    return Columns(names, sentences)
+
+
+def declared(lines: Sequence[str]) -> list[str]:
+    """The names of the columns that a file declares or shows, or else word and tag."""
+    for line in lines:
+        if found := DECLARED.fullmatch(line):
+            return found[1].lower().split()
+        if line and line[0] != "#":
+            cells = line.split("\t")
+            return CONLLU if len(cells) == len(CONLLU) and cells[0][:1].isdigit() else WORD_AND_LABEL
+    return WORD_AND_LABEL
+
+
+def has_blanks_in_words(lines: Sequence[str]) -> bool:
+    """Whether there are blanks between the tabs, which then are no separators anywhere in the file."""
+    separated = (line.split("\t") for line in lines if "\t" in line and line[0] != "#")
+    return any(" " in cell.strip(BLANKS) for cells in separated for cell in cells)
+
+
+def by_tabs_alone(line: str, count: int) -> list[str]:
+    """The columns of a line; further tabs, as they align columns or end a line, count where they make too many."""
+    found = [cell.strip(BLANKS) for cell in line.split("\t")]
+    filled = [cell for cell in found if cell]
+    return filled if len(filled) == count else found
+
+
+def by_tabs_or_blanks(line: str, count: int) -> list[str]:
+    return by_tabs_alone(line, count) if "\t" in line else line.split(" ") if "  " not in line else re.split(" +", line)
 
 
 def words_of(sentences: Sequence[Sentence], column: int) -> Iterator[str]:

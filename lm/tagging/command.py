@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from lm.tagging.checkpoint import TrainedTagger
-from lm.tagging.columns import read_sentences
+from lm.tagging.columns import read_columns
+from lm.tagging.schemes import Scheme
 from lm.tagging.spans import spans
-from lm.text.tokenizers import WORD
+from lm.text.words import WORD
 from unroll.errors import UserError
 from unroll.resume.checkpoint import checkpoint_file, class_named
 from unroll.state import State
@@ -48,15 +49,16 @@ class Reader:
         return [self.loaded.encoder.labels[number] for number in found.tolist()]
 
 
-def redacted(text: str, labels: Sequence[str], kind: str) -> str:
+def redacted(text: str, labels: Sequence[str], kind: str, scheme: Scheme) -> str:
     """The text with the spans of a type blacked out, blanks between their words too.
 
     Args:
         labels: of its words, in order.
-        kind: the type, such as NP, or a label without a prefix.
+        kind: the type, such as NP.
+        scheme: of the labels.
     """
     places = [match.span() for match in WORD.finditer(text)]
-    for span in spans(labels):
+    for span in spans(labels, scheme):
         if span.kind == kind:
             start, stop = places[span.start][0], places[span.stop - 1][1]
             text = text[:start] + BLACK * (stop - start) + text[stop:]
@@ -85,7 +87,7 @@ def lines_of(files: Sequence[str]) -> Iterator[str]:
 def tag_columns(reader: Reader, lines: Iterable[str], columns: list[str]) -> None:
     """Labels text that has a word per line: each line is printed with its label behind it."""
     word, extras = columns[0], reader.loaded.encoder.extras
-    for sentence in read_sentences("".join(lines), columns, "the text"):
+    for sentence in read_columns("".join(lines), columns, "the text").sentences:
         values = {name: [line[at] for line in sentence] for at, name in enumerate(columns)}
         for line, label in zip(
             sentence, reader.label(values[word], {name: values[name] for name in extras}), strict=True
@@ -110,7 +112,7 @@ def main() -> None:
             raise UserError(
                 f"the model reads {', '.join(missing)} too: give a word per line and --columns word,{','.join(missing)}"
             )
-        kinds = sorted({label.partition("-")[2] or label for label in encoder.labels} - {"O"})
+        kinds = encoder.scheme.kinds(encoder.labels)
         if arguments.redact is not None and arguments.redact not in kinds:
             raise UserError(f"--redact {arguments.redact}: choose from: {', '.join(kinds)}")
         if arguments.redact is not None and arguments.columns is not None:
@@ -123,7 +125,7 @@ def main() -> None:
             words = WORD.findall(line)
             labels = reader.label(words)
             if arguments.redact is not None:
-                print(redacted(line, labels, arguments.redact), end="", flush=True)
+                print(redacted(line, labels, arguments.redact, encoder.scheme), end="", flush=True)
             else:
                 for word, label in zip(words, labels, strict=True):
                     print(word, label, sep="\t", flush=True)

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal, TypedDict
 import torch
 from typing_extensions import Required, Unpack
 
-from lm.tagging.columns import Sentence, read_sentences, words_of
+from lm.tagging.columns import Columns, Sentence, read_columns, words_of
 from lm.tagging.encoder import Ids, WordEncoder, lookup_form
 from lm.tagging.model import UNKNOWN
+from lm.tagging.schemes import Scheme, SchemeName, recognised
+from lm.tagging.spans import count
 from lm.text.files import UTF_8, known_encoding
 from lm.text.labelled import LabelledData, Splits
 from unroll import checks
@@ -22,6 +24,7 @@ from unroll.training.cache import given_or_downloaded
 from unroll.training.split import set_aside_end
 
 SHOWN = 4
+WORDS = ("word", "form", "token")  # what the column of the words is called where nobody says
 Names = Annotated[
     Sequence[str], Rule(lambda value: checks.is_list(value) and len(set(value)) == len(value), "a list of columns")
 ]
@@ -30,9 +33,10 @@ Names = Annotated[
 class TaggedSettings(TypedDict, total=False):
     """The arguments of all data modules of labelled words (see `TaggedWords`)."""
 
-    columns: Required[Sequence[str]]
-    word: str
+    columns: Required[Sequence[str] | None]
+    word: str | None
     label: str
+    scheme: SchemeName | None
     extra: Sequence[str]
     lower: bool
     zero_digits: bool
@@ -50,9 +54,10 @@ class TaggedWords(LabelledData):
     The ids are those of the training split. A label that does not occur there is refused in the others.
 
     Args:
-        columns: the names of a line's columns.
-        word: the column of the word.
+        columns: the names of a line's columns; None: as for `lm.tagging.columns.read_columns`.
+        word: the column of the word; by default `word`, or `form` or `token`.
         label: the column of its label.
+        scheme: how labels spell spans (see `lm.tagging.schemes`); by default what the training labels show.
         extra: further columns that the model reads.
         lower, zero_digits: look words up in lower case, and with 0 for every digit.
         min_freq: words seen less often in training are unknown.
@@ -64,15 +69,16 @@ class TaggedWords(LabelledData):
         seed: of the order of sentences.
     """
 
-    meaning = ("words", "characters", "extras", "labels", "lower", "zero_digits")
+    meaning = ("words", "characters", "extras", "labels", "scheme", "lower", "zero_digits")
 
     @checked
     def __init__(
         self,
         *,
-        columns: Names,
-        word: str = "word",
+        columns: Names | None,
+        word: str | None = None,
         label: str = "tag",
+        scheme: SchemeName | None = None,
         extra: Names = (),
         lower: bool = True,
         zero_digits: bool = True,
@@ -84,15 +90,29 @@ class TaggedWords(LabelledData):
         seed: Count = 0,
     ) -> None:
         super().__init__(split, seed)
-        for name in (word, label, *extra):
-            if name not in columns:
-                raise UserError(f"there is no column {name}; data.columns names {', '.join(columns)}")
-        self.columns = list(columns)
-        self.word, self.label, self.extra = word, label, list(extra)
+        self.chosen = (word, label, *extra)
+        self.extra = list(extra)
+        self.chosen_scheme = scheme
+        if columns is not None:
+            self.named(columns)
         self.lower, self.zero_digits, self.min_freq = lower, zero_digits, min_freq
         self.layout = layout
         self.batch_size = batch_size
         self.bptt = bptt
+
+    def named(self, columns: Sequence[str]) -> None:
+        """Takes up the names of the columns.
+
+        Raises:
+            UserError: one that is chosen is not among them.
+        """
+        word, label, *extra = self.chosen
+        word = word or next((name for name in WORDS if name in columns), WORDS[0])
+        for name in (word, label, *extra):
+            if name not in columns:
+                raise UserError(f"there is no column {name}; data.columns names {', '.join(columns)}")
+        self.columns = list(columns)
+        self.word, self.label = word, label
 
     def values(self, sentences: Sequence[Sentence], column: str) -> Iterable[str]:
         return words_of(sentences, self.columns.index(column))
@@ -106,6 +126,7 @@ class TaggedWords(LabelledData):
             Ids.of(character for word in words for character in word),
             {name: Ids.of(self.values(train, name)) for name in self.extra},
             self.label_names(),
+            self.scheme(),
             self.lower,
             self.zero_digits,
         )
@@ -113,6 +134,13 @@ class TaggedWords(LabelledData):
     def label_names(self) -> list[str]:
         """The labels that a model can give: those of the training split."""
         return sorted(set(self.values(self.splits.train, self.label)))
+
+    def scheme(self) -> Scheme:
+        return recognised(self.labels_of(self.splits.train), self.chosen_scheme)
+
+    def labels_of(self, sentences: Sequence[Sentence]) -> list[list[str]]:
+        at = self.columns.index(self.label)
+        return [[word[at] for word in sentence] for sentence in sentences]
 
     @cached_property
     def train(self) -> Stream | WholeSequences:
@@ -155,7 +183,7 @@ class TaggedWords(LabelledData):
         }
 
     def learner_arguments(self) -> dict[str, Any]:
-        return {"labels": self.encoder.labels}
+        return {"labels": self.encoder.labels, "scheme": self.encoder.scheme._asdict()}
 
     def description(self) -> dict[str, Any]:
         return {**self.encoder.description(), "layout": self.layout}
@@ -167,9 +195,18 @@ class TaggedWords(LabelledData):
         unknown = sum(known[word] == UNKNOWN for word in words) / max(1, len(words))
         name = self.evaluated_name
         return (
-            f"{len(train):,} training and {len(valid):,} {name} sentences, "
-            f"{len(self.encoder.labels)} labels, {len(known):,} words; {unknown:.1%} of those in {name} are unknown"
+            f"{len(train):,} training and {len(valid):,} {name} sentences, {len(self.encoder.labels)} labels "
+            f"({self._scheme_in_words()}), {len(known):,} words; {unknown:.1%} of those in {name} are unknown"
         )
+
+    def _scheme_in_words(self) -> str:
+        """The name of the scheme, and how many spans of the training split are spelt otherwise."""
+        scheme, labels = self.encoder.scheme, self.labels_of(self.splits.train)
+        if scheme.name == "none":
+            return "each a type of its own"
+        every, strict = (count(labels, labels, scheme, strict).true for strict in (False, True))
+        irregular = f", but for {every - strict:,} of {every:,} spans" if strict < every else ""
+        return f"{scheme.name.upper()}{irregular}"
 
     def show(self, folder: Path) -> str:
         window = next(self.train.batches(0))
@@ -212,12 +249,23 @@ class TaggedFiles(TaggedWords):
         self.valid_fraction = valid_fraction
 
     def read(self) -> Splits:
-        train, valid, test = ([] if path is None else self._sentences(Path(path)) for path in self.files)
+        train, *others = (None if path is None else self._read(Path(path)) for path in self.files)
+        assert train is not None
+        self.named(train.names)
+        for file, found in zip(self.files[1:], others, strict=True):
+            if found is not None and found.names != train.names:
+                raise UserError(f"{file}: has other columns than the training file: {', '.join(found.names)}")
+        valid, test = ([] if found is None else found.sentences for found in others)
         if self.files[1] is None:
-            train, valid = in_two(train, self.valid_fraction)
-        return Splits(train, valid, test)
+            return Splits(*in_two(train.sentences, self.valid_fraction), test)
+        return Splits(train.sentences, valid, test)
 
-    def _sentences(self, path: Path) -> list[Sentence]:
+    def label_names(self) -> list[str]:
+        """Those of the training file, of which the end may be set aside."""
+        known = self.splits.train if self.files[1] is not None else [*self.splits.train, *self.splits.valid]
+        return sorted(set(self.values(known, self.label)))
+
+    def _read(self, path: Path) -> Columns:
         try:
             text = path.expanduser().read_text(encoding=self.encoding)
         except OSError as error:
@@ -226,7 +274,7 @@ class TaggedFiles(TaggedWords):
             raise UserError(
                 f"{path}: not text in the encoding {self.encoding}; give another: data.encoding=…"
             ) from None
-        return read_sentences(text, self.columns, path)
+        return read_columns(text, getattr(self, "columns", None), path)
 
 
 class CoNLL2000(TaggedWords):
@@ -256,7 +304,8 @@ class CoNLL2000(TaggedWords):
 
     def read(self) -> Splits:
         path = given_or_downloaded(*self.source)
-        train, test = (read_sentences(self._text(path, name), self.columns, name) for name in ("train.txt", "test.txt"))
+        names = ("train.txt", "test.txt")
+        train, test = (read_columns(self._text(path, name), self.columns, name).sentences for name in names)
         return Splits(*in_two(train, self.valid_fraction), test)
 
     def label_names(self) -> list[str]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lm.tagging.model import PADDING, UNKNOWN
+from lm.tagging.schemes import Scheme
 
 SPECIALS = ["", "xxunk"]  # the entries with the ids PADDING and UNKNOWN
 LONGEST_WORD = 20  # characters that are read: of longer words the first and the last ten
@@ -39,6 +40,7 @@ class WordEncoder(NamedTuple):
         words, characters: their ids.
         extras: the ids of each further column that is read.
         labels: the names of the labels.
+        scheme: how they spell spans.
         lower, zero_digits: what is done to words before they are looked up; characters are read as they are.
     """
 
@@ -46,6 +48,7 @@ class WordEncoder(NamedTuple):
     characters: Ids
     extras: dict[str, Ids]
     labels: list[str]
+    scheme: Scheme
     lower: bool
     zero_digits: bool
 
@@ -74,6 +77,7 @@ class WordEncoder(NamedTuple):
             "characters": self.characters.entries,
             "extras": {name: ids.entries for name, ids in self.extras.items()},
             "labels": self.labels,
+            "scheme": self.scheme._asdict(),
             "lower": self.lower,
             "zero_digits": self.zero_digits,
         }
@@ -82,7 +86,8 @@ class WordEncoder(NamedTuple):
     def of_description(cls, found: Mapping[str, Any]) -> "WordEncoder":
         extras = {name: Ids(entries) for name, entries in found["extras"].items()}
         words, characters = Ids(found["words"]), Ids(found["characters"])
-        return cls(words, characters, extras, list(found["labels"]), found["lower"], found["zero_digits"])
+        labels, scheme = list(found["labels"]), Scheme(**found["scheme"])
+        return cls(words, characters, extras, labels, scheme, found["lower"], found["zero_digits"])
 
 
 def lookup_form(word: str, lower: bool, zero_digits: bool) -> str:

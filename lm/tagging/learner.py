@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from lm.tagging import spans
+from lm.tagging.schemes import Scheme
 from unroll.checks import Share
 from unroll.errors import UserError
 from unroll.streams import Window
@@ -15,7 +16,8 @@ from unroll.training.objectives import CrossEntropy, Direction, Objective, Score
 
 
 class Labels(CrossEntropy):
-    """A label for every word: loss and accuracy per word, and precision, recall and F1 of spans as conlleval counts.
+    """A label for every word: loss and accuracy per word, and precision, recall and F1 of spans as conlleval counts;
+    `strict_f1` leaves out spans that are not spelt as the scheme spells them.
 
     The loss of a model with a CRF is that of whole sentences, per word. The metrics beside the loss are those of the
     labels that a model predicts, which `TaggingLearner` counts.
@@ -29,6 +31,7 @@ class Labels(CrossEntropy):
         "precision": "max",
         "recall": "max",
         "f1": "max",
+        "strict_f1": "max",
     }
     columns: ClassVar[tuple[str, ...]] = ("loss", "accuracy", "f1")
 
@@ -45,11 +48,14 @@ class Labels(CrossEntropy):
     def derived(self, means: Mapping[str, float]) -> dict[str, float]:
         if "spans_true" not in means:  # of training
             return {}
-        true, predicted, correct = (means[f"spans_{name}"] for name in spans.Counts._fields)
+        counts, strict = (
+            spans.Counts(*(means[f"{kind}_{name}"] for name in spans.Counts._fields)) for kind in ("spans", "strict")
+        )
         return {
-            "precision": correct / predicted if predicted else 0.0,
-            "recall": correct / true if true else 0.0,
-            "f1": 2 * correct / (true + predicted) if true + predicted else 0.0,
+            "precision": counts.correct / counts.predicted if counts.predicted else 0.0,
+            "recall": counts.correct / counts.true if counts.true else 0.0,
+            "f1": counts.f1,
+            "strict_f1": strict.f1,
         }
 
 
@@ -59,6 +65,7 @@ class TaggingLearner(WindowLearner):
     Args:
         model: `forward(inputs, state=None) -> (scores, state)`, as `lm.tagging.model.Tagger`.
         labels: their names.
+        scheme: how they spell spans, the attributes of a `Scheme`; IOB2 by default.
         objective: the metrics, `Labels()` by default.
         forget: as for `WindowLearner`.
         settings: as for `Learner`.
@@ -70,12 +77,14 @@ class TaggingLearner(WindowLearner):
         self,
         model: nn.Module,
         labels: Sequence[str],
+        scheme: Mapping[str, Any] | None = None,
         objective: Objective | None = None,
         forget: Share = 0.0,
         **settings: Unpack[LearnerSettings],
     ) -> None:
         super().__init__(model, objective or Labels(), forget, **settings)
         self.labels = list(labels)
+        self.scheme = Scheme(**scheme or {})
         self.read_labels: list[tuple[list[str], list[str]]] = []  # the true and the predicted ones of a pass, by row
         self.at_row: dict[int, tuple[list[str], list[str]]] = {}
 
@@ -112,6 +121,7 @@ class TaggingLearner(WindowLearner):
 
     def on_validation_epoch_end(self) -> None:
         true, predicted = zip(*self.read_labels, strict=True) if self.read_labels else ((), ())
-        for name, value in spans.count(true, predicted)._asdict().items():
-            self.passes["valid"].sums[f"spans_{name}"] = float(value)
+        for kind, strict in (("spans", False), ("strict", True)):
+            for name, value in spans.count(true, predicted, self.scheme, strict)._asdict().items():
+                self.passes["valid"].sums[f"{kind}_{name}"] = float(value)
         super().on_validation_epoch_end()

@@ -6,6 +6,7 @@ from torch import nn
 from lm.documents.model import Classifier
 from lm.tagging.encoder import Ids, WordEncoder
 from lm.tagging.model import Tagger
+from lm.tagging.schemes import Scheme
 from lm.text.tokenizers import Tokenizer
 from lm.text.vocabulary import Vocabulary
 from unroll.resume.checkpoint import KEY, describe
@@ -47,6 +48,7 @@ def save_tagger(path, extras=False, **settings):
         characters=Ids.of("thecad0-"),
         extras={"pos": Ids.of(["DT", "NN"])} if extras else {},
         labels=["O", "B-NP", "I-NP"],
+        scheme=Scheme(),
         lower=True,
         zero_digits=True,
     )
