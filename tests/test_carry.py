@@ -411,6 +411,15 @@ class TestReadingOn:
         assert module.training
         assert not any(part.requires_grad for part in parts)
 
+    def test_it_can_begin_anew(self):
+        module, series = Service(), waves(60)[None]
+        first = module.stream(series[:, :20])
+        assert not torch.equal(module.stream(series[:, :20]), first)
+        assert torch.equal(module.stream(series[:, :20], anew=True), first)
+        assert not torch.equal(module.stream(window(1, [])), first[:, :5])
+        following = window(3, [])
+        assert torch.allclose(module.stream(following, anew=True), module.eval()(following.inputs)[0])
+
     def test_rows_start_for_themselves_and_training_is_left_alone(self):
         module = Service().eval()
         module.stream(torch.randn(3, 5, 1))

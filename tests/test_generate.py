@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import lm.language
-from lm.language.generation import encode_prompt, generate
+from lm.language.checkpoint import TrainedLanguageModel
+from lm.language.generation import encode_prompt, generate, special_ids
 from lm.text import Tokenizer, Vocabulary
 from unroll.errors import UserError
 from unroll.resume.checkpoint import KEY, describe
@@ -111,6 +112,15 @@ def test_what_a_prompt_has_that_the_model_does_not_know_is_named():
 
 
 class TestCommand:
+    def test_a_text_is_continued_by_texts(self, checkpoint):
+        loaded = TrainedLanguageModel.load(checkpoint("words", "eight thousand nine"))
+        pieces = take(7, loaded, "eight thousand", seed=1)
+        prompt = encode_prompt(loaded.vocabulary, "eight thousand")
+        numbers = take(7, loaded.model, prompt, seed=1, context=loaded.context, never=special_ids(loaded.vocabulary))
+        assert pieces == [f" {loaded.vocabulary.entries[number]}" for number in numbers]
+        with pytest.raises(UserError, match="a text needs the vocabulary"):
+            generate(loaded.model, "eight")
+
     @pytest.fixture
     def checkpoint(self, tmp_path):
         def make(tokenizer="characters", text="abc \n"):

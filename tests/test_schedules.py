@@ -1,14 +1,16 @@
 """The course of the learning rate, and what single layers may have of their own."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from helpers.fits import fit
 
 import lm.language
 from unroll.errors import UserError
 from unroll.training.optimizers import parameter_groups
-from unroll.training.schedules import constant, cycle_ends, sgdr, steps
+from unroll.training.schedules import constant, cycle_ends, plateau, sgdr, steps
 
 
 def rates(schedule, total_epochs, steps_per_epoch=10, **settings):
@@ -39,6 +41,24 @@ def test_sgdr_anneals_each_cycle_from_the_full_rate_towards_zero():
     assert course[:10] == [1.0] * 10
     assert course[20:40] == pytest.approx(cosine)  # the second cycle, of two epochs
     assert [step for step in range(1, 80) if course[step] > course[step - 1]] == [20, 40]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_plateau_lowers_the_rate_where_the_validation_loss_has_ceased_to_fall(every):
+    """With a threshold of nearly all, no loss is lower than the first one."""
+    settings = {"factor": 0.5, "patience": 1, "threshold": 0.999, "min_lr": 2e-3}
+    _, record = fit(
+        schedule=partial(plateau, **settings), epochs=8 * every, check_val_every_n_epoch=every, limit_train_batches=1
+    )
+    assert record.rates[::every] == pytest.approx([1e-2] * 3 + [5e-3] * 2 + [2.5e-3] * 2 + [2e-3])
+
+
+def test_a_schedule_of_torch_steps_once_per_epoch_unless_it_counts_steps():
+    halved = partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.5)
+    _, record = fit(schedule=halved, limit_train_batches=2)
+    assert record.rates == pytest.approx([1e-2, 1e-2, 5e-3, 5e-3])
+    _, record = fit(schedule=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-2), limit_train_batches=2)
+    assert len(set(record.rates)) == 4
 
 
 def test_cycle_ends():

@@ -145,7 +145,7 @@ class CarriesState:
 
     # Outside training
 
-    def stream(self, window: Window | torch.Tensor) -> Any:
+    def stream(self, window: Window | torch.Tensor, anew: bool = False) -> Any:
         """Reads on: the outputs for the next window, in eval mode and without gradients.
 
         The class has `forward(inputs, state=None) -> (outputs, state)`; for windows with resets, a third argument,
@@ -154,6 +154,7 @@ class CarriesState:
         Args:
             window: of an `unroll.Stream`; or its inputs alone, `[rows, time, …]`: each row then continues the same row
                 of the call before, or starts if nothing has been read.
+            anew: all rows start, from a state of zeros: what was read before is forgotten.
 
         Raises:
             UserError: as for `state` and `carry`.
@@ -161,6 +162,8 @@ class CarriesState:
         if isinstance(window, torch.Tensor):
             starts = torch.full((len(window),), self.states.get(STREAM) is None, device=window.device)
             window = Window(window, window, starts)
+        if anew:
+            window = window._replace(starts=torch.ones_like(window.starts))
         module: Any = self
         was_training = module.training
         if was_training:

@@ -2,7 +2,7 @@
 
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
@@ -151,6 +151,12 @@ class Documents(TokenData, LabelledData):
             "classes": self.classes,
             "backwards": self.backwards,
         }
+
+    def as_in(self, description: Mapping[str, Any]) -> None:
+        """The vocabulary and the classes, if texts are split into the same tokens."""
+        if description.get("tokenizer") == self.tokenizer.settings() and "vocabulary" in description:
+            self.vocabulary = Vocabulary(description["vocabulary"], self.tokenizer)
+            self.classes = list(description.get("classes", ()))
 
     def summary(self) -> str:
         train, valid = self.train, self.valid

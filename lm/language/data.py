@@ -112,6 +112,13 @@ class TextData(NextTokenData):
         self.seed = seed
         self.batches_read = 0
 
+    def as_in(self, description: Mapping[str, Any]) -> None:
+        """The vocabulary, if texts are split into the same tokens."""
+        tokenizer = description.get("tokenizer", {})
+        if [tokenizer.get(name) for name in ("name", "lower")] == [self.recipe.tokenizer, self.recipe.lower]:
+            known = tuple(description["vocabulary"])
+            self.recipe = replace(self.recipe, known=known, model=tokenizer.get("model"))
+
     @abstractmethod
     def read(self) -> Encoded:
         """The ids of both splits."""

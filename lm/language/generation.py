@@ -5,10 +5,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from lm.language.checkpoint import TrainedLanguageModel
 from lm.text.vocabulary import MARKED_UNKNOWN, PADDING_CHARACTER, SPECIALS, Vocabulary
@@ -20,7 +21,59 @@ from unroll.terminal import errors_in_one_line
 LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
 
-def generate(
+class Settings(TypedDict, total=False):
+    """How tokens are chosen (see `generate`)."""
+
+    temperature: float
+    top_k: int | None
+    greedy: bool
+    seed: int | None
+    context: int | None
+    never: tuple[int, ...]
+
+
+@overload
+def generate(model: TrainedLanguageModel, prompt: str | Tensor, **settings: Unpack[Settings]) -> Iterator[str]: ...
+
+
+@overload
+def generate(model: nn.Module, prompt: Tensor, **settings: Unpack[Settings]) -> Iterator[int]: ...
+
+
+def generate(model: Any, prompt: Any, **settings: Any) -> Iterator[Any]:
+    """Continues a prompt, one token after the other, without end.
+
+    A model that carries a state reads each token once. One that does not (its state is None) reads its last
+    `context` tokens again for each new one, as the lesson's `get_next_n` did.
+
+    Args:
+        model: a model of `lm.language`, in eval mode; or what a checkpoint holds, with its vocabulary.
+        prompt: int64 `[time]`, at least one token; with a vocabulary, a text.
+        temperature: the logits are divided by it; below 1, likely tokens become more likely.
+        top_k: draw from the k most likely tokens only.
+        greedy: take the most likely token instead of drawing one.
+        seed: of the draws; without one they differ from call to call.
+        context: how many tokens a model without a state reads; by default all, or as many as in its training.
+        never: ids that are never chosen; by default none, or those that are no text.
+
+    Returns:
+        The ids; of a model with its vocabulary, the texts of the tokens.
+
+    Raises:
+        UserError: the prompt is empty or has tokens that the model does not know, or temperature or top_k is not
+            positive.
+    """
+    if not isinstance(model, TrainedLanguageModel):
+        if isinstance(prompt, str):
+            raise UserError("a text needs the vocabulary: generate(TrainedLanguageModel.load(path), text)")
+        return ids(model, prompt, **settings)
+    vocabulary = model.vocabulary
+    own = {"context": model.context, "never": special_ids(vocabulary)}
+    prompt = encode_prompt(vocabulary, prompt) if isinstance(prompt, str) else prompt
+    return texts(vocabulary, ids(model.model, prompt, **{**own, **settings}))
+
+
+def ids(
     model: nn.Module,
     prompt: Tensor,
     *,
@@ -31,24 +84,7 @@ def generate(
     context: int | None = None,
     never: tuple[int, ...] = (),
 ) -> Iterator[int]:
-    """Continues a prompt, one id after the other, without end.
-
-    A model that carries a state reads each token once. One that does not (its state is None) reads its last
-    `context` tokens again for each new one, as the lesson's `get_next_n` did.
-
-    Args:
-        model: a model of `lm.language`, in eval mode.
-        prompt: int64 `[time]`, at least one token.
-        temperature: the logits are divided by it; below 1, likely tokens become more likely.
-        top_k: draw from the k most likely tokens only.
-        greedy: take the most likely token instead of drawing one.
-        seed: of the draws; without one they differ from call to call.
-        context: how many tokens a model without a state reads; by default all.
-        never: ids that are never chosen.
-
-    Raises:
-        UserError: the prompt is empty, or temperature or top_k is not positive.
-    """
+    """The ids of `generate`."""
     if prompt.numel() == 0:
         raise UserError("the prompt is empty; give at least one token")
     if temperature <= 0:
@@ -133,7 +169,8 @@ def encode_prompt(vocabulary: Vocabulary, text: str) -> Tensor:
 
 
 def texts(vocabulary: Vocabulary, tokens: Iterable[int]) -> Iterator[str]:
-    """The text of each token; a character that "bpe" has split into several tokens comes with the last of them."""
+    """The text of each token; a character that "bpe" has split into several tokens comes with the last of them, the
+    others have none."""
     separator = vocabulary.tokenizer.join(["", ""])
     waiting: list[int] = []
     for token in tokens:
@@ -142,6 +179,8 @@ def texts(vocabulary: Vocabulary, tokens: Iterable[int]) -> Iterator[str]:
         if not text.endswith("\N{REPLACEMENT CHARACTER}") or len(waiting) == LONGEST_CHARACTER:
             yield separator + text
             waiting.clear()
+        else:
+            yield ""
 
 
 def main() -> None:
@@ -150,20 +189,17 @@ def main() -> None:
         loaded = TrainedLanguageModel.load(checkpoint_file(arguments.checkpoint), class_named(arguments.model))
 
         def write(text: str) -> None:
-            prompt = encode_prompt(loaded.vocabulary, text)
             tokens = generate(
-                loaded.model,
-                prompt,
+                loaded,
+                text,
                 temperature=arguments.temperature,
                 top_k=arguments.top_k,
                 greedy=arguments.greedy,
                 seed=arguments.seed,
-                context=loaded.context,
-                never=special_ids(loaded.vocabulary),
             )
             print(text, end="", flush=True)
             try:
-                for more in texts(loaded.vocabulary, islice(tokens, arguments.length)):
+                for more in islice(tokens, arguments.length):
                     print(more, end="", flush=True)
             finally:  # Ctrl-C too
                 print()

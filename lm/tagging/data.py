@@ -1,7 +1,7 @@
 """The Lightning data modules of labelled words: what `conf/data/` chooses from."""
 
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -14,8 +14,8 @@ from lm.tagging.encoder import Ids, WordEncoder, lookup_form
 from lm.tagging.model import UNKNOWN
 from lm.tagging.schemes import Scheme, SchemeName, recognised
 from lm.tagging.spans import count
-from lm.text.files import UTF_8, known_encoding
 from lm.text.labelled import LabelledData, Splits
+from reading.text import UTF_8, known_encoding, marked, not_text, opened, reading
 from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, checked
 from unroll.errors import UserError
@@ -188,6 +188,17 @@ class TaggedWords(LabelledData):
     def description(self) -> dict[str, Any]:
         return {**self.encoder.description(), "layout": self.layout}
 
+    def as_in(self, description: Mapping[str, Any]) -> None:
+        """The ids, labels and scheme, if words are looked up in the same form."""
+        try:
+            encoder = WordEncoder.of_description(description)
+        except (KeyError, TypeError, AttributeError):
+            return
+        same_scheme = self.chosen_scheme in (None, encoder.scheme.name)
+        form = (self.lower, self.zero_digits, self.extra)
+        if same_scheme and form == (encoder.lower, encoder.zero_digits, list(encoder.extras)):
+            self.encoder = encoder
+
     def summary(self) -> str:
         train, valid = self.splits.train, self.evaluated
         known = self.encoder.words
@@ -247,6 +258,7 @@ class TaggedFiles(TaggedWords):
         self.encoding = known_encoding(encoding)
         self.files = (train, valid, test)
         self.valid_fraction = valid_fraction
+        self.notes: list[str] = []
 
     def read(self) -> Splits:
         train, *others = (None if path is None else self._read(Path(path)) for path in self.files)
@@ -266,15 +278,19 @@ class TaggedFiles(TaggedWords):
         return sorted(set(self.values(known, self.label)))
 
     def _read(self, path: Path) -> Columns:
+        path = path.expanduser()
+        with reading(path), opened(path) as file:
+            content = file.read()
         try:
-            text = path.expanduser().read_text(encoding=self.encoding)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        except UnicodeDecodeError:
-            raise UserError(
-                f"{path}: not text in the encoding {self.encoding}; give another: data.encoding=…"
-            ) from None
+            text = content.decode(marked(content) or self.encoding)
+        except UnicodeError as error:
+            raise not_text(path, content, self.encoding, getattr(error, "start", 0)) from None
+        if not marked(content) and self.encoding != UTF_8 and is_utf_8(content):
+            self.notes.append(f"{path}: is UTF-8, which data.encoding={self.encoding} reads as other characters")
         return read_columns(text, getattr(self, "columns", None), path)
+
+    def summary(self) -> str:
+        return "; ".join([super().summary(), *self.notes])
 
 
 class CoNLL2000(TaggedWords):
@@ -321,6 +337,14 @@ class CoNLL2000(TaggedWords):
                 return archive.read(f"conll2000/{name}").decode()
         except (OSError, KeyError, zipfile.BadZipFile):
             raise UserError(f"{path}: has no {name}; give conll2000.zip or the folder that it unpacks to") from None
+
+
+def is_utf_8(content: bytes) -> bool:
+    """Whether bytes that are not all ASCII are UTF-8, which text in another encoding hardly ever is."""
+    try:
+        return not content.decode(UTF_8).isascii()
+    except UnicodeDecodeError:
+        return False
 
 
 def in_two(sentences: list[Sentence], fraction: float) -> tuple[list[Sentence], list[Sentence]]:

@@ -62,6 +62,7 @@ class Recipe:
         min_freq: as for `Vocabulary.build`; for "bpe" as for `learn_bpe`.
         vocab_size: of "bpe".
         unknown, frequent_first: as for `Vocabulary.of_counts`.
+        known: the tokens, where the text does not determine them; "bpe" has its `model` then.
     """
 
     tokenizer: str
@@ -70,8 +71,12 @@ class Recipe:
     vocab_size: int | None = None
     unknown: bool = True
     frequent_first: bool = False
+    known: tuple[str, ...] | None = None
+    model: str | None = None
 
     def vocabulary(self, chunks: Sequence[Readable], run: "Runner") -> Vocabulary:
+        if self.known is not None:
+            return Vocabulary(self.known, Tokenizer(self.tokenizer, self.lower, self.model))
         if self.tokenizer == "bpe":
             assert self.vocab_size is not None
             sample = chunks[:: max(1, len(chunks) // BPE_SAMPLE)]

@@ -1,8 +1,8 @@
 """Words and punctuation marks of a text, by Unicode's word boundaries (UAX 29) but for what the lessons split further.
 
 Marks stay with the letter before them: vowel signs of Hindi and Arabic, accents written apart, joiners. An emoji with
-its modifiers is one token, and so is a flag. Characters of scripts that put no blanks between words are a token each. As
-in the lessons, numbers and addresses are split at their points.
+its modifiers is one token, and so is a flag. Characters of scripts that put no blanks between words are a token each.
+As in the lessons, numbers and addresses are split at their points.
 """
 
 import re

@@ -4,6 +4,7 @@ Each prints its answer to standard output.
 """
 
 import math
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +30,7 @@ def run(config: DictConfig) -> None:
     if config.task == "evaluate":
         print(evaluate(config))
         return
-    folder = Path("outputs", "tasks", config.task)
+    folder = Path(os.path.relpath(config.run_dir))
     folder.mkdir(parents=True, exist_ok=True)
     data = build.data(config)
     if config.task == "show_batch":

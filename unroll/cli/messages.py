@@ -100,7 +100,7 @@ def quoted_if_needed(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not equals or key.startswith("-") or re.fullmatch(r"[-\w.,/:+]*", value, re.ASCII):
         return argument
-    quoted = f"{key}='{value}'"
+    quoted = f"{key}={in_quotes(value)}"
     for override in (argument, quoted):
         try:
             OverridesParser.create().parse_override(override)
@@ -108,6 +108,12 @@ def quoted_if_needed(argument: str) -> str:
         except Exception:  # ANTLR's errors are of many kinds
             continue
     return argument
+
+
+def in_quotes(value: str) -> str:
+    """A value in Hydra's quotes, in which backslashes are doubled in front of a quote alone; `${` is text."""
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), value)
+    return "'" + escaped.replace("${", "\\${") + "'"
 
 
 def one_line(message: str) -> str:

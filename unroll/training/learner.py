@@ -1,5 +1,6 @@
 """The LightningModules that train: one batch is one `training_step`, whatever is learnt."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -8,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, TypedDict
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from typing_extensions import Unpack
 
 from unroll.carry import CarriesState
@@ -98,7 +100,7 @@ class Learner(pl.LightningModule, ABC):
         optimizer: makes the optimizer from the parameters or parameter groups.
         groups: settings of single layers (see `unroll.training.optimizers`).
         schedule: makes the learning rate schedule from the optimizer, `total_steps` and `steps_per_epoch`
-            (see `unroll.training.schedules`).
+            (see `unroll.training.schedules`); one that does not take `total_steps` steps once per epoch.
         metadata: what a checkpoint has besides weights (see `unroll.resume.checkpoint.describe`).
         compile: train by a faster version of the model (see `unroll.training.compiled`).
     """
@@ -264,9 +266,16 @@ class Learner(pl.LightningModule, ABC):
         optimizer = self.optimizer(parameter_groups(self.model, self.groups))
         if self.schedule is None:
             return optimizer
-        steps_per_epoch, total_steps = count_steps(self.trainer)
-        scheduler = self.schedule(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        counts = {}
+        if "total_steps" in inspect.signature(self.schedule).parameters:
+            steps_per_epoch, total_steps = count_steps(self.trainer)
+            counts = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+        scheduler = self.schedule(optimizer, **counts)
+        settings: dict[str, Any] = {"scheduler": scheduler, "interval": "step" if counts else "epoch"}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            validations = self.trainer.check_val_every_n_epoch or 1
+            settings |= {"interval": "epoch", "frequency": validations, "monitor": "valid/loss"}
+        return {"optimizer": optimizer, "lr_scheduler": settings}
 
     # Checkpoints
 

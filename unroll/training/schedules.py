@@ -1,6 +1,8 @@
-"""Learning rate schedules. All step once per optimizer step and start from the optimizer's `lr`.
+"""Learning rate schedules. All start from the optimizer's `lr` and step once per optimizer step, `plateau` once per
+validation.
 
-Each takes the optimizer, `total_steps` and `steps_per_epoch`, and then its own settings, in epochs.
+Each takes the optimizer, `total_steps` and `steps_per_epoch`, and then its own settings, in epochs. Schedules of
+`torch.optim.lr_scheduler` can be used in their place: those that do not take `total_steps` step once per epoch.
 """
 
 import math
@@ -9,9 +11,9 @@ from itertools import accumulate, count, takewhile
 from typing import Annotated, Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LambdaLR, MultiStepLR, OneCycleLR
+from torch.optim.lr_scheduler import ConstantLR, LambdaLR, MultiStepLR, OneCycleLR, ReduceLROnPlateau
 
-from unroll.checks import AboveOne, Count, Fraction, Positive, Share, Size, checked, list_of, whole
+from unroll.checks import AboveOne, Count, Fraction, NonNegative, Positive, Share, Size, checked, list_of, whole
 from unroll.errors import UserError
 from unroll.resume.lightning import train_loader
 
@@ -67,6 +69,23 @@ def steps(
     """
     milestones = [int(STEPS_FROM * total_steps)] if epochs is None else [epoch * steps_per_epoch for epoch in epochs]
     return MultiStepLR(optimizer, milestones, gamma=factor)
+
+
+@checked
+def plateau(
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    factor: Fraction = 0.1,
+    patience: Count = 2,
+    threshold: Share = 1e-4,
+    min_lr: NonNegative = 0.0,
+) -> ReduceLROnPlateau:
+    """The learning rate times `factor` whenever `valid/loss` has not fallen for more than `patience` validations.
+
+    It has fallen where it is below the lowest by the share `threshold`; the rate stays at or above `min_lr`.
+    """
+    return ReduceLROnPlateau(optimizer, factor=factor, patience=patience, threshold=threshold, min_lr=min_lr)
 
 
 @checked
