@@ -1,6 +1,6 @@
 """The parts of a training step's time, with one and two threads, with Lightning, and with torch.compile.
 
-    python -m benchmarks.steps [--nietzsche FILE] [--compile | --limit | --layers]
+    python -m benchmarks.steps [--nietzsche FILE] [--compile | --limit | --layers | --kernels]
 
 Milliseconds, medians over the steps of an epoch (at most 200); the whole of a table in one process, on an idle machine.
 
@@ -8,9 +8,12 @@ Milliseconds, medians over the steps of an epoch (at most 200); the whole of a t
 bptt 64, two threads), six for each weight of a matrix and character, beside those of a product of two large matrices.
 
 `--layers` compares `unroll.nn`'s layers with PyTorch's, and a Mogrifier with its cell in a loop: thousands of steps a
-second (rows × steps), forward and backward, each measured in turn, the best of at least eight; and what share ours have
+second (rows × steps), forward and backward, each measured in turn, the best of at least six; and what share ours have
 of the speed of a product of two large matrices. As on a processor with AVX2 alone: ATEN_CPU_CAPABILITY=avx2
 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2.
+
+`--kernels` compares a training step of each model with `unroll.kernels` on and off, in turn: the best of three medians
+of ten steps, with the model's own threads and sizes.
 """
 
 import argparse
@@ -43,6 +46,11 @@ CASES = {
 }
 RECURRENT = ("awd_lstm", "awd_gru", "mogrifier")
 LARGE = (*RECURRENT, "qrnn", "min_gru", "min_lstm")
+COUNTING = ("unrolled", "loop", "multi_output", "stateful", "rnn", "gru")
+NIETZSCHE = (
+    *("char_three", "char_loop", "char_concat", "char_rnn", "char_seq", "char_stateful", "char_stateful_cell"),
+    *("char_gru", "char_lstm", *RECURRENT),
+)
 UNITS = (256, 384, 512)
 SHARES = ("GRU, share of the limit", "LSTM, share of the limit")
 COMPILED = {
@@ -166,7 +174,7 @@ def best(x: Tensor, *layers: nn.Module) -> list[float]:
     """Thousands of steps a second of each layer."""
     fastest = [float("inf")] * len(layers)
     started, laps = time.perf_counter(), 0
-    while laps < 4 or time.perf_counter() < started + 1:
+    while laps < 3 or time.perf_counter() < started + 0.7:
         for number, layer in enumerate(layers):
             for _ in range(2):  # the first finds the caches full of another layer's numbers
                 start = time.perf_counter()
@@ -177,6 +185,24 @@ def best(x: Tensor, *layers: nn.Module) -> list[float]:
                 fastest[number] = min(fastest[number], time.perf_counter() - start)
         laps += 1
     return [x.size(0) * x.size(1) / seconds / 1e3 for seconds in fastest]
+
+
+def switched(own: list[str], folder: Path | None) -> None:
+    table = Table("steps_kernels", ("model", "threads", "a step, ms", "kernels off, ms", "ratio"), folder)
+    for name in (*COUNTING, *NIETZSCHE):
+        data = ["data=nietzsche"] if name in RECURRENT else []  # the others' recipes have it
+        overrides = [f"model={name}", *data, *(own if name in NIETZSCHE else [])]
+        threads = compose_config(overrides).threads
+        torch.set_num_threads(threads)
+        stream, module = prepared(overrides)
+        fastest = {True: float("inf"), False: float("inf")}
+        for on in (True, False) * 3:
+            kernels.use(on)
+            fastest[on] = min(fastest[on], sum(parts(stream, module, steps=10).values()))
+        kernels.use(True)
+        times = ((fastest[on], ".2f") for on in (True, False))
+        table.add((name, ""), (threads, ""), *times, (fastest[False] / fastest[True], ".2f"))
+    table.keep()
 
 
 class Clock(pl.Callback):
@@ -211,12 +237,16 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="measure torch.compile instead (minutes)")
     parser.add_argument("--limit", action="store_true", help="larger models beside the machine's limit instead")
     parser.add_argument("--layers", action="store_true", help="recurrent layers beside PyTorch's instead")
+    parser.add_argument("--kernels", action="store_true", help="each model with kernels on and off instead")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments = parser.parse_args()
     own = [f"data.path={Path(arguments.nietzsche).resolve()}"] if arguments.nietzsche else []
 
     if arguments.layers:
         layers(arguments.write)
+        return
+    if arguments.kernels:
+        switched(own, arguments.write)
         return
     if arguments.limit:
         shares_of_the_limit(own, arguments.write)
