@@ -119,7 +119,7 @@ def division(steps: int, rows: int, work: int) -> tuple[int, bool]:
     """How many threads to use, and whether they share the units of each step (a Mogrifier's never) or the rows."""
     threads = torch.get_num_threads()
     by_rows, by_units = min(threads, rows, work // WORTH), min(threads, work // steps // WORTH_WAITING)
-    if OPENMP is not None and rows < 8 * threads and by_units >= max(2, by_rows):
+    if OPENMP is not None and rows <= 8 * threads and by_units >= max(2, by_rows):
         return by_units, True
     return max(1, by_rows), False
 
