@@ -2,9 +2,12 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unroll.errors import UserError, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPLITS = {"train": ("train",), "valid": ("validation", "valid", "dev", "val"), "test": ("test",)}
 
@@ -46,6 +49,36 @@ def load(path: str, split: str) -> Any:
     if match is None:
         raise UserError(f"{path}: choose a split, as in hf:{folder}:{next(iter(found))}; there are: {', '.join(found)}")
     return found[match]
+
+
+def token_column(dataset: Any, column: str) -> "list[Tensor]":
+    """The sequences of a column of lists of numbers, such as `input_ids`, for `unroll.Stream`. Nothing is copied: the
+    tensors are parts of the data set's own memory, or of its mapped files, and must not be changed.
+
+    Args:
+        dataset: a `datasets.Dataset`; empty lists are left out.
+        column: its name.
+
+    Raises:
+        UserError: there is no such column, or it holds something else; or the order of the data set is an index (after
+            `shuffle`, `select` or `filter`).
+    """
+    import torch
+
+    if column not in dataset.column_names:
+        raise UserError(f"there is no column {column}; choose from: {', '.join(dataset.column_names)}")
+    if dataset._indices is not None:
+        raise UserError("the data set's order is an index, so its tokens are not in one piece: flatten_indices() first")
+    found: list[Tensor] = []
+    for chunk in dataset.data.column(column).chunks:
+        try:
+            if chunk.null_count or chunk.flatten().null_count:
+                raise ValueError
+            tokens = torch.from_dlpack(chunk.flatten())
+        except (AttributeError, TypeError, ValueError, BufferError):
+            raise UserError(f"the column {column} holds {chunk.type}, not lists of numbers without gaps") from None
+        found += [part for part in tokens.split(chunk.value_lengths().to_pylist()) if len(part)]
+    return found
 
 
 def read_dataset(path: str, split: str) -> Any:

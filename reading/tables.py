@@ -26,6 +26,7 @@ NAMES_OF_SEPARATORS = {"tab": "\t", "\\t": "\t", "blank": " "}
 ENDINGS_OF_TABLES = ".csv, .tsv, .jsonl or .parquet"
 DATASET = "hf:"
 PREAMBLE = 30  # lines in which a line of names that has all that are wanted is looked for
+ESCAPED = "\ue000"  # stands for a quote behind a backslash
 AS_THEY_ARE = "quotes are part of the values"
 NO_NAMES = "no line of names: the columns are called 1, 2, …"
 LOOKED_AT = 100  # lines that the separator is found in
@@ -325,11 +326,13 @@ class Delimited:
         try:
             quoted = list(self.rows("double"))
         except Unclear as error:
-            if is_plain:
+            if is_plain and not mostly_quoted(plain):
                 self.notes.append(AS_THEY_ARE)
                 return plain
             try:
-                return list(self.rows("backslash"))
+                if any('\\"' in line for line in self.lines):
+                    return list(self.rows("backslash"))
+                raise error
             except Unclear:
                 raise UserError(f"{self.name}, {error}; data.quotes=none reads quotes as they are") from None
         joined = next((row for row in quoted if row.last > row.line), None)
@@ -349,8 +352,10 @@ class Delimited:
         Raises:
             Unclear: it does not fit.
         """
-        lines = (line.strip() if self.separator == " " else line for line in self.lines[self.skipped :])
-        reader = csv.reader((f"{line}\n" for line in lines), **dialect(self.separator, quotes, strict=True))
+        lines = (f"{line.strip() if self.separator == ' ' else line}\n" for line in self.lines[self.skipped :])
+        if quotes == "backslash":  # Python's reader is not strict about these
+            lines = (line.replace('\\"', ESCAPED) for line in lines)
+        reader = csv.reader(lines, **dialect(self.separator, quotes, strict=True))
         before = 0
         while True:
             try:
@@ -366,6 +371,8 @@ class Delimited:
             if values is None:
                 return
             if len(values) > 1 or any(value.strip() for value in values):
+                if quotes == "backslash":
+                    values = [value.replace(ESCAPED, '"') for value in values]
                 yield Row(self.skipped + before + 1, self.skipped + reader.line_num, values)
             before = reader.line_num
 
@@ -407,14 +414,18 @@ class Delimited:
         return filled
 
 
+def mostly_quoted(rows: Sequence[Row]) -> bool:
+    """Whether most of the values with a quote in them have one at either end."""
+    values = [value for row in rows for value in row.values if '"' in value]
+    return 2 * sum(len(value) > 1 and value[0] == value[-1] == '"' for value in values) > len(values)
+
+
 def dialect(separator: str, quotes: str, strict: bool) -> dict[str, Any]:
     """The arguments of `csv.reader`."""
     settings: dict[str, Any] = {"delimiter": separator, "strict": strict, "skipinitialspace": separator != "\t"}
     if quotes == "none":
         return {**settings, "quoting": csv.QUOTE_NONE}
-    if quotes == "backslash":
-        return {**settings, "escapechar": "\\", "doublequote": False}
-    return {**settings, "quotechar": {"double": '"', "single": "'"}[quotes]}
+    return {**settings, "quotechar": "'" if quotes == "single" else '"'}
 
 
 def is_number_or_date(value: str) -> bool:

@@ -139,7 +139,7 @@ def not_text(name: str | Path, content: bytes, encoding: str, place: int = 0, of
     wrong = f"{name}: not {called} text (byte {offset + place} cannot be read"
     start = content.rfind(b"\n", 0, max(0, place - LOOKED_AT)) + 1
     content, place = content[start : place + LOOKED_AT], place - start
-    if is_damaged(content):
+    if is_damaged(content, encoding):
         return UserError(f"{wrong}; the rest is, so the file is damaged there)")
     better = fitting(content)
     if better is None or better == encoding:
@@ -152,11 +152,16 @@ def not_text(name: str | Path, content: bytes, encoding: str, place: int = 0, of
     return UserError(f"{wrong}); as {better} it reads “{sample}”: data.encoding={better}")
 
 
-def is_damaged(content: bytes) -> bool:
-    """Whether nearly all of what is not ASCII is UTF-8, and little is not."""
-    text = content.decode(UTF_8, "replace")
+def is_damaged(content: bytes, encoding: str) -> bool:
+    """Whether bytes are in an encoding but for a few that are not: of UTF-8, far fewer than those that are."""
+    text = content.decode(encoding, "replace")
     wrong = text.count("\ufffd")
-    return b"\0" not in content and 0 < 5 * wrong < sum(not character.isascii() for character in text)
+    if not wrong or b"\0" in content:
+        return False
+    if encoding == UTF_8:
+        return 5 * wrong < sum(not character.isascii() for character in text)
+    name = codecs.lookup(encoding).name.replace("-", "_")
+    return fitting(content.decode(encoding, "ignore").encode(encoding)) == name
 
 
 def fitting(content: bytes) -> str | None:

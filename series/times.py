@@ -393,8 +393,8 @@ def of_readings(
             for row in rows
         ):
             break
-    else:
-        write = str
+    else:  # they are written in several ways
+        write = with_offset(reading.writers[0], OFFSET.search(strings[0]) if zoned else None)
     return Times(at.astype("int64"), shown, zone, write, reading.format)
 
 

@@ -55,7 +55,7 @@ def breaches(source: str, forbidden: tuple[str, ...], apart: tuple[str, ...] = (
     [
         ("unroll", ("hydra", "omegaconf", "unroll.cli"), ("unroll.cli",)),
         ("unroll", (*TASKS, "reading"), ()),
-        ("reading", (*TASKS, "hydra", "omegaconf", "unroll.cli", "unroll.training", "torch"), ()),
+        ("reading", (*TASKS, "hydra", "omegaconf", "unroll.cli", "unroll.training"), ()),
         *((package, COPIES, ("unroll.lightning", "unroll.cli")) for package in PACKAGES),
         ("unroll.kernels", ("unroll.nn", "unroll.streams", "unroll.resume", "unroll.training"), ()),
         ("unroll.nn", (*LIGHTNING, "unroll.streams", "unroll.resume", "unroll.training"), ()),

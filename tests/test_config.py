@@ -7,11 +7,12 @@ import sys
 import pytest
 import torch
 from helpers.configuration import CONFIG_DIR, composed
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from unroll.cli import build
 from unroll.cli.config import check
-from unroll.cli.messages import explain
+from unroll.cli.messages import explain, quoted_if_needed
 from unroll.cli.run_directory import split_override
 from unroll.errors import UserError
 
@@ -34,6 +35,21 @@ def built(*overrides):
     config = composed("run_dir=run", *overrides)
     check(config)
     return build.learner(config, build.data(config)), build.callbacks(config)
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("[Größe]", ["Größe"]),
+        ("[x=y,a.b]", ["x=y", "a.b"]),
+        ("[wind (m/s), Last °C]", ["wind (m/s)", "Last °C"]),
+        ("[out temp]", ["out temp"]),
+        ("['x=y']", ["x=y"]),
+    ],
+)
+def test_a_list_may_have_names_that_are_no_words(value, names):
+    parsed = OverridesParser.create().parse_override(quoted_if_needed(f"data.columns={value}"))
+    assert parsed.value() == names
 
 
 GROUPS = ("model", "data", "optimizer", "schedule", "trainer", "callbacks", "average", "evaluate", "logger")

@@ -6,6 +6,7 @@ from PIL import Image
 
 from lm.documents.files import read_documents
 from reading.folders import files_by_class, is_hidden
+from reading.text import read_text
 from unroll.errors import UserError
 from vision.data.data_modules import ImageFiles
 from vision.data.files import find_images
@@ -91,6 +92,7 @@ def test_texts_of_several_endings_are_all_read(folder):
             "not UTF-8 text (byte 6 cannot be read); as cp1252 it reads “un café”: data.encoding=cp1252",
         ),
         ("这部电影非常好看，我很喜欢。".encode("gb18030"), "as gb18030 it reads “这部电影非常好看，我很喜欢。”"),
+        ("привет, мир".encode() + b"\xff", "byte 20 cannot be read; the rest is, so the file is damaged there"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "nor in another usual encoding; it holds NUL bytes; is it a text file?"),
     ],
 )
@@ -116,3 +118,9 @@ def test_images_without_what_is_empty_or_of_another_kind(folder):
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(UserError, match="none: cannot be read"):
         files_by_class(tmp_path / "none")
+
+
+def test_a_byte_that_an_encoding_does_not_have_is_no_reason_to_advise_another(tmp_path):
+    (tmp_path / "a.txt").write_bytes("привет, как дела? хорошо ли поживаете".encode("cp1251") + b"\x98")
+    with pytest.raises(UserError, match=r"not cp1251 text \(byte 37 cannot be read; the rest is, so"):
+        read_text(tmp_path / "a.txt", "cp1251")

@@ -6,7 +6,9 @@ import json
 import polars
 import pytest
 
+from reading.datasets import token_column
 from reading.tables import read_table
+from unroll import Stream
 from unroll.errors import UserError
 
 TWO = [("a film", "pos"), ("a book", "neg")]
@@ -112,6 +114,15 @@ ASKED = {
         'text,label\n"a, b",pos\n"a film,pos\na book,neg\n', "line 3: a quote opens here and does not close",
         None, None,
     ),
+    "a quote that does not close, where values are in quotes": (
+        '"text","label"\n"a film","pos"\n"a book","neg\n', "line 3: a quote opens here and does not close",
+        {"quotes": "none"}, None,
+    ),
+    "quotes within quotes": (
+        'text,label\n"Pedro "pdet" Holanda",pos\n"a book",neg\n',
+        "line 2: a quote is followed by more than a separator",
+        {"quotes": "none"}, [('"Pedro "pdet" Holanda"', "pos"), ('"a book"', "neg")],
+    ),
     "too many values": (
         "text,label\na film,pos\na book, and more,neg\n", "line 3: has 3 values, and the line of names 2", None, None,
     ),
@@ -137,7 +148,7 @@ def test_what_is_wrong_or_open_is_asked_in_one_line(tmp_path, case):
     path = tmp_path / "a.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as error:
-        read_table(str(path), TEXT, **({} if rows else answer or {})).require(*TEXT)
+        read_table(str(path), TEXT, **(answer if case == "a separator that is none" else {})).require(*TEXT)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
     if rows:
@@ -249,6 +260,26 @@ class TestDatasets:
     def test_a_split_that_is_not_there(self, saved):
         with pytest.raises(UserError, match=r"choose a split, as in hf:.*parts:train; there are: train, validation"):
             read_table(f"hf:{saved / 'parts'}", TEXT, split="test")
+
+    def test_a_column_of_tokens_is_a_stream_without_a_copy(self, tmp_path):
+        datasets = pytest.importorskip("datasets")
+        lists = [[1, 2, 3], [], [4, 5], [6, 7, 8, 9]] * 3
+        halves = [datasets.Dataset.from_dict({"input_ids": part}) for part in (lists[:6], lists[6:])]
+        datasets.concatenate_datasets(halves).save_to_disk(tmp_path / "tokens", num_shards=2)
+        dataset = datasets.load_from_disk(str(tmp_path / "tokens"))
+        parts = token_column(dataset, "input_ids")
+        assert [part.tolist() for part in parts] == [part for part in lists if part]
+        addresses = [
+            chunk.flatten().buffers()[1].address + chunk.flatten().offset * 8
+            for chunk in dataset.data.column("input_ids").chunks
+        ]
+        assert {part.untyped_storage().data_ptr() for part in parts} <= set(addresses)
+        windows = list(Stream(parts, 2, 2))
+        assert sum(int(window.full_mask.sum()) for window in windows) == sum(len(part) - 1 for part in parts)
+        with pytest.raises(UserError, match="flatten_indices"):
+            token_column(dataset.shuffle(seed=0), "input_ids")
+        with pytest.raises(UserError, match="not lists of numbers"):
+            token_column(datasets.Dataset.from_dict({"a": ["x"]}), "a")
 
 
 def test_a_parquet_and_an_arrow_file(tmp_path):

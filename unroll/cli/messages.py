@@ -100,8 +100,11 @@ def quoted_if_needed(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not equals or key.startswith("-") or re.fullmatch(r"[-\w.,/:+]*", value, re.ASCII):
         return argument
-    quoted = f"{key}={in_quotes(value)}"
-    for override in (argument, quoted):
+    quoted = [f"{key}={in_quotes(value)}"]
+    if names := re.fullmatch(r"\[([^\[\]'\"]*)\]", value):  # a list whose items it can't read, such as [x=y,ä]
+        items = ",".join(in_quotes(item.strip()) for item in names[1].split(","))
+        quoted.insert(0, f"{key}=[{items}]")
+    for override in (argument, *quoted):
         try:
             OverridesParser.create().parse_override(override)
             return override
