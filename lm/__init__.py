@@ -1,3 +1,10 @@
 """Text: language models, labels for words and classes for documents, a folder for each; and tools to export and explore
 trained models.
 """
+
+import os
+import sys
+
+# `python -m` looks for modules in the current folder first, and that may be a stranger's run directory.
+if sys.argv[:1] == ["-m"] and sys.path[0] == os.getcwd() != os.path.dirname(os.path.dirname(__file__)):
+    del sys.path[0]

@@ -2,12 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from torch import nn
 
+from reading.tables import Form
+from series.files import read_series
 from series.model import Forecaster
-from unroll.resume.checkpoint import TrainedModel
+from unroll.checks import Size
+from unroll.resume.checkpoint import TrainedModel, check_sizes
+
+HOW_READ = {*signature(read_series).parameters, *Form.__annotations__} - {"path", "columns", "form"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class TrainedForecaster(TrainedModel):
     model: nn.Module
     columns: list[str]
     targets: list[str]
-    horizon: int
+    horizon: Size
     mean: dict[str, float]
     std: dict[str, float]
     file: dict[str, Any]
@@ -41,4 +47,10 @@ class TrainedForecaster(TrainedModel):
         columns, targets = data["columns"], data["targets"]
         names = [*columns, *(name for name in targets if name not in columns)]
         mean, std = (dict(zip(names, data[part], strict=True)) for part in ("mean", "std"))
-        return cls(model, columns, targets, data["horizon"], mean, std, data["file"])
+        check_sizes(metadata, features=len(columns), targets=len(targets))
+        file = data["file"]
+        if not {"series", "time", "gaps"} <= set(file) <= HOW_READ:
+            raise KeyError
+        if not all(value is None or isinstance(value, (str, bool)) for value in file.values()):
+            raise TypeError
+        return cls(model, columns, targets, data["horizon"], mean, std, file)

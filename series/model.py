@@ -1,12 +1,15 @@
 """A recurrent model that forecasts numbers."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
-from unroll.checks import Share, Size, checked
+from unroll.checks import Share, Size, checked, list_of, whole
+from unroll.errors import UserError
 from unroll.state import State
+
+Places = Annotated[Sequence[int], list_of(whole(0), "[0,1]")]
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 
@@ -30,7 +33,7 @@ class Forecaster(nn.Module):
         self,
         features: int,
         targets: int,
-        last: Sequence[int] | None = None,
+        last: Places | None = None,
         cell: Literal["gru", "lstm", "rnn"] = "gru",
         hidden_size: Size = 64,
         num_layers: Size = 1,
@@ -42,6 +45,10 @@ class Forecaster(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden_size, targets)
         self.last = None if last is None else list(last)
+        if self.last is not None and (len(self.last) != targets or max(self.last) >= features):
+            raise UserError(
+                f"last={self.last}: must be the place of each of {targets} targets among {features} features"
+            )
 
     def forward(self, inputs: Tensor, state: State = None) -> tuple[Tensor, State]:
         """

@@ -5,6 +5,13 @@ LightningModule, `unroll.LastCheckpoint` makes a run resumable at any step. Name
 so that `unroll.cli` can answer before torch is imported.
 """
 
+import os
+import sys
+
+# `python -m` looks for modules in the current folder first, and that may be a stranger's run directory.
+if sys.argv[:1] == ["-m"] and sys.path[0] == os.getcwd() != os.path.dirname(os.path.dirname(__file__)):
+    del sys.path[0]
+
 from typing import TYPE_CHECKING
 
 from unroll.lazy import lazily

@@ -8,7 +8,7 @@ annotations with a `Rule`, `bool` and `Literal`, and each of them `| None`; othe
 """
 
 import inspect
-import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from types import NoneType, UnionType
@@ -28,12 +28,12 @@ class Rule(NamedTuple):
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def whole(at_least: int) -> Rule:
     def holds(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+        return isinstance(value, int) and not isinstance(value, bool) and at_least <= value < 2**63  # as torch has them
 
     return Rule(holds, f"a whole number, {at_least} or more")
 
@@ -95,6 +95,25 @@ def rule_of(annotation: Any) -> Rule | None:
         rule = rule_of(others[0]) if len(others) == 1 else None
         return rule and or_null(rule)
     return None
+
+
+def is_of(value: Any, annotation: Any) -> bool:
+    """Whether a value is what an annotation says: a class, a list or dict of such values, or one with a `Rule`.
+
+    Whole numbers are numbers too, tuples are lists; other annotations are left alone.
+    """
+    if rule := rule_of(annotation):
+        return rule.holds(value)
+    if annotation is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is list:
+        return isinstance(value, (list, tuple)) and all(is_of(part, parts[0]) for part in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            is_of(key, parts[0]) and is_of(part, parts[1]) for key, part in value.items()
+        )
+    return annotation is Any or not isinstance(annotation, type) or isinstance(value, annotation)
 
 
 def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,21 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to; at the end it replaces `path`, after an error it is deleted."""
+    """A temporary file beside `path` to write to; at the end it replaces `path`, after an error it is deleted.
+
+    Nothing is written through a symbolic link: one in the place of either file is replaced.
+
+    Raises:
+        OSError: what the block or the system raises, with `path` as its `filename` if it names none, as of a full disk.
+    """
     unfinished = path.with_name(f"{path.name}.tmp")  # of a.npz and a.json not the same
+    unfinished.unlink(missing_ok=True)
     try:
         yield unfinished
         os.replace(unfinished, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -27,7 +38,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
         BlockingIOError: another process has the lock, and `wait` is false.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
+    with open(path, "a") as file:  # a link may lead to a file that is to stay as it is
         try:
             import fcntl
 
@@ -40,14 +51,36 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The content of the file; an empty dict if there is none that can be read."""
+    """The object in the file; an empty dict if there is none that can be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_json(path: Path, content: Any) -> None:
     """Writes the file whole."""
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def check_plain_archive(path: str | Path) -> None:
+    """Refuses a zip archive that `torch.save` or `numpy.savez` has not written: theirs are not compressed.
+
+    A small compressed archive, or one whose members overlap, can stand for any number of bytes.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it is no such archive.
+        zipfile.BadZipFile: it is no archive.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():  # a device has no end
+        raise ValueError("not a file")
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("compressed")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise ValueError("larger than the file")

@@ -1,7 +1,6 @@
 """A recurrent model's state as a file of plain arrays."""
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unroll.errors import UserError
-from unroll.files import replacing
+from unroll.files import check_plain_archive, replacing
 from unroll.state import State, pack, unpack
 
 STRUCTURE = "structure"  # the array with the nest as JSON, in which a tensor is the name of its array and its dtype
@@ -51,9 +50,10 @@ def load_state(path: str | Path) -> State:
         return None if plain is None else {**plain, "parts": [built(part) for part in plain["parts"]]}
 
     try:
+        check_plain_archive(path)
         with numpy.load(path, allow_pickle=False) as arrays:
             return unpack(built(json.loads(str(arrays[STRUCTURE]))))
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy and zipfile raise many kinds for files that are not such states
         raise UserError(f"{path}: not a state saved by unroll ({type(error).__name__})") from None

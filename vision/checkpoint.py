@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import vision.models
-from unroll.errors import UserError
-from unroll.resume.checkpoint import TrainedModel
+from unroll.checks import Size
+from unroll.resume.checkpoint import TrainedModel, check_sizes
 from vision.data.batches import normalise
+
+CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class TrainedImageClassifier(TrainedModel):
 
     model: nn.Module
     classes: list[str]
-    size: int
+    size: Size
     mean: list[float]
     std: list[float]
     what = "an image classifier"
@@ -37,9 +39,9 @@ class TrainedImageClassifier(TrainedModel):
     @classmethod
     def of(cls, model: nn.Module, metadata: Mapping[str, Any]) -> "TrainedImageClassifier":
         data = metadata["data"]
-        outputs = metadata["model"]["arguments"]["classes"]
-        if len(data["classes"]) != outputs:
-            raise UserError(f"its {len(data['classes'])} classes do not fit its model's {outputs}")
+        check_sizes(metadata, classes=len(data["classes"]))
+        if len(data["mean"]) != CHANNELS or len(data["std"]) != CHANNELS:
+            raise ValueError
         return cls(model, data["classes"], data["size"], data["mean"], data["std"])
 
     def normalise(self, pixels: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 
 from lm.documents.model import Classifier
 from lm.text import Tokenizer, Vocabulary
-from unroll.resume.checkpoint import TrainedModel
+from unroll.resume.checkpoint import TrainedModel, check_sizes
 
 
 @dataclass(frozen=True)
@@ -35,4 +35,5 @@ class TrainedClassifier(TrainedModel):
     def of(cls, model: nn.Module, metadata: Mapping[str, Any]) -> "TrainedClassifier":
         data = metadata["data"]
         vocabulary = Vocabulary(data["vocabulary"], Tokenizer(**data["tokenizer"]))
-        return cls(model, vocabulary, list(data["classes"]), bool(data["backwards"]))
+        check_sizes(metadata, vocab_size=len(vocabulary), classes=len(data["classes"]))
+        return cls(model, vocabulary, list(data["classes"]), data["backwards"])

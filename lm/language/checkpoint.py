@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 import lm.language
 from lm.text import Tokenizer, Vocabulary
+from unroll.checks import Size
 from unroll.errors import UserError
-from unroll.resume.checkpoint import TrainedModel, metadata_of, read
+from unroll.resume.checkpoint import TrainedModel, check_sizes, metadata_of, read
 
 BY_TOKEN = ("embed.weight", "head.weight", "head.bias")  # weights with a row for each token
 
@@ -29,7 +30,7 @@ class TrainedLanguageModel(TrainedModel):
 
     model: nn.Module
     vocabulary: Vocabulary
-    context: int
+    context: Size
     prompt: str
     excerpt: str
     what = "a language model"
@@ -42,9 +43,7 @@ class TrainedLanguageModel(TrainedModel):
     def of(cls, model: nn.Module, metadata: Mapping[str, Any]) -> "TrainedLanguageModel":
         data = metadata["data"]
         vocabulary = Vocabulary(data["vocabulary"], Tokenizer(**data["tokenizer"]))
-        size = metadata["model"]["arguments"]["vocab_size"]
-        if len(vocabulary) != size:
-            raise UserError(f"its vocabulary has {len(vocabulary)} tokens, which do not fit its model's {size}")
+        check_sizes(metadata, vocab_size=len(vocabulary))
         return cls(model, vocabulary, data["context"], data["prompt"], data["excerpt"])
 
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from lm.tagging.encoder import WordEncoder
 from lm.tagging.model import Tagger
-from unroll.resume.checkpoint import TrainedModel
+from unroll.checks import is_of
+from unroll.resume.checkpoint import TrainedModel, check_sizes
 
 
 @dataclass(frozen=True)
@@ -32,4 +33,15 @@ class TrainedTagger(TrainedModel):
     @classmethod
     def of(cls, model: nn.Module, metadata: Mapping[str, Any]) -> "TrainedTagger":
         data = metadata["data"]
-        return cls(model, WordEncoder.of_description(data), data["layout"] == "stream")
+        entries = [data[name] for name in ("words", "characters", "labels")]
+        if not is_of([*entries, *data["extras"].values()], list[list[str]]):
+            raise TypeError
+        encoder = WordEncoder.of_description(data)
+        check_sizes(
+            metadata,
+            vocab_size=len(encoder.words),
+            characters=len(encoder.characters),
+            extras=[len(ids) for ids in encoder.extras.values()],
+            labels=len(encoder.labels),
+        )
+        return cls(model, encoder, data["layout"] == "stream")

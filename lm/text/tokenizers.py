@@ -1,5 +1,6 @@
 """Text to tokens and back."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -77,7 +78,16 @@ class Tokenizer:
 
     @cached_property
     def bpe(self) -> Any:
-        return bpe_library().Tokenizer.from_str(self.model)
+        library = bpe_library()
+        try:
+            assert self.model is not None
+            parts = json.loads(self.model)
+            kinds = [(parts[name] or {}).get("type") for name in ("model", "pre_tokenizer", "decoder", "normalizer")]
+            if kinds != ["BPE", "ByteLevel", "ByteLevel", None]:  # others can take for ever over a text
+                raise ValueError
+            return library.Tokenizer.from_str(self.model)
+        except Exception:  # the library raises nothing else
+            raise UserError("the byte pair encoding is not one that data.tokenizer=bpe has learnt") from None
 
 
 def code_points(text: str) -> numpy.ndarray:

@@ -33,10 +33,15 @@ class Vocabulary:
         entries: all tokens in the order of their ids. If `UNKNOWN` or `MARKED_UNKNOWN` is among them, it stands for
             every other token.
         tokenizer: how text becomes tokens.
+
+    Raises:
+        TypeError: an entry is not a string.
     """
 
     def __init__(self, entries: Sequence[str], tokenizer: Tokenizer) -> None:
         self.entries = list(entries)
+        if not set(map(type, self.entries)) <= {str}:
+            raise TypeError("the entries of a vocabulary must be strings")
         self.tokenizer = tokenizer
         self.ids = {token: index for index, token in enumerate(self.entries)}
         self.unknown_id = self.ids.get(UNKNOWN, self.ids.get(MARKED_UNKNOWN))

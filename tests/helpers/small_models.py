@@ -9,7 +9,9 @@ from lm.tagging.model import Tagger
 from lm.tagging.schemes import Scheme
 from lm.text.tokenizers import Tokenizer
 from lm.text.vocabulary import Vocabulary
+from series.model import Forecaster
 from unroll.resume.checkpoint import KEY, describe
+from vision.models import SimpleNet
 
 TEXT = "the cat sat on the mat and the dog ran to the red house\n"
 CHARACTERS = Vocabulary.build(Tokenizer("characters").split(TEXT), Tokenizer("characters"))
@@ -70,3 +72,20 @@ def save_classifier(path, backwards=False, **settings):
     arguments = {"vocab_size": len(WORDS), "classes": 3, **sizes, **settings}
     data = {**of_text(WORDS), "classes": ["a", "b", "c"], "backwards": backwards}
     return save(path, Classifier(**arguments), arguments, data)
+
+
+def save_forecaster(path, **settings):
+    torch.manual_seed(0)
+    columns = ["a", "b"]
+    arguments = {"features": 2, "targets": 2, "last": [0, 1], "hidden_size": 8, **settings}
+    statistics = {"mean": [1.0, 2.0], "std": [1.0, 0.5]}
+    file = {"series": None, "time": None, "gaps": "refuse"}
+    data = {"columns": columns, "targets": columns, "horizon": 1, **statistics, "file": file}
+    return save(path, Forecaster(**arguments), arguments, data, 1.0)
+
+
+def save_image_classifier(path, **settings):
+    torch.manual_seed(0)
+    arguments = {"classes": 2, "hidden_size": 8, **settings}
+    data = {"classes": ["cat", "dog"], "size": 32, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    return save(path, SimpleNet(**arguments), arguments, data)

@@ -17,13 +17,12 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from unroll.checks import check_arguments
-from unroll.cli.messages import one_line
 from unroll.cli.signatures import check_call, check_targets, locate
 from unroll.errors import ArgumentError, UserError
 from unroll.precision import FULL, cpu_has_bfloat16, fitting_precision
 from unroll.resume.checkpoint import checkpoint_file, describe
 from unroll.resume.lightning import root_device
-from unroll.terminal import say
+from unroll.terminal import one_line, say
 from unroll.training.callbacks.result import precision_of
 from unroll.training.data import Data
 from unroll.training.learner import Learner
@@ -102,10 +101,18 @@ def typed_key(config: DictConfig, key: str) -> str:
 
 
 def data(config: DictConfig) -> Data:
-    return part(config, "data", leave_out=("gives",))
+    """The data module.
+
+    Raises:
+        UserError: the configuration names something else, or one of its arguments is wrong.
+    """
+    found = part(config, "data", leave_out=("gives",))
+    if not isinstance(found, Data):
+        raise UserError(f"data: {config.data._target_} is not a data module (unroll.Data)")
+    return found
 
 
-def model_class(config: DictConfig) -> type:
+def model_class(config: DictConfig) -> type[nn.Module]:
     """The class that the configuration names for the model.
 
     Raises:
@@ -113,7 +120,10 @@ def model_class(config: DictConfig) -> type:
         Exception: what importing its module raises.
     """
     with building(config, "model"):
-        return locate("model", config.model._target_)
+        found = locate("model", config.model.get("_target_", ""))
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"model: {config.model.get('_target_')} is not a class of models (torch.nn.Module)")
+    return found
 
 
 def learner(config: DictConfig, data: Data, trained: tuple[nn.Module, dict[str, Any]] | None = None) -> Learner:

@@ -185,7 +185,8 @@ def with_bases(file: Path) -> Iterator[Any]:
             yield from with_bases(base)
 
 
-def targets() -> set[str]:
-    """The classes and functions that the files name."""
+def values_of(key: str) -> set[str]:
+    """The values that the files give a key anywhere, such as the classes and functions that they name by `_target_`."""
     files = (file for folder in directories() for file in folder.rglob("*.yaml"))
-    return {name for file in files for name in re.findall(r"_target_: *(\S+)", file.read_text(encoding="utf-8"))}
+    value = re.compile(rf"\b{key}: *(\S+)")
+    return {found for file in files for found in value.findall(file.read_text(encoding="utf-8"))}

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from unroll.cli import run_directory
-from unroll.cli.config import compose_config, config_dir, groups, targets
+from unroll.cli.config import compose_config, config_dir, groups, values_of
 from unroll.errors import UserError
 
 BUILT = ("data", "model", "learner", "optimizer", "schedule", "trainer", "evaluate")  # parts of the configuration
@@ -45,11 +45,14 @@ def configuration(arguments: Sequence[str]) -> DictConfig:
     values = [override for override in overrides if override.partition("=")[0] not in chosen]
     config, _ = run_directory.load(run_dir, values, {group: parts[group] for group in chosen})
     OmegaConf.resolve(config)
+    if "cache" in config.data and run_directory.split_override(overrides, "data.cache")[0] is None:
+        config.data.cache = None  # where files are written is not for the run to say
     return config
 
 
-def refuse_unknown_targets(config: DictConfig, arguments: Sequence[str]) -> None:
-    """Checks that a run's configuration, which may be a stranger's, names nothing to import that the user does not.
+def refuse_unknown(config: DictConfig, arguments: Sequence[str]) -> None:
+    """Checks that a run's configuration, which may be a stranger's, names nothing to import or download that the user
+    does not.
 
     Args:
         config: of the evaluation.
@@ -58,8 +61,14 @@ def refuse_unknown_targets(config: DictConfig, arguments: Sequence[str]) -> None
     Raises:
         UserError: it does.
     """
-    known = targets() | {argument.partition("=")[2] for argument in arguments if "_target_=" in argument}
     content: Any = OmegaConf.to_container(config)
+    known = values_of("_target_") | {argument.partition("=")[2] for argument in arguments if "_target_=" in argument}
+    url, (typed_url, _) = content["data"].get("url"), run_directory.split_override(arguments, "data.url")
+    if url is not None and typed_url is None and url not in values_of("url"):
+        raise UserError(
+            f"data.url: the run names {url}, which no file in {config_dir()} does; type data.url=… if it is to be "
+            f"downloaded, or give a copy: data.path=FILE"
+        )
     for part in BUILT:
         for key, target in targets_in(content.get(part), part):
             if target not in known:

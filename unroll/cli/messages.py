@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unroll.cli.config import choices, compose_config, groups, with_bases
 from unroll.errors import UserError, install_command
+from unroll.terminal import one_line
 
 
 def explain(error: BaseException, overrides: Iterable[str]) -> str | None:
@@ -36,7 +37,7 @@ def explain(error: BaseException, overrides: Iterable[str]) -> str | None:
     if isinstance(error, ConfigCompositionException) and unknown:
         return explain_unknown(unknown[1], list(overrides))
     if isinstance(error, OSError) and error.strerror:  # the error of a full disk names no file
-        return f"{error.filename or 'the run directory'}: {error.strerror}"
+        return one_line(f"{error.filename or 'the run directory'}: {error.strerror}")
     if "are you indeed on a slurm cluster" in message:  # submitit's
         return "hydra/launcher=submitit_slurm: there is no Slurm here; submitit_local and joblib use this machine alone"
     if message.startswith("Config group override must be"):  # Hydra's, as a bare ValueError
@@ -117,7 +118,3 @@ def in_quotes(value: str) -> str:
     """A value in Hydra's quotes, in which backslashes are doubled in front of a quote alone; `${` is text."""
     escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), value)
     return "'" + escaped.replace("${", "\\${") + "'"
-
-
-def one_line(message: str) -> str:
-    return " ".join(message.split())

@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from unroll.cli import evaluation, help, run_directory
 from unroll.cli.config import ROOT_CONFIG, check, set_config_dir
-from unroll.cli.messages import explain, one_line, quoted_if_needed
+from unroll.cli.messages import explain, quoted_if_needed
 from unroll.cli.processes import import_torch, prepare
 from unroll.errors import Interrupted, UserError
-from unroll.terminal import rank, say
+from unroll.terminal import one_line, rank, say
 
 WANTS_TRACEBACK = "HYDRA_FULL_ERROR" in os.environ and rank() == 0
 LIGHTNING = ("pytorch_lightning", "lightning_fabric")
@@ -113,7 +113,7 @@ def evaluate(arguments: list[str]) -> None:
 
     check_version(checkpoint_file(Path(config.ckpt)))  # before the configuration is read in the sense of this version
     check(config)
-    evaluation.refuse_unknown_targets(config, arguments)
+    evaluation.refuse_unknown(config, arguments)
     HydraConfig.instance().cfg = None  # Lightning starts further processes with this same command line
     command(config)
 

@@ -1,5 +1,6 @@
 """Run directories: each belongs to one run, which can be resumed in it."""
 
+import io
 import os
 import shlex
 import sys
@@ -7,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
@@ -15,18 +16,24 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+from yaml import AliasToken, YAMLError, scan
 
+from unroll.checks import is_of
 from unroll.cli.config import check, split_config_dirs
 from unroll.cli.processes import in_process_group
 from unroll.errors import UserError
 from unroll.files import locked, read_json, replacing, write_json
 from unroll.terminal import rank
 
+Kind = TypeVar("Kind", DictConfig, ListConfig)
+
 LAST = Path("checkpoints", "last.ckpt")
 FAILURE = "failure.json"
 
 # What may change when a run is resumed: how long, how often, how many threads. All else is the run itself.
+PARTS = ("data", "model", "learner", "optimizer", "schedule", "trainer", "checkpoint")  # that every run has
 CAN_CHANGE = ("trainer", "checkpoint", "callbacks", "logger", "threads")
 NOT_OF_THE_RUN = (*CAN_CHANGE, "run_dir", "resume", "task", "ckpt", "objective", "float32_matmul")
 CAN_MOVE = ("data.path", "data.cache", "data.url", "data.train", "data.valid")
@@ -97,7 +104,10 @@ def exit_if_occupied(run_dir: Path, config: DictConfig) -> None:
             f"error: {run_dir} holds a run already; to continue it: resume={run_dir} (or always: "
             f"checkpoint.requeue=true); for a new run choose another hydra.run.dir"
         )
-    before: Any = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
+    try:
+        before = read_settings(run_dir)
+    except UserError as error:
+        sys.exit(f"error: {error}")
     for part in map(str, config):
         if part not in (*NOT_OF_THE_RUN, "hydra") and before.get(part) != config[part]:
             sys.exit(f"error: {run_dir} holds a run with other settings ({part}); choose another hydra.run.dir")
@@ -105,13 +115,18 @@ def exit_if_occupied(run_dir: Path, config: DictConfig) -> None:
 
 def exit_if_other_sweep(sweep_dir: Path, config: DictConfig) -> None:
     """Exits rather than mix two sweeps; the same sweep continues with what is missing."""
-    with suppress(OSError):
-        before: Any = OmegaConf.load(sweep_dir / "multirun.yaml")
-        if before.hydra.overrides.task != config.hydra.overrides.task:
-            sys.exit(
-                f"error: {sweep_dir} holds another sweep ({' '.join(before.hydra.overrides.task)}); "
-                f"type the same to continue it, or choose another hydra.sweep.dir"
-            )
+    path = sweep_dir / "multirun.yaml"
+    if not path.exists():
+        return
+    try:
+        before = typed_in(OmegaConf.select(read_yaml(path, DictConfig), "hydra.overrides.task"), path)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    if before != config.hydra.overrides.task:
+        sys.exit(
+            f"error: {sweep_dir} holds another sweep ({' '.join(before)}); "
+            f"type the same to continue it, or choose another hydra.sweep.dir"
+        )
 
 
 def of_checkpoint(path: Path) -> Path:
@@ -149,6 +164,53 @@ def only_overrides(arguments: Sequence[str], key: str) -> list[str]:
     return overrides
 
 
+def read_yaml(path: Path, kind: type[Kind]) -> Kind:
+    """A dict or a list that Hydra has saved. Nothing in the file is run.
+
+    Raises:
+        UserError: the file can't be read, or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if "*" in text and any(isinstance(token, AliasToken) for token in scan(text)):
+            raise ValueError("aliases")  # of which a few lines can stand for billions of values
+        found: Any = OmegaConf.load(io.StringIO(text))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, kind):
+        raise UserError(f"{path}: not a file that a run has written, or damaged")
+    return found
+
+
+def typed_in(overrides: Any, path: Path) -> list[str]:
+    """What was typed, as a file of Hydra's has it.
+
+    Raises:
+        UserError: it is no list of strings.
+    """
+    typed = list(overrides) if isinstance(overrides, ListConfig) else None
+    if typed is None or not all(isinstance(override, str) for override in typed):
+        raise UserError(f"{path}: not a file that a run has written, or damaged")
+    return typed
+
+
+def read_settings(run_dir: Path) -> DictConfig:
+    """The configuration of a run, but for what would choose more of Hydra's: it would import packages that it names.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    path = run_dir / ".hydra" / "config.yaml"
+    settings = read_yaml(path, DictConfig)
+    if not all(isinstance(settings.get(part), DictConfig) for part in PARTS):
+        raise UserError(f"{path}: not a file that a run has written, or damaged")
+    for key in ("defaults", "hydra"):
+        settings.pop(key, None)
+    return settings
+
+
 def is_run_directory(path: Path) -> bool:
     return (path / ".hydra" / "config.yaml").is_file()
 
@@ -169,13 +231,13 @@ def load(
     """
     if not is_run_directory(run_dir):
         raise UserError(f"{run_dir}: not a run directory (there is no .hydra/config.yaml in it)")
-    hydra_dir = (run_dir / ".hydra").resolve()
-    before: Any = OmegaConf.load(hydra_dir / "config.yaml")
+    before = read_settings(run_dir)
     before.update(replaced or {})
+    path = run_dir / ".hydra" / "overrides.yaml"
+    typed = [*typed_in(read_yaml(path, ListConfig), path), *overrides]
     ConfigStore.instance().store("of_the_run", before)
     with initialize(config_path=None, version_base="1.3"):
         config = compose("of_the_run", overrides=list(overrides), return_hydra_config=True)
-    typed: Any = [*OmegaConf.load(hydra_dir / "overrides.yaml"), *overrides]
     with open_dict(config), read_write(config):
         config.hydra.runtime.output_dir = str(run_dir.resolve())
         config.hydra.overrides.task = typed
@@ -241,16 +303,18 @@ def command_to_resume(run_dir: str) -> str:
 
 def metric(run_dir: Path, name: str) -> float | None:
     """A metric of a finished run."""
-    return read_json(run_dir / "result.json")["metrics"].get(name)
+    metrics = read_json(run_dir / "result.json").get("metrics")
+    return metrics.get(name) if isinstance(metrics, dict) else None
 
 
 def is_finished(run_dir: Path, config: DictConfig) -> bool:
     """Whether the run ended by itself and is not extended now."""
     result = read_json(run_dir / "result.json")
-    steps = config.trainer.max_steps
-    return result.get("status") == "finished" and (
-        result["epochs"] >= config.trainer.max_epochs or 0 < steps <= result["steps"]
-    )
+    done = [result.get(name) for name in ("epochs", "steps")]
+    if result.get("status") != "finished" or not is_of(done, list[int]):
+        return False
+    epochs, steps = done
+    return epochs >= config.trainer.max_epochs or 0 < config.trainer.max_steps <= steps
 
 
 @contextmanager

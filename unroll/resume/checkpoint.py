@@ -5,6 +5,7 @@ import os
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,12 +14,14 @@ import torch
 from torch import nn
 from typing_extensions import Self
 
+from unroll.checks import is_of
 from unroll.errors import UserError, require
-from unroll.files import replacing
+from unroll.files import check_plain_archive, replacing
 
 FORMAT_VERSION = 3  # goes up when a model's weights, or what a run continues with, get other names or meanings
 KEY = "unroll"  # of the metadata
 HUB_WEIGHTS, HUB_METADATA = "model.safetensors", "unroll.json"  # in a folder for a model hub, in a checkpoint's place
+PLAIN = {str, int, float, bool, type(None)}
 
 
 def describe(model: nn.Module, arguments: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +50,12 @@ def metadata_of(checkpoint: Mapping[str, Any], name: str | Path = "the checkpoin
         UserError: it has none, or was written by a version of this project whose checkpoints this one does not read.
     """
     found = checkpoint.get(KEY)
-    if not isinstance(found, dict) or not {"format_version", "model", "data"} <= set(found):
+    if not (
+        isinstance(found, dict)
+        and {"format_version", "model", "data"} <= set(found)
+        and isinstance(found["format_version"], int)
+        and is_plain(found)
+    ):
         raise UserError(f"{name}: not a checkpoint of this project")
     if found["format_version"] != FORMAT_VERSION:
         raise UserError(
@@ -57,9 +65,19 @@ def metadata_of(checkpoint: Mapping[str, Any], name: str | Path = "the checkpoin
     return found
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a value is made of dicts by names, lists, strings, numbers, booleans and None, and of nothing else."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_plain(part) for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return set(map(type, value)) <= PLAIN or all(map(is_plain, value))
+    return type(value) in PLAIN
+
+
 def glance(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, without its weights being read; empty if anything is wrong: `read` will say what."""
     try:
+        check_plain_archive(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # of many kinds, as in `read`
         return {}
@@ -120,6 +138,7 @@ def read(path: Path) -> dict[str, Any]:
     if path.name == HUB_WEIGHTS:
         return read_of_hub(path)
     try:
+        check_plain_archive(path)
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()  # torch itself does not check the checksums
         if damaged is None:
@@ -179,20 +198,23 @@ def rebuild(path: Path, models: Mapping[str, type[nn.Module]] | type[nn.Module])
             for key, tensor in checkpoint["state_dict"].items()
             if key.startswith("model.")
         }
+        if not isinstance(name, str):
+            raise TypeError
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(f"{path}: not a checkpoint of this project") from None
+    mistakes: tuple[type[Exception], ...] = (TypeError, ValueError, RuntimeError)
     if isinstance(models, Mapping):
         if name not in models:
             raise UserError(
                 f"{path}: model {name!r} is not one of {', '.join(models)}; for a model of your own, give its class: "
                 f"load(path, model={name}), or on the command line --model MODULE.{name}"
             )
-        models = models[name]
+        models, mistakes = models[name], (Exception,)  # the file is wrong, whatever our own classes raise
     try:
         model = models(**arguments)
         model.load_state_dict(weights)
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except mistakes as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: its weights do not fit the model {models.__name__} ({reason})") from None
     return model.eval(), metadata
 
@@ -232,11 +254,34 @@ class TrainedModel(ABC):
         path = checkpoint_file(Path(path))
         loaded, metadata = rebuild(path, model or cls.models())
         try:
-            return cls.of(loaded, metadata)
+            trained = cls.of(loaded, metadata)
+            parts: Any = fields(trained) if is_dataclass(trained) else ()
+            of_another_type = [part.name for part in parts if not is_of(getattr(trained, part.name), part.type)]
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise UserError(f"{path}: not a checkpoint of {cls.what} of this project") from None
+        if of_another_type:
+            raise UserError(
+                f"{path}: not a checkpoint of {cls.what} of this project: its {of_another_type[0]} can't be read"
+            )
+        return trained
+
+
+def check_sizes(metadata: Mapping[str, Any], **sizes: Any) -> None:
+    """Checks that what a checkpoint says of its data has the sizes that its model was built with.
+
+    Args:
+        metadata: of the checkpoint.
+        sizes: what the data determine of the model's arguments (`Data.model_arguments`), by name.
+
+    Raises:
+        UserError: it has others.
+    """
+    arguments = metadata["model"]["arguments"]
+    for name, size in sizes.items():
+        if arguments.get(name, size) != size:
+            raise UserError(f"its data have {name}={size}, which do not fit its model's {name}={arguments[name]}")
 
 
 def class_named(name: str | None) -> type[nn.Module] | None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unroll.checks import Share, Size, checked, list_of, whole
+from unroll.errors import UserError
 from vision.models.layers import BatchNorm
 
 COLOURS = 3
@@ -35,7 +36,13 @@ class SimpleNet(nn.Module):
         self.head = nn.Linear(hidden_size, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(F.relu(self.hidden(images.flatten(1))))
+        pixels = images.flatten(1)
+        if pixels.size(1) != self.hidden.in_features:
+            raise UserError(
+                f"this model has weights for {self.hidden.in_features:,} numbers per image, and an image of "
+                f"{' × '.join(map(str, images.shape[1:]))} has {pixels.size(1):,}; see model.size"
+            )
+        return self.head(F.relu(self.hidden(pixels)))
 
 
 class ConvNet(nn.Module):

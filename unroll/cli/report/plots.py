@@ -8,11 +8,19 @@ from typing import Any
 from unroll.checks import is_number
 from unroll.cli.report.statistics import Setting, deviation, direction
 from unroll.cli.report.tables import runs_of, value_text
+from unroll.files import replacing
 
 
 def draw(path: Path, ranked: Sequence[Setting], keys: Sequence[str], metric: str) -> None:
     """A curve for one number, one per name beside a number, a heat map for two numbers, bars for anything else."""
-    from matplotlib.figure import Figure  # takes half a second
+    from matplotlib import rc_context  # takes half a second
+
+    with rc_context({"text.parse_math": False}):  # names can have a $
+        draw_as(path, ranked, keys, metric)
+
+
+def draw_as(path: Path, ranked: Sequence[Setting], keys: Sequence[str], metric: str) -> None:
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -26,7 +34,8 @@ def draw(path: Path, ranked: Sequence[Setting], keys: Sequence[str], metric: str
         draw_curves(axes, done, keys, numeric.index(True), metric)
     else:
         draw_bars(axes, done, keys, metric)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=150, format="png")
 
 
 def draw_bars(axes: Any, done: Sequence[Setting], keys: Sequence[str], metric: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from unroll.cli.messages import explain
 from unroll.errors import UserError
 
 
@@ -20,8 +21,8 @@ class ReportSweep(Callback):
         try:
             runs = write_report([folder], folder, config.get("objective", DEFAULT_METRIC))
             log_report(config, folder)
-        except UserError as error:
-            sys.exit(f"error: {error}")
+        except (UserError, OSError) as error:  # Hydra turns what a callback raises into a warning
+            sys.exit(f"error: {explain(error, [])}")
         if failed := [run for run in runs if run.status == "failed"]:
             sys.exit(
                 f"error: {len(failed)} of the sweep's jobs failed; the same command with hydra.sweep.dir={folder} "

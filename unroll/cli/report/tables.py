@@ -8,13 +8,15 @@ from typing import Any
 
 from unroll.cli.report.runs import Run
 from unroll.cli.report.statistics import Setting, deviation, metric_names
+from unroll.files import replacing
+from unroll.terminal import one_line
 
 
 def value_text(value: Any) -> str:
     """A value as it is typed, numbers shortened."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
 
 
 def mean_text(metrics: Sequence[float], digits: int) -> str:
@@ -47,7 +49,7 @@ def markdown(ranked: Sequence[Setting], keys: Sequence[str]) -> str:
 
 def write_csv(path: Path, ranked: Sequence[Setting], keys: Sequence[str]) -> None:
     names = metric_names(runs_of(ranked))
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*keys, "seed", "status", *names, "directory", "error"])
         for setting in ranked:

@@ -9,6 +9,8 @@ from unroll.cli.report.runs import Run, find_runs
 from unroll.cli.report.statistics import metric_names, ranked_settings, swept_keys
 from unroll.cli.report.tables import markdown, write_csv
 from unroll.errors import UserError, require
+from unroll.files import replacing
+from unroll.terminal import one_line
 
 DEFAULT_METRIC = "valid/loss"
 
@@ -36,7 +38,7 @@ def write_report(directories: Sequence[Path], folder: Path, metric: str = DEFAUL
     ranked = ranked_settings(runs, keys, metric)
     table = markdown(ranked, keys)
     unfinished = [
-        f"{run.directory}: {run.status}{f' ({run.error})' if run.error else ''}"
+        one_line(f"{run.directory}: {run.status}{f' ({run.error})' if run.error else ''}")
         for run in runs
         if run.status != "finished"
     ]
@@ -45,7 +47,8 @@ def write_report(directories: Sequence[Path], folder: Path, metric: str = DEFAUL
     command = f"python -m unroll.cli.report {' '.join(map(str, directories))} --metric {metric}"
     lines = ["# Report", "", f"Best {metric} first. `{command}`", "", table]
     lines += ["", *(f"- {line}" for line in unfinished), "", "![What was swept against the result](report.png)", ""]
-    (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
+    with replacing(folder / "report.md") as file:
+        file.write_text("\n".join(lines), encoding="utf-8")
     draw(folder / "report.png", ranked, keys, metric)
     print(f"report.csv, report.md and report.png are in {folder.resolve()}", file=sys.stderr)
     for line in unfinished:
