@@ -3,17 +3,23 @@
 import copy
 import functools
 import io
+import json
 import os
 import pickle
+import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 from importlib import import_module
+from itertools import pairwise
 
 import numpy
 import pytest
 import torch
 import yaml
+from helpers.configuration import composed
 from helpers.processes import ROOT
 from helpers.small_models import (
     save_classifier,
@@ -22,12 +28,18 @@ from helpers.small_models import (
     save_language_model,
     save_tagger,
 )
+from omegaconf import OmegaConf
 from PIL import Image
 
 import lm.language
 from lm.explore.models import view_of
 from lm.export.steps import load_step
-from unroll.cli import run_directory
+from unroll import load_state, save_state
+from unroll.cli import evaluation, run_directory
+from unroll.cli.report.runs import find_runs
+from unroll.cli.report.statistics import ranked_settings
+from unroll.cli.report.tables import markdown
+from unroll.cli.report.write import write_report
 from unroll.errors import UserError
 from unroll.resume.checkpoint import KEY, read
 
@@ -251,3 +263,262 @@ class TestMetadata:
         refusals, tried = try_metadata(kind, run / "checkpoints" / "best.ckpt", run, command, lambda place: HOSTILE)
         print(f"{kind}: {tried} tried, {refusals} refused")
         assert refusals > tried / 2
+
+
+# Archives: checkpoints, and states beside them
+
+
+def stored(path, content, **settings):
+    """The same archive with other settings of each member."""
+    with zipfile.ZipFile(io.BytesIO(content)) as before, zipfile.ZipFile(path, "w", **settings) as after:
+        for member in before.namelist():
+            after.writestr(member, before.read(member))
+
+
+def bomb(path):
+    """A small archive of many bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a/data.pkl", "w") as member:
+        for _ in range(300):
+            member.write(bytes(2**20))
+
+
+def overlapping(path):
+    """An archive whose members all are the same bytes of the file."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", bytes(2**16))
+        (only,) = archive.filelist
+        for number in range(1000):
+            again = copy.copy(only)
+            again.filename = f"a/{number}"
+            archive.filelist.append(again)
+
+
+class TestArchives:
+    @pytest.fixture(params=["checkpoint", "state"])
+    def archive(self, request, tmp_path):
+        """A whole file, and what reads it."""
+        if request.param == "state":
+            path = tmp_path / "state.npz"
+            save_state((torch.ones(2, 3), {"c": torch.zeros(1, 3, dtype=torch.bfloat16)}), path)
+            return path, load_state
+        return save_language_model(tmp_path / "some.ckpt", lm.language.GRU), read
+
+    @pytest.mark.parametrize("make", [bomb, overlapping], ids=["compressed", "overlapping"])
+    def test_one_that_stands_for_more_bytes_than_it_has_is_refused_unread(self, archive, make):
+        path, load = archive
+        make(path)
+        with pytest.raises(UserError, match=rf"^{path}: "):
+            load(path)
+
+    def test_a_device_is_no_file(self, archive):
+        path, load = archive
+        for target in ("/dev/zero", path.parent):
+            path.unlink()
+            path.symlink_to(target)
+            with pytest.raises(UserError, match=rf"^{path}: "):
+                load(path)
+
+    def test_a_link_to_a_whole_one_is_read(self, archive):
+        path, load = archive
+        path.rename(path.with_name("elsewhere"))
+        path.symlink_to("elsewhere")
+        assert load(path)
+
+    def test_objects_among_the_arrays_are_refused(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        path = tmp_path / "state.npz"
+        numpy.savez(path, structure=numpy.array(RunsCode(), dtype=object), allow_pickle=True)
+        with pytest.raises(UserError, match="not a state saved by unroll"):
+            load_state(path)
+        assert not (tmp_path.parent / "touched").exists()
+
+
+# Run directories: their configuration, results and links
+
+
+@pytest.fixture(scope="module")
+def settings():
+    """What `.hydra/` of a run has."""
+    config = composed("model=gru", return_hydra_config=True).copy()
+    OmegaConf.set_struct(config, False)
+    choices = {"hydra": {"runtime": {"choices": {"model": "gru"}}}}
+    del config["hydra"]
+    return {"config": OmegaConf.to_yaml(config), "overrides": "- model=gru\n", "hydra": yaml.safe_dump(choices)}
+
+
+@pytest.fixture
+def run(tmp_path, settings, monkeypatch):
+    """A run directory with an untrained checkpoint, made by hand."""
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / ".hydra").mkdir()
+    save_language_model(folder / "checkpoints" / "best.ckpt", lm.language.GRU)
+    for name, content in settings.items():
+        (folder / ".hydra" / f"{name}.yaml").write_text(content)
+    result = {"status": "finished", "metrics": {"valid/loss": 1.5}, "seconds": 2.0, "tokens_per_second": 3.0}
+    (folder / "result.json").write_text(json.dumps({**result, "epochs": 1, "steps": 2}))
+    (tmp_path / "evil.py").write_text(EVIL.format(str(tmp_path / "touched")))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder
+    assert not (tmp_path / "touched").exists()
+    assert "evil" not in sys.modules
+
+
+BOMB = "a: &a [1,1,1,1,1,1,1,1]\n" + "".join(
+    f"{b}: &{b} [{','.join(['*' + a] * 8)}]\n" for a, b in pairwise("abcdefghijkl")
+)
+NOT_SETTINGS = {
+    "nothing": "",
+    "a list": "- 1\n",
+    "a number": "3\n",
+    "bytes": "\x00\x01",
+    "no YAML": "data: [",
+    "Python": "data: !!python/object/apply:os.system ['touch touched']\n",
+    "aliases": BOMB,
+    "depth": "data: " + "[" * 3000 + "]" * 3000 + "\n",
+    "other keys": "data: 3\nmodel: 4\n",
+}
+
+
+class TestSettings:
+    @pytest.mark.parametrize("content", NOT_SETTINGS.values(), ids=NOT_SETTINGS)
+    def test_what_is_none_is_refused_in_one_line(self, run, content):
+        (run / ".hydra" / "config.yaml").write_text(content)
+        for read_run in (lambda: evaluation.configuration(["ckpt=run"]), lambda: run_directory.load(run, [])):
+            with pytest.raises(UserError, match=r"config\.yaml: not a file that a run has written, or damaged$"):
+                read_run()
+        (run / ".hydra" / "config.yaml").unlink()
+        with pytest.raises(UserError, match="not a run directory"):
+            run_directory.load(run, [])
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            "hydra:\n  searchpath: ['pkg://evil']\n",
+            "defaults:\n- evil: evil\n- _self_\n",
+            "defaults:\n- _self_\nhydra:\n  searchpath: ['pkg://evil']\n  job_logging:\n    _target_: evil.Model\n",
+        ],
+    )
+    def test_hydra_takes_no_choices_from_a_run(self, run, settings, more):
+        """It would import a package that its search path names."""
+        (run / ".hydra" / "config.yaml").write_text(settings["config"] + more)
+        assert evaluation.configuration(["ckpt=run"]).data.numbers.train == [1, 7999]
+        config, typed = run_directory.load(run, [])
+        assert "hydra" not in config
+        assert typed == ["model=gru"]
+
+    @pytest.mark.parametrize(
+        ("key", "value", "words"),
+        [
+            ("model._target_", "evil.Model", "model: the run names evil.Model"),
+            ("model._args_", [{"_target_": "evil.Model"}], r"model\._args_\[0\]: the run names evil.Model"),
+            ("model.hidden_size", {"a": [{"_target_": "os.system"}]}, r"hidden_size\.a\[0\]: the run names os.system"),
+            ("data._target_", "hydra.utils.get_object", "data: the run names hydra.utils.get_object"),
+            ("learner.objective._target_", "torch.load", r"learner\.objective: the run names torch.load"),
+            ("optimizer._target_", "evil${oc.env:NOTHING,.}Model", "optimizer: the run names evil.Model"),
+            ("schedule._target_", "subprocess.run", "schedule: the run names subprocess.run"),
+            ("trainer.strategy", {"_target_": "evil.Model"}, r"trainer\.strategy: the run names evil.Model"),
+            ("evaluate", {"_target_": "evil.Model"}, "evaluate: the run names evil.Model"),
+            (
+                "data.url",
+                "https://stranger.example/evil.py",
+                "data.url: the run names https://stranger.example/evil.py",
+            ),
+        ],
+    )
+    def test_an_evaluation_builds_and_downloads_nothing_that_the_run_alone_names(
+        self, run, settings, key, value, words
+    ):
+        config = OmegaConf.create(settings["config"])
+        OmegaConf.update(config, key, value, force_add=True)
+        OmegaConf.save(config, run / ".hydra" / "config.yaml")
+        found = evaluation.configuration(["ckpt=run"])
+        with pytest.raises(UserError, match=words):
+            evaluation.refuse_unknown(found, ["ckpt=run"])
+
+    def test_what_the_user_names_is_taken(self, run, settings):
+        config = OmegaConf.create(settings["config"])
+        config.data.url = "https://stranger.example/text"
+        config.model._target_ = "mine.Model"
+        OmegaConf.save(config, run / ".hydra" / "config.yaml")
+        typed = ["ckpt=run", "data.url=https://stranger.example/text", "model._target_=mine.Model"]
+        evaluation.refuse_unknown(evaluation.configuration(typed), typed)
+
+    def test_a_run_does_not_say_where_an_evaluation_writes(self, run, settings):
+        config = OmegaConf.create(settings["config"])
+        config.data.cache = "elsewhere"
+        OmegaConf.save(config, run / ".hydra" / "config.yaml")
+        assert evaluation.configuration(["ckpt=run"]).data.cache is None
+        assert evaluation.configuration(["ckpt=run", "data.cache=mine"]).data.cache == "mine"
+
+    def test_the_whole_command(self, run, settings, train, tmp_path):
+        """Of an evaluation of a stranger's run: its own model is read by our classes, whatever it names."""
+        config = OmegaConf.create(settings["config"])
+        config.hydra = {"searchpath": ["pkg://evil"]}
+        config.model._target_ = "torch.optim.Adam"  # a class that our files name, in the place of another
+        OmegaConf.save(config, run / ".hydra" / "config.yaml")
+        answer = train("task=evaluate", "ckpt=run", path=tmp_path)
+        assert answer.returncode == 1
+        assert answer.stderr == "error: model: torch.optim.Adam is not a class of models (torch.nn.Module)\n"
+
+
+class TestReport:
+    def test_directories_that_can_be_read_are_reported_beside_those_that_cannot(self, run, settings, capsys):
+        for number, name in enumerate(settings):
+            for at, content in enumerate([*NOT_SETTINGS.values()][number::3]):
+                hydra = run.parent / f"other{number}{at}" / ".hydra"
+                hydra.mkdir(parents=True)
+                for each, text in settings.items():
+                    (hydra / f"{each}.yaml").write_text(content if each == name else text)
+        runs = write_report([run.parent], run.parent)
+        assert [each.status for each in runs if each.directory == run] == ["finished"]
+        assert {each.status for each in runs if each.directory != run} == {"damaged", "unfinished"}
+        damaged = [each for each in runs if each.status == "damaged"]
+        assert len(damaged) >= 7
+        assert all(each.error.endswith("not a file that a run has written, or damaged") for each in damaged)
+        said = capsys.readouterr().err.splitlines()
+        assert all(any(line.startswith(f"{each.directory}: damaged") for line in said) for each in damaged)
+
+    @pytest.mark.parametrize("name", ["result.json", "failure.json", "metrics.json", "metrics.csv"])
+    def test_results_of_any_content(self, run, name):
+        numbers = '{"valid/loss": 1e999, "a": NaN, "b": ' + "9" * 400 + ', "c": "x", "d": [1], "$e$": true}'
+        results = [f'{{"status": "finished", "metrics": {numbers}, "seconds": {{}}, "x_per_second": "fast"}}']
+        results += ['{"status": ["finished"], "metrics": [1]}', '{"error": {"a": "\\n\\u001b"}}', '{"valid/loss": 3}']
+        for content in ["", "[]", "3", "null", '"x"', "{", "[" * 100_000, "\x00\xff", *results]:
+            (run / name).write_text(content, encoding="latin-1")
+            runs = find_runs([run])
+            assert runs[0].status in ("finished", "unfinished", "failed")
+            assert all(isinstance(value, (int, float, type(None))) for value in runs[0].metrics.values())
+            assert "\x1b" not in markdown(ranked_settings(runs, [], "seconds"), []) + runs[0].error
+            finished = run_directory.is_finished(run, composed("model=gru", "trainer.max_epochs=1"))
+            assert finished == (name != "result.json")
+
+    def test_overrides_that_nobody_typed(self, run):
+        strange = ["a=1,2", "a=[1,2", "data.bptt", "", "a=${b", "$x$=$y$", "a=$\\frac$", "x\x1b=1", "a.b=\x1b"]
+        for number, override in enumerate(strange):
+            other = run.with_name(f"other{number}")
+            shutil.copytree(run, other)
+            (other / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([override, "data.bptt=$x$"]))
+        runs = write_report([run.parent], run.parent)
+        assert len(runs) == 1 + len(strange)
+        assert "\x1b" not in (run.parent / "report.md").read_text()
+
+    def test_files_that_its_links_lead_to_stay_as_they_are(self, run):
+        mine = run.parent / "mine.txt"
+        mine.write_text("mine")
+        for name in ("report.csv", "report.md", "report.png"):
+            (run / name).symlink_to(mine)
+            (run / f"{name}.tmp").symlink_to(mine)
+        write_report([run], run)
+        assert mine.read_text() == "mine"
+        assert (run / "report.md").read_text().startswith("# Report")
+
+    def test_a_value_that_refers_to_nothing_is_named(self, run):
+        other = run.with_name("other")
+        shutil.copytree(run, other)
+        (other / ".hydra" / "overrides.yaml").write_text("- data.bptt=3\n")
+        config = run / ".hydra" / "config.yaml"
+        config.write_text(re.sub(r"bptt: \d+", "bptt: ${not.there}", config.read_text()))
+        with pytest.raises(UserError, match=r"data\.bptt can't be read"):
+            write_report([run, other], run.parent)

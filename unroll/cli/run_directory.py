@@ -170,15 +170,11 @@ def read_yaml(path: Path, kind: type[Kind]) -> Kind:
     Raises:
         UserError: the file can't be read, or holds something else.
     """
-    try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if "*" in text and any(isinstance(token, AliasToken) for token in scan(text)):
-            raise ValueError("aliases")  # of which a few lines can stand for billions of values
-        found: Any = OmegaConf.load(io.StringIO(text))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError):
-        found = None
+    found: Any = None
+    with suppress(OSError, YAMLError, OmegaConfBaseException, ValueError, RecursionError):
+        text = path.read_text(encoding="utf-8") if path.is_file() else "null"
+        if "*" not in text or not any(isinstance(token, AliasToken) for token in scan(text)):
+            found = OmegaConf.load(io.StringIO(text))  # a few lines with aliases can stand for billions of values
     if not isinstance(found, kind):
         raise UserError(f"{path}: not a file that a run has written, or damaged")
     return found
