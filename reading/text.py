@@ -74,6 +74,8 @@ def reading(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+        if getattr(error, "filename", None) not in (None, str(path)):
+            raise  # of another file, such as a copy of this one on a full disk
         strerror = getattr(error, "strerror", None)
         if is_compressed(path) and not strerror:
             raise UserError(f"{path}: not a whole {path.suffix} file ({error})") from None

@@ -25,6 +25,7 @@ from lm.text.chunks import CHUNK, Chunk, Readable, chunks_of
 from lm.text.files import checksum
 from lm.text.tokenizers import Tokenizer, learn_bpe
 from lm.text.vocabulary import Vocabulary
+from unroll.checks import is_of
 from unroll.files import locked, read_json
 from unroll.training.cache import cache_folder, shown_progress
 
@@ -158,12 +159,17 @@ def write(train: Chunk, valid: Chunk, recipe: Recipe, folder: Path) -> dict[str,
         (unfinished / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
         os.replace(unfinished, folder)
         return description
+    except OSError as error:
+        error.filename = error.filename or str(folder)  # a full disk names no file
+        raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def is_whole(folder: Path, description: dict[str, Any]) -> bool:
-    with suppress(OSError, KeyError):
+    with suppress(OSError, AttributeError, KeyError, TypeError):
+        if description["dtype"] not in TYPES or not is_of(description["entries"], list[str]):
+            return False
         return all((folder / f"{split}.bin").stat().st_size == size for split, size in description["bytes"].items())
     return False
 

@@ -22,12 +22,16 @@ from yaml import AliasToken, YAMLError, scan
 
 from unroll.checks import is_of
 from unroll.cli.config import check, split_config_dirs
+from unroll.cli.messages import explain
 from unroll.cli.processes import in_process_group
 from unroll.errors import UserError
 from unroll.files import locked, read_json, replacing, write_json
 from unroll.terminal import rank
 
 Kind = TypeVar("Kind", DictConfig, ListConfig)
+
+HELD: set[Path] = set()  # directories that are this process's until it ends
+UNTIL_THE_END = ExitStack()  # what holds them
 
 LAST = Path("checkpoints", "last.ckpt")
 FAILURE = "failure.json"
@@ -59,6 +63,7 @@ class ClaimRunDirectory(Callback):
                 if not is_typed(config, "hydra.run.dir"):
                     config.hydra.run.dir = f"outputs/tasks/{config.task}"
         elif is_typed(config, "hydra.run.dir"):
+            hold(Path(config.hydra.run.dir))
             exit_if_occupied(Path(config.hydra.run.dir), config)
         elif in_process_group():
             sys.exit("error: processes started by torchrun or srun need one directory: write hydra.run.dir=DIR")
@@ -67,6 +72,7 @@ class ClaimRunDirectory(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         if is_typed(config, "hydra.sweep.dir"):
+            hold(Path(config.hydra.sweep.dir))
             exit_if_other_sweep(Path(config.hydra.sweep.dir), config)
         else:
             claim(config, "sweep")
@@ -93,6 +99,15 @@ def claim(config: DictConfig, mode: str) -> None:
                 config.hydra[mode].dir = str(directory)
                 config.hydra.overrides.hydra.append(f"hydra.{mode}.dir={directory}")  # for the jobs of a sweep
             return
+
+
+def hold(run_dir: Path) -> None:
+    """Makes the directory this process's until it ends, or exits: two runs would each write its configuration."""
+    try:
+        UNTIL_THE_END.enter_context(lock(run_dir))
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {explain(error, [])}")
+    HELD.add(run_dir.resolve())
 
 
 def exit_if_occupied(run_dir: Path, config: DictConfig) -> None:
@@ -321,7 +336,7 @@ def lock(run_dir: Path) -> Iterator[None]:
         UserError: another process trains in it.
     """
     with ExitStack() as stack:
-        if rank() == 0:
+        if rank() == 0 and run_dir.resolve() not in HELD:
             try:
                 stack.enter_context(locked(run_dir / ".lock", wait=False))
             except BlockingIOError:

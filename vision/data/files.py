@@ -1,6 +1,7 @@
 """Image files of the user's own: of any size, decoded once into a file of bytes."""
 
 import hashlib
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from reading.folders import FOREIGN, Found, files_by_class
 from unroll.errors import UserError
-from unroll.files import locked, read_json, write_json
+from unroll.files import locked, read_json, replacing, write_json
 from unroll.training.cache import cache_folder, shown_progress
 from vision.data.batches import Images
 
@@ -146,11 +147,18 @@ def decode(files: Sequence[Path], size: int, cache: str | Path | None = None) ->
     path = cache_folder(cache) / "images" / f"{key}.bin"
     shape = (len(files), 3, size, size)
     with locked(path.with_suffix(".lock")):
-        if "damaged" not in read_json(path.with_suffix(".json")):
+        if not is_whole(path, shape):
             write(files, size, path, sum(state.st_size for state in states))
     pixels = torch.from_numpy(numpy.memmap(path, numpy.uint8, "c", shape=shape))  # torch warns about read-only memory
     found = read_json(path.with_suffix(".json"))
     return Decoded(pixels, {int(number): reason for number, reason in found["damaged"].items()}, found["several"])
+
+
+def is_whole(path: Path, shape: Sequence[int]) -> bool:
+    """Whether the cache has all pixels, and what was found out about the files."""
+    about = read_json(path.with_suffix(".json"))
+    found = isinstance(about.get("damaged"), dict) and isinstance(about.get("several"), list)
+    return found and path.is_file() and path.stat().st_size == math.prod(shape)
 
 
 def write(files: Sequence[Path], size: int, path: Path, total: int) -> None:
@@ -169,7 +177,13 @@ def write(files: Sequence[Path], size: int, path: Path, total: int) -> None:
             several.append(number)
         return image.numpy().tobytes()
 
-    with open(path, "wb") as out, ThreadPoolExecutor(os.cpu_count()) as pool, shown_progress(total) as advance:
+    path.with_suffix(".json").unlink(missing_ok=True)
+    with (
+        replacing(path) as unfinished,
+        open(unfinished, "wb") as out,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        shown_progress(total) as advance,
+    ):
         for first in range(0, len(files), MANY):
             some = range(first, min(first + MANY, len(files)))
             out.writelines(pool.map(pixels, some))
