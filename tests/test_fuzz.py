@@ -106,7 +106,9 @@ READERS = {
     ),
     "words": (
         text("some.txt", columns(sentences(8))),
-        lambda path: TaggedFiles(train=str(path), columns=["word", "pos", "chunk"], label="chunk").splits,
+        lambda path: (
+            TaggedFiles(train=str(path), valid=str(path), columns=["word", "pos", "chunk"], label="chunk").splits
+        ),
     ),
     "state": (made("some.npz", lambda path: save_state(STATE, path)), load_state),
     "checkpoint": (made("some.ckpt", save_model), read),
