@@ -22,6 +22,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()  # a collection would visit all that was imported, and again
 
 
+def pytest_collection_modifyitems(items):
+    without_gpu = pytest.mark.skip(reason="needs an NVIDIA GPU")
+    for item in items if not torch.cuda.is_available() else ():
+        if "gpu" in item.keywords:
+            item.add_marker(without_gpu)
+
+
 @pytest.fixture
 def command(tmp_path):
     """Runs `python …` as a user would, in an empty folder; returns the finished process."""

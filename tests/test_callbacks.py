@@ -126,7 +126,7 @@ def test_a_value_that_is_asked_of_the_device_is_found(tmp_path):
     assert any("item()" in line for line in reads.lines)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.gpu
 def test_between_two_logged_steps_a_gpu_is_not_waited_for(tmp_path):
     between = BetweenLoggedSteps(
         lambda: torch.cuda.set_sync_debug_mode("error"), lambda: torch.cuda.set_sync_debug_mode("default")

@@ -14,8 +14,6 @@ from unroll.nn.regularisation import WeightDrop
 from unroll.state import detach, keep_rows, map_tensors, tensors
 from unroll.training.compiled import FastModel, read_window
 
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-
 
 class Losses(LanguageModel):
     def on_fit_start(self):
@@ -180,7 +178,7 @@ def test_no_graph_of_a_step_outlives_it_in_a_layer_with_dropped_weights():
     assert all(weight.is_leaf for weight in drop.rnn._flat_weights)
 
 
-@cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_cuda_graphs_give_the_same_losses(precision):
     settings = {"accelerator": "gpu", "devices": 1, "precision": precision}

@@ -7,7 +7,6 @@ start itself matters, tests start a fresh interpreter.
 import atexit
 import multiprocessing
 import os
-import resource
 import runpy
 import signal
 import sys
@@ -15,13 +14,15 @@ import tempfile
 import warnings
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
-server = multiprocessing.get_context("forkserver")
+server: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # the server has no other sys.path
-server.set_forkserver_preload(["helpers.preloaded"])
+if sys.platform != "win32":
+    server.set_forkserver_preload(["helpers.preloaded"])
 
 
 class TrainProcess:
@@ -89,6 +90,8 @@ def run(
     if path is not None:
         sys.path.insert(0, str(path))
     if largest_file is not None:
+        import resource  # not on Windows
+
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     sys.argv = [str(ROOT / "train.py"), *arguments]

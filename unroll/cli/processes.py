@@ -83,7 +83,7 @@ def keep_freed_memory() -> None:
     By default it returns large blocks to the system at once, and every step of training takes them anew, page by page:
     a tenth of the time of a step with a vocabulary of 10,000 words.
     """
-    with suppress(OSError, AttributeError):  # another system, another allocator
+    with suppress(OSError, AttributeError, TypeError):  # another system, another allocator
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, size in ((M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**30), (M_TOP_PAD, 2**26)):
             mallopt(parameter, size)
