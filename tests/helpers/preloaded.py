@@ -1,28 +1,34 @@
-"""Imported by the process that `train.py` is forked from: what every run imports, and Hydra's search for plugins."""
+"""Imported by the process that `train.py` is forked from: what a run imports, and what is found out at first use."""
 
 import gc
+from importlib import import_module
+from pkgutil import walk_packages
 
+import num2words  # noqa: F401
 import torch.utils.tensorboard.summary  # noqa: F401
+from hydra._internal import logging_config  # noqa: F401
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from PIL import Image, ImageDraw, ImageFont  # noqa: F401
 from rich import progress  # noqa: F401
 
+import lm
 import lm.language.callbacks
-import lm.language.plots
-import unroll.cli.commands
-import unroll.cli.report.sweep
-import unroll.cli.report.write
-import unroll.resume.plugin
+import series
+import unroll
 import unroll.training.callbacks
-import unroll.training.plots
-import vision.callbacks
-import vision.plots  # noqa: F401
+import vision
 from helpers.configuration import composed
 
-for name in (*unroll.training.callbacks.__all__, *lm.language.callbacks.__all__):
-    getattr(unroll.training.callbacks if name in unroll.training.callbacks.__all__ else lm.language.callbacks, name)
-composed()
+for package in (lm, series, unroll, vision):
+    for module in walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith(("__main__", ".runner")):  # those are programs
+            import_module(module.name)
+for package in (unroll.training.callbacks, lm.language.callbacks):
+    for name in package.__all__:
+        getattr(package, name)
+Image.init()  # readers of images
+composed()  # Hydra's plugins
 GlobalHydra.instance().clear()
 HydraConfig.instance().cfg = None
 unroll.training.plots.curves([{"step": step, "train/loss": 1.0, "lr": 1.0} for step in (1, 2)], "accuracy")  # fonts
