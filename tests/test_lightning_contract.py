@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 
-from unroll import Stream
+from unroll import LastCheckpoint, Stream
 from unroll.resume import lightning
 from unroll.training.learner import NEEDED_TO_RESUME, PROGRESS
 
@@ -186,6 +186,85 @@ def test_batches_completed(settings, expected):
     )
     assert [found for hook, found in seen if hook.startswith("training_step")][:BATCHES] == [*range(BATCHES)]
     assert dict(seen)["on_train_end"] == expected
+
+
+@contract(
+    lightning.train_loaders,
+    "`trainer.fit_loop._combined_loader.flattened` are the training loaders, None before they are set up",
+)
+def test_train_loaders():
+    seen, _ = seen_in_fit(lambda hook, module: [*map(type, lightning.train_loaders(module.trainer))])
+    assert dict(seen)["configure_optimizers"] == []
+    assert dict(seen)["training_step 0"] == [Stream]
+
+
+@contract(lightning.loader_mode, "`trainer.fit_loop._combined_loader._mode` says how loaders are combined")
+def test_loader_mode():
+    seen, _ = seen_in_fit(lambda hook, module: "_step" in hook and lightning.loader_mode(module.trainer))
+    assert dict(seen)["training_step 0"] == "max_size_cycle"
+
+
+@contract(lightning.is_ahead, "`batch_progress.current.ready` counts a batch when it is fetched, `processed` after it")
+@contract(lightning.in_step, "`batch_progress.current.started` counts a batch when its step begins")
+def test_where_a_step_is():
+    seen, _ = seen_in_fit(lambda hook, module: (lightning.is_ahead(module.trainer), lightning.in_step(module.trainer)))
+    found = dict(seen)
+    assert (found["on_train_batch_start 2"], found["training_step 2"]) == ((True, False), (True, True))
+    assert (found["validation_step 0"], found["on_train_end"]) == ((False, False), (False, False))
+
+
+@contract(lightning.is_accumulating, "`batch_progress.current.processed` counts the batches whose gradients there are")
+def test_is_accumulating():
+    seen, _ = seen_in_fit(
+        lambda hook, module: lightning.is_accumulating(module.trainer),
+        accumulate_grad_batches=3, val_check_interval=2,
+    )  # fmt: skip
+    steps = [found for hook, found in seen if hook.startswith("training_step")]
+    validations = [found for hook, found in seen if hook == "validation_step 0"]
+    assert steps == [False, True, True, False]
+    assert validations == [True, False]  # after the last batch, Lightning steps
+
+
+@contract(lightning.saves_on_exception, "`OnExceptionCheckpoint` is what writes a checkpoint where a step fails")
+def test_saves_on_exception(tmp_path):
+    on_exception = pl.callbacks.OnExceptionCheckpoint(tmp_path)
+    assert lightning.saves_on_exception(pl.Trainer(logger=False, callbacks=[on_exception]))
+    assert not lightning.saves_on_exception(trainer_of())
+
+
+@contract(lightning.look_for_last, '`_CheckpointConnector._parse_ckpt_path` finds what `ckpt_path="last"` means')
+def test_look_for_last(tmp_path):
+    module = Module()
+    fit = {"max_epochs": 1, "logger": False, "accelerator": "cpu", "enable_progress_bar": False}
+    pl.Trainer(**fit, callbacks=[LastCheckpoint(str(tmp_path))]).fit(module, stream())
+    trainer = pl.Trainer(**fit | {"max_epochs": 2}, callbacks=[LastCheckpoint(str(tmp_path))])
+    trainer.fit(module, stream(), ckpt_path="last", weights_only=True)
+    assert (trainer.global_step, trainer.fit_loop.epoch_progress.total.processed) == (2 * BATCHES, 2)
+
+
+@contract(lightning.mend_total_of_batches, "`batch_progress.total.ready` decides when to validate across epochs")
+@contract(lightning.in_middle_of_epoch, "`fit_loop.restarting` and `restarted_on_epoch_start` say where a fit goes on")
+@contract(lightning.begin_reading, "`iter(fit_loop._data_fetcher)` begins a pass over the loaders")
+@pytest.mark.parametrize("batch", [0, 2])
+def test_going_on(tmp_path, batch):
+    _, path = checkpoint_at(
+        f"on_train_batch_start {batch}",
+        tmp_path,
+        lambda checkpoint, trainer: lightning.set_before_batch(checkpoint, trainer, epoch=1, batch=batch),
+    )
+    found = []
+
+    class Look(pl.Callback):
+        def on_train_start(self, trainer, module):
+            before = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+            lightning.mend_total_of_batches(trainer)
+            after = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+            lightning.begin_reading(trainer)
+            found.append((lightning.in_middle_of_epoch(trainer), before, after))
+
+    seen_in_fit(lambda hook, module: None, path, max_epochs=2, callbacks=[Look()])
+    done = BATCHES + batch
+    assert found == [(batch > 0, done + 1, done)]
 
 
 @contract(lightning.root_device, "`trainer.strategy.root_device` is the device of the process")

@@ -1,5 +1,6 @@
 """Truncated backpropagation through time for any LightningModule: the state carried from window to window."""
 
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from unroll.streams.window import Window
 
 CARRIED = "carried_state"  # the checkpoint's key: training's state, of each process
 STREAM = "stream"  # the split that is read by `stream`
+EVALUATED = ("sanity_check", "validate", "valid", "test", "predict", STREAM)  # splits that a fit begins anew
 
 
 class CarriesState:
@@ -44,13 +46,20 @@ class CarriesState:
     state of its own, so a validation in the middle of an epoch leaves training's alone. Training's is in every
     checkpoint, for a fit that is resumed in the middle of an epoch.
 
-    Name it before `LightningModule`. A class that defines `on_save_checkpoint` or `on_load_checkpoint` calls `super()`.
+    It brings a callback by which every checkpoint of a fit, whichever callback writes it, can be resumed from exactly
+    (`unroll.resume.exact`).
+
+    Name it before `LightningModule`. A class that defines `on_save_checkpoint`, `on_load_checkpoint` or
+    `configure_callbacks` calls `super()`.
 
     Attributes:
         state_axis: the axis of the rows in each tensor of the state; 1, as in `nn.LSTM`.
+        state_classes: NamedTuples and dataclasses that states are made of, for one that is read from a file. Those that
+            are defined beside the module or one of its parts are found without being named.
     """
 
     state_axis: int = ROW_AXIS
+    state_classes: tuple[type, ...] = ()
 
     @property
     def states(self) -> dict[str, State]:
@@ -88,6 +97,8 @@ class CarriesState:
                 self._warn_of_no_state(split)
             return None
         parts = tensors(state)
+        if not parts:
+            return state
         if parts[0].device != starts.device:
             state = map_tensors(state, lambda part: part.to(starts.device))
         before = parts[0].size(self.state_axis)
@@ -184,7 +195,7 @@ class CarriesState:
 
     def load_state(self, path: str | Path) -> None:
         """Takes up a saved state: `stream` reads on from there (see `unroll.load_state`)."""
-        self.states[STREAM] = load_state(path)
+        self.states[STREAM] = load_state(path, tuple(self._classes().values()))
 
     def _current_split(self) -> str:
         trainer = attached_trainer(self)
@@ -193,7 +204,8 @@ class CarriesState:
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]  # LightningModule's
-        checkpoint[CARRIED] = gathered(pack(map_tensors(self.states.get("train"), Tensor.cpu)))
+        kept = {split: state for split, state in self.states.items() if split not in EVALUATED}
+        checkpoint[CARRIED] = gathered({split: pack(map_tensors(state, Tensor.cpu)) for split, state in kept.items()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
@@ -201,4 +213,26 @@ class CarriesState:
         trainer = attached_trainer(self)
         rank = 0 if trainer is None else trainer.global_rank
         if rank < len(states):
-            self.states["train"] = unpack(states[rank])
+            classes = self._classes()
+            self.states.update({split: unpack(state, classes) for split, state in states[rank].items()})
+
+    def _classes(self) -> dict[str, type]:
+        """The classes that a state may be made of: those that the module names, and what is defined beside it."""
+        module: Any = self
+        kinds = {kind for part in module.modules() for kind in type(part).__mro__}
+        files = {kind.__module__ for kind in kinds} - {"builtins"}
+        beside = [vars(sys.modules[name]) for name in files if name.partition(".")[0] not in ("torch", "unroll")]
+        found = {name: value for names in beside for name, value in names.items() if isinstance(value, type)}
+        return found | {kind.__name__: kind for kind in self.state_classes}
+
+    def configure_callbacks(self) -> Any:
+        """Lightning's, and what makes checkpoints exact, unless the trainer has it by `LastCheckpoint`."""
+        from unroll.resume.callback import ExactCheckpoints
+        from unroll.resume.exact import ResumesExactly
+
+        module: Any = self
+        callbacks = super().configure_callbacks()  # type: ignore[misc]
+        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+        if any(isinstance(callback, ResumesExactly) for callback in [*callbacks, *module.trainer.callbacks]):
+            return callbacks
+        return [*callbacks, ExactCheckpoints()]

@@ -1,13 +1,15 @@
 """A recurrent model's state between two windows: detached, narrowed to the rows that remain, started anew.
 
-A state is a tensor, or any nest of tuples, lists, dicts and NamedTuples of tensors; None stands for zeros. Every tensor
-has the rows of the batch on the same axis: 1, as in `nn.LSTM`, unless another is named.
+A state is a tensor, or any nest of tuples, lists, dicts, NamedTuples and dataclasses of tensors; None stands for zeros.
+Numbers in it stay as they are. Every tensor has the rows of the batch on the same axis: 1, as in `nn.LSTM`, unless
+another is named.
 
 Every tensor that these functions return is contiguous: cuDNN's recurrent layers take no other state.
 """
 
 from collections import namedtuple
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from unroll.errors import UserError
 State = Any
 
 ROW_AXIS = 1
+NUMBERS = (bool, int, float, complex)
 
 
 def map_tensors(state: State, function: Callable[[Tensor], Tensor]) -> State:
@@ -36,15 +39,37 @@ def map_tensors(state: State, function: Callable[[Tensor], Tensor]) -> State:
         return type(state)(map_tensors(part, function) for part in state)
     if isinstance(state, Mapping):
         return {key: map_tensors(part, function) for key, part in state.items()}
+    if is_dataclass(state):
+        return rebuilt(type(state), {name: map_tensors(part, function) for name, part in parts_by_name(state).items()})
+    if isinstance(state, NUMBERS):
+        return state
     raise UserError(
-        f"a state is made of tensors in tuples, lists, dicts and NamedTuples; this one has a {type(state).__name__}"
+        "a state is made of tensors and numbers in tuples, lists, dicts, NamedTuples and dataclasses; this one has a "
+        f"{type(state).__name__}"
     )
+
+
+def parts_by_name(state: Any) -> dict[str, Any]:
+    """The fields of a dataclass."""
+    return {field.name: getattr(state, field.name) for field in fields(state)}
+
+
+def rebuilt(kind: type, parts: Mapping[str, Any]) -> Any:
+    """A dataclass with these fields, without a call of its `__init__`."""
+    state: Any = object.__new__(kind)
+    for name, part in parts.items():
+        object.__setattr__(state, name, part)
+    return state
 
 
 def tensors(state: State) -> list[Tensor]:
     """The tensors of a state, in order."""
     if isinstance(state, Tensor):
         return [state]
+    if isinstance(state, NUMBERS):
+        return []
+    if is_dataclass(state):
+        state = parts_by_name(state)
     parts = state.values() if isinstance(state, Mapping) else state or ()
     return [tensor for part in parts for tensor in tensors(part)]
 
@@ -115,8 +140,12 @@ def hidden_units(state: State) -> Tensor:
 
 def pack(state: State) -> Any:
     """The state as a nest of plain types, for a file that is read with `weights_only=True`."""
-    if state is None or isinstance(state, Tensor):
+    if state is None or isinstance(state, (Tensor, *NUMBERS)):
         return state
+    if is_dataclass(state):
+        parts = parts_by_name(state)
+        packed = [pack(part) for part in parts.values()]
+        return {"kind": type(state).__name__, "dataclass": True, "fields": list(parts), "parts": packed}
     if isinstance(state, tuple) and hasattr(state, "_fields"):
         return {"kind": type(state).__name__, "fields": list(state._fields), "parts": [pack(part) for part in state]}
     if isinstance(state, (tuple, list)):
@@ -124,15 +153,48 @@ def pack(state: State) -> Any:
     return {"kind": "dict", "fields": list(state), "parts": [pack(part) for part in state.values()]}
 
 
-def unpack(packed: Any) -> State:
-    """The state that `pack` was given; a NamedTuple comes back as one with the same name and fields."""
-    if packed is None:
-        return None
+def unpack(packed: Any, classes: Mapping[str, Any] | None = None) -> State:
+    """The state that `pack` was given.
+
+    Args:
+        packed: what `pack` returned.
+        classes: of the NamedTuples and dataclasses in it, by name. A NamedTuple that is not among them comes back as
+            one with the same name and fields.
+
+    Raises:
+        UserError: a dataclass is not among them.
+    """
+    if packed is None or isinstance(packed, NUMBERS):
+        return packed
     if isinstance(packed, Tensor):
         return packed.contiguous()
-    parts = [unpack(part) for part in packed["parts"]]
+    parts = [unpack(part, classes) for part in packed["parts"]]
     if packed["kind"] == "dict":
         return dict(zip(packed["fields"], parts, strict=True))
     if "fields" in packed:
-        return namedtuple(packed["kind"], packed["fields"])(*parts)
+        return named_parts(packed, parts, (classes or {}).get(packed["kind"]))
     return tuple(parts) if packed["kind"] == "tuple" else parts
+
+
+def named_parts(packed: Mapping[str, Any], parts: Sequence[Any], kind: Any) -> Any:
+    """A NamedTuple or a dataclass of these parts.
+
+    Args:
+        packed: its name and the names of its fields.
+        parts: unpacked.
+        kind: the class of this name that is known, or None.
+
+    Raises:
+        UserError: it is a dataclass, and `kind` is not this one.
+    """
+    name, names = packed["kind"], packed["fields"]
+    if packed.get("dataclass"):
+        if not (isinstance(kind, type) and is_dataclass(kind)) or [field.name for field in fields(kind)] != names:
+            raise UserError(
+                f"the state has a dataclass {name}({', '.join(names)}); name its class: state_classes = ({name},) in "
+                f"the module, or load_state(…, classes=[{name}])"
+            )
+        return rebuilt(kind, dict(zip(names, parts, strict=True)))
+    if isinstance(kind, type) and getattr(kind, "_fields", None) == tuple(names):
+        return kind(*parts)
+    return namedtuple(name, names)(*parts)

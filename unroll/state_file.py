@@ -1,6 +1,7 @@
 """A recurrent model's state as a file of plain arrays."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from unroll.errors import UserError
 from unroll.files import check_plain_archive, replacing
-from unroll.state import State, pack, unpack
+from unroll.state import State, map_tensors, pack, unpack
 
 STRUCTURE = "structure"  # the array with the nest as JSON, in which a tensor is the name of its array and its dtype
 
@@ -21,7 +22,11 @@ def save_state(state: State, path: str | Path) -> None:
     Args:
         state: a tensor, or a nest of tuples, lists, dicts and NamedTuples of tensors; None for zeros.
         path: the file.
+
+    Raises:
+        UserError: there is something else in it.
     """
+    map_tensors(state, Tensor.detach)
     arrays: dict[str, numpy.ndarray] = {}
 
     def plain(packed: Any) -> Any:
@@ -29,15 +34,20 @@ def save_state(state: State, path: str | Path) -> None:
             name, kept = str(len(arrays)), packed.detach().cpu()
             arrays[name] = (kept.view(torch.int16) if kept.dtype == torch.bfloat16 else kept).numpy()
             return {"array": name, "dtype": str(packed.dtype).removeprefix("torch.")}
-        return None if packed is None else {**packed, "parts": [plain(part) for part in packed["parts"]]}
+        return {**packed, "parts": [plain(part) for part in packed["parts"]]} if isinstance(packed, dict) else packed
 
     structure = json.dumps(plain(pack(state)))
     with replacing(Path(path)) as unfinished, open(unfinished, "wb") as file:
         numpy.savez(file, allow_pickle=False, **arrays, **{STRUCTURE: numpy.array(structure)})
 
 
-def load_state(path: str | Path) -> State:
-    """The state that `save_state` was given, on the CPU; a NamedTuple comes back as one with the same name and fields.
+def load_state(path: str | Path, classes: Sequence[type] = ()) -> State:
+    """The state that `save_state` was given, on the CPU.
+
+    Args:
+        path: the file.
+        classes: of the NamedTuples and dataclasses in the state. A NamedTuple that is not among them comes back as one
+            with the same name and fields.
 
     Raises:
         UserError: the file is missing, damaged, or not such a state.
@@ -47,13 +57,15 @@ def load_state(path: str | Path) -> State:
         if isinstance(plain, dict) and "array" in plain:
             tensor = torch.from_numpy(arrays[plain["array"]])
             return tensor.view(torch.bfloat16) if plain["dtype"] == "bfloat16" else tensor
-        return None if plain is None else {**plain, "parts": [built(part) for part in plain["parts"]]}
+        return {**plain, "parts": [built(part) for part in plain["parts"]]} if isinstance(plain, dict) else plain
 
     try:
         check_plain_archive(path)
         with numpy.load(path, allow_pickle=False) as arrays:
-            return unpack(built(json.loads(str(arrays[STRUCTURE]))))
+            return unpack(built(json.loads(str(arrays[STRUCTURE]))), {kind.__name__: kind for kind in classes})
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
+    except UserError:
+        raise
     except Exception as error:  # NumPy and zipfile raise many kinds for files that are not such states
         raise UserError(f"{path}: not a state saved by unroll ({type(error).__name__})") from None

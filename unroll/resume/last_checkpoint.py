@@ -13,34 +13,30 @@ from typing import Any
 
 import torch
 
-from unroll import kernels
 from unroll.checks import Positive, Size, checked
-from unroll.distributed import gathered
 from unroll.errors import Interrupted
-from unroll.lightning import Checkpoint, pl, refuse_unknown_trainer
-from unroll.resume import random_state
+from unroll.lightning import KNOWN, Checkpoint, pl, refuse_unknown_trainer
+from unroll.resume.exact import ResumesExactly, averaging, before_batch, weights
 from unroll.resume.lightning import (
     batches_completed,
     is_fitting,
-    loader_states,
+    look_for_last,
     reduce_over_processes,
-    set_before_batch,
     set_before_validation,
 )
 
-KERNELS = "kernels"  # the checkpoint's key: what its digits depend on
-RANDOM_STATES = "random_state"  # the checkpoint's key: the random generators of each process
-TORCHDATA_COUNTS = {"_num_yielded", "_sampler_iter_yielded"}  # batches, in the state of its loader
 CONTINUE, SAVE, SAVE_AND_STOP = range(3)
 SHOW_CURSOR = b"\x1b[?25h"  # the progress bar hides it
 STOPPING = b"\nstopping after this step (once more: at once)\n"
 
 
-class LastCheckpoint(Checkpoint):
+class LastCheckpoint(ResumesExactly, Checkpoint):
     """Writes `last.ckpt` after each epoch, at the end, at the intervals chosen, and when the run is told to stop.
 
-    With any LightningModule and an `unroll.Stream`, as such or in torchdata's `StatefulDataLoader`, a fit that is
-    resumed from the file (`fit(…, ckpt_path=…, weights_only=True)`) ends bit for bit like one that was never stopped.
+    With any LightningModule and an `unroll.Stream`, as such, in a `DataLoader` or in torchdata's `StatefulDataLoader`,
+    or several of them, a fit that is resumed from the file (`fit(…, ckpt_path="last", weights_only=True)`) ends bit for
+    bit like one that was never stopped. A file that is there already and holds more steps than the fit begins with is
+    kept beside it, under the name `last-STEPS.ckpt`.
 
     The file is only written between two steps, when everything of the step before has been done and logged (or, when a
     validation is cut short, as if that were still to begin). The progress that Lightning saves is changed to say just
@@ -55,8 +51,11 @@ class LastCheckpoint(Checkpoint):
 
     Raises:
         Interrupted: after a signal, with the exit status that belongs to it.
-        UserError: the Trainer is of a copy of Lightning that was imported after `unroll` (see `unroll.lightning`).
+        UserError: the Trainer is of a copy of Lightning that was imported after `unroll` (see `unroll.lightning`), or a
+            stream can't be resumed exactly (see `unroll.resume.exact`).
     """
+
+    best_model_path = ""  # Lightning asks the first Checkpoint for it, and says in a line that there is none
 
     @checked
     def __init__(
@@ -66,22 +65,30 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
         self.signal: int | None = None
+        self.began_with = 0  # steps
+        self.ended = False
         self.handlers_before: dict[int, Any] = {}
         self.set_progress: Callable[[dict[str, Any]], None] | None = None  # while it is written
-        self.random_state: dict[str, Any] | None = None  # of a checkpoint, until training starts
+        self.weights: dict[str, Any] | None = None  # beside Lightning's average, which takes their place at the end
+        for lightning in KNOWN:
+            look_for_last(lightning.Trainer, lambda callback: isinstance(callback, LastCheckpoint))
 
     # When it is written
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         refuse_unknown_trainer(trainer)
+        super().setup(trainer, pl_module, stage)
+        # behind the others: Lightning asks the first Checkpoint for the best model
+        callbacks: Any = trainer
+        callbacks.callbacks = [callback for callback in callbacks.callbacks if callback is not self] + [self]
         if threading.current_thread() is threading.main_thread():  # no other may handle signals
             self.handlers_before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.random_state is not None:
-            random_state.restore(self.random_state)
-            self.random_state = None
+        super().on_train_start(trainer, pl_module)
+        self._keep_longer_run(trainer)
         self.saved_at = time.monotonic()
+        self.ended = False
         self.is_global_zero = trainer.is_global_zero
         for number in self.handlers_before:
             signal.signal(number, self._on_signal)  # in place of Lightning's
@@ -96,6 +103,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         if batch_idx % trainer.accumulate_grad_batches:
             return
         action = self._action(trainer, batch_idx)
@@ -108,8 +116,14 @@ class LastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if not trainer.sanity_checking and self._most_urgent(trainer, SAVE_AND_STOP if self.signal else CONTINUE):
+            for average in averaging(trainer):  # it holds the weights meanwhile
+                average._swap_models(pl_module)
             self._save(trainer, set_before_validation)
             self._stop(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if averaging(trainer):
+            self.weights = weights(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch, batch = trainer.current_epoch, batches_completed(trainer)
@@ -117,7 +131,22 @@ class LastCheckpoint(Checkpoint):
             batch = 0  # a run that is extended begins with a new epoch
         else:
             epoch -= 1  # Lightning counts an epoch that max_steps has cut short as done
+        self.ended = True
         self._save(trainer, partial(before_batch, trainer=trainer, epoch=epoch, batch=batch))
+
+    def _keep_longer_run(self, trainer: pl.Trainer) -> None:
+        """Renames a file that is there already if it holds more steps than the fit begins with."""
+        if not trainer.is_global_zero or not self.path.exists():
+            return
+        try:
+            steps = torch.load(self.path, map_location="meta", mmap=True, weights_only=True)["global_step"]
+        except Exception:  # no checkpoint of ours, or damaged
+            steps = None
+        if steps is None or steps > self.began_with:
+            kept = self.path.with_name(f"last-{'unreadable' if steps is None else steps}.ckpt")
+            self.path.replace(kept)
+            begins = f"this fit begins at step {self.began_with}"
+            warnings.warn(f"{self.path} was there, of {steps} steps; {begins}, so it is kept as {kept}", stacklevel=2)
 
     def _action(self, trainer: pl.Trainer, batch_idx: int) -> int:
         action = CONTINUE
@@ -167,10 +196,11 @@ class LastCheckpoint(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint[RANDOM_STATES] = gathered(random_state.get())
-        checkpoint[KERNELS] = kernels.record()
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
         if self.set_progress is not None:  # other checkpoints are left as Lightning makes them
             self.set_progress(checkpoint)
+            if self.ended and self.weights is not None:
+                checkpoint["current_model_state"] = self.weights
             loggers = [logger for logger in trainer.loggers if hasattr(logger, "position")]
             checkpoint["loggers"] = {type(logger).__name__: logger.position() for logger in loggers}
             checkpoint["folder"] = str(self.path.parent)
@@ -180,11 +210,8 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         if not is_fitting(trainer):  # the weights are only looked at: no log is rewound
             return
-        if KERNELS in checkpoint and (line := kernels.difference(checkpoint[KERNELS])) and trainer.is_global_zero:
-            warnings.warn(line, stacklevel=2)
-        random_states = checkpoint.get(RANDOM_STATES, [])
-        if trainer.global_rank < len(random_states):
-            self.random_state = random_states[trainer.global_rank]
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        self.began_with = checkpoint["global_step"]
         positions = checkpoint.get("loggers", {})
         for logger in trainer.loggers:
             if type(logger).__name__ in positions:
@@ -192,30 +219,6 @@ class LastCheckpoint(Checkpoint):
         folder = checkpoint.get("folder")
         if folder is not None and folder != str(self.path.parent):  # it was moved; other callbacks name files in it
             checkpoint["callbacks"] = replace_folder(checkpoint["callbacks"], folder, str(self.path.parent))
-
-
-def before_batch(checkpoint: dict[str, Any], trainer: pl.Trainer, epoch: int, batch: int) -> None:
-    """Changes a checkpoint to one that was written before a batch: the progress, and the place of the loaders.
-
-    Args:
-        checkpoint: is changed.
-        trainer: the one that made it.
-        epoch: how many epochs are completed.
-        batch: how many batches of the next epoch are.
-    """
-    set_before_batch(checkpoint, trainer, epoch, batch)
-    for state in loader_states(checkpoint):
-        set_place(state, epoch, batch)
-
-
-def set_place(state: Any, epoch: int, batch: int) -> None:
-    """Changes the place of an `unroll.streams.Resumable` in the state of a loader, or of one around it."""
-    if isinstance(state, dict):
-        if set(state) == {"epoch", "batches"}:
-            state.update(epoch=epoch, batches=batch)
-        state.update(dict.fromkeys(TORCHDATA_COUNTS & set(state), batch))
-        for part in state.values():
-            set_place(part, epoch, batch)
 
 
 def replace_folder(paths: Any, before: str, now: str) -> Any:

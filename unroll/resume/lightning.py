@@ -4,7 +4,11 @@ Another minor version of Lightning may change any of it without notice. `tests/t
 function here against the installed version, and says which one has to be mended.
 """
 
+import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,9 +44,66 @@ def train_loader(trainer: Any) -> Any:
     return trainer.fit_loop._data_source.dataloader()
 
 
+def train_loaders(trainer: Any) -> list[Any]:
+    """The training loaders that the trainer reads, in their order; none before it has set them up."""
+    combined = trainer.fit_loop._combined_loader
+    return [] if combined is None else list(combined.flattened)
+
+
+def loader_mode(trainer: Any) -> str:
+    """How the training loaders are combined: "min_size", "max_size_cycle" or "max_size"."""
+    return str(trainer.fit_loop._combined_loader._mode)
+
+
 def batches_completed(trainer: Any) -> int:
     """The number of batches of the epoch that training has completed."""
     return int(trainer.fit_loop.epoch_loop.batch_progress.current.completed)
+
+
+def is_ahead(trainer: Any) -> bool:
+    """Whether a batch has been fetched that has not been trained on: before a step, and in one."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    return bool(progress.ready > progress.processed)
+
+
+def in_step(trainer: Any) -> bool:
+    """Whether a training step is being taken (or was, when it failed)."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    return bool(progress.started > progress.processed)
+
+
+def is_accumulating(trainer: Any) -> bool:
+    """Whether there are gradients that were not stepped with, of the batches trained on."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+    return bool(batches % trainer.accumulate_grad_batches and batches < trainer.num_training_batches)
+
+
+def in_middle_of_epoch(trainer: Any) -> bool:
+    """Whether a fit that begins goes on in the epoch in which its checkpoint was written."""
+    return bool(trainer.fit_loop.restarting and not trainer.fit_loop.restarted_on_epoch_start)
+
+
+def begin_reading(trainer: Any) -> None:
+    """Begins a pass over the training loaders, as Lightning does for each epoch."""
+    iter(trainer.fit_loop._data_fetcher)
+
+
+def mend_total_of_batches(trainer: Any) -> None:
+    """Sets right how many batches have been read over all epochs, when a fit is resumed from before a batch.
+
+    Lightning takes back what was begun in the count of the epoch alone, and with `check_val_every_n_epoch=None` would
+    validate a batch early for each time that the run was resumed.
+    """
+    total = trainer.fit_loop.epoch_loop.batch_progress.total
+    if total.ready == total.completed + 1 == total.started + 1 or total.started == total.processed + 1:
+        total.ready = total.started = total.processed = total.completed
+
+
+def saves_on_exception(trainer: Any) -> bool:
+    """Whether a callback of Lightning's writes a checkpoint where a step fails."""
+    return any(
+        kind.__name__ == "OnExceptionCheckpoint" for callback in trainer.callbacks for kind in type(callback).mro()
+    )
 
 
 # Processes, devices and precision
@@ -151,6 +212,33 @@ def set_before_validation(checkpoint: dict[str, Any]) -> None:
     batches["is_last_batch"] = False
     for count in (batches["total"], batches["current"]):
         count.update(ready=1, started=1, processed=0, completed=0)
+
+
+def look_for_last(trainer_type: type, is_last: Callable[[Any], bool]) -> None:
+    """Makes `fit(ckpt_path="last")` of this Trainer find the files of other callbacks than `ModelCheckpoint`, too.
+
+    Args:
+        trainer_type: `Trainer` of a copy of Lightning.
+        is_last: whether a callback writes one, `path`.
+    """
+    connector = sys.modules[trainer_type.__module__]._CheckpointConnector
+    parse = connector._parse_ckpt_path
+    if getattr(parse, "looks_for_last", False):
+        return
+
+    @wraps(parse)
+    def with_others(self: Any, state_fn: Any, ckpt_path: Any, **more: Any) -> Any:
+        paths = [callback.path for callback in self.trainer.callbacks if is_last(callback) and callback.path.exists()]
+        if ckpt_path != "last" or not paths:
+            return parse(self, state_fn, ckpt_path, **more)
+        models = [
+            callback for callback in self.trainer.checkpoint_callbacks if hasattr(callback, "_find_last_checkpoints")
+        ]
+        paths += [Path(path) for callback in models for path in callback._find_last_checkpoints(self.trainer)]
+        return str(max(paths, key=lambda path: path.stat().st_mtime))
+
+    with_others.looks_for_last = True  # type: ignore[attr-defined]
+    connector._parse_ckpt_path = with_others
 
 
 # Loggers

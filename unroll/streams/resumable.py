@@ -25,6 +25,8 @@ class Resumable(IterableDataset):
     tensor_names: tuple[str, ...]  # names of the tensors that batches are cut from
     pin = False  # yield each batch in pinned memory, from which a GPU copies it while it computes
     seed: int
+    draws = False  # the order of its batches, anew in each epoch
+    shares = 1  # the processes that share the batches
     epoch = 0
     _epoch_is_set = True  # the next pass is of `epoch`, not of the one after it
     _taken = 0
@@ -71,10 +73,10 @@ class Resumable(IterableDataset):
         worker = get_worker_info()
         if worker is not None and worker.num_workers > 1:
             raise UserError(f"num_workers={worker.num_workers}: each would yield every batch; use 0 or 1")
-        first, self._first = self._first, 0
-        return self._pass(first)
+        return self._pass()
 
-    def _pass(self, first: int) -> Iterator[Any]:
+    def _pass(self) -> Iterator[Any]:
+        first, self._first = self._first, 0  # the place may be set until the first batch is taken
         if not self._epoch_is_set:
             self.epoch += 1
         self._epoch_is_set = False
@@ -86,6 +88,7 @@ class Resumable(IterableDataset):
         """Sets the epoch of the next pass."""
         self.epoch = epoch
         self._epoch_is_set = True
+        self._taken = self._first = 0
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "batches": self._taken}
@@ -93,6 +96,15 @@ class Resumable(IterableDataset):
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.set_epoch(state["epoch"])
         self._taken = self._first = state["batches"]
+
+
+def refuse_shared(batches: Resumable) -> None:
+    """
+    Raises:
+        UserError: it is a share of batches already.
+    """
+    if batches.shares > 1:
+        raise UserError(f"this is the share of one of {batches.shares} processes already; share the whole")
 
 
 def rows_per_process(batch_size: int, processes: int) -> int:

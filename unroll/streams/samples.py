@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unroll.errors import UserError
-from unroll.streams.resumable import Resumable, rows_per_process
+from unroll.streams.resumable import Resumable, refuse_shared, rows_per_process
 
 Samples = TypeVar("Samples", bound="IndependentSamples")
 
@@ -35,7 +35,7 @@ class IndependentSamples(Resumable):
             raise UserError(f"batch_size={batch_size} is larger than the data: there are {count} {self.samples}")
         self.count = count
         self.batch_size = batch_size
-        self.shuffle = shuffle
+        self.shuffle = self.draws = shuffle
         self.seed = seed
         self.rank, self.processes = 0, 1
 
@@ -57,6 +57,7 @@ class IndependentSamples(Resumable):
         Raises:
             UserError: a batch can't be shared evenly, or the last has fewer samples than there are processes.
         """
+        refuse_shared(self)
         rows_per_process(self.batch_size, processes)
         last = (self.count - 1) % self.batch_size + 1
         if last < processes:
@@ -66,4 +67,5 @@ class IndependentSamples(Resumable):
             )
         shard = copy(self)
         shard.rank, shard.processes = rank, processes
+        shard.shares = processes
         return shard

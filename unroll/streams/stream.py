@@ -12,7 +12,7 @@ from unroll.streams.layout import Layout, type_and_shape
 from unroll.streams.many import ManySequences
 from unroll.streams.one import OneSequence
 from unroll.streams.packed import PackedSequences
-from unroll.streams.resumable import Resumable, rows_per_process
+from unroll.streams.resumable import Resumable, refuse_shared, rows_per_process
 from unroll.streams.window import Window
 
 
@@ -121,6 +121,7 @@ class Stream(Resumable):
         self.batch_size = batch_size
         self.bptt = bptt
         self.seed = seed
+        self.draws = jitter or shuffle
         self.layout: Layout
         if isinstance(sequences, Tensor):
             if shuffle:
@@ -154,7 +155,9 @@ class Stream(Resumable):
         Raises:
             UserError: the rows can't be shared evenly, or a process would be left without one.
         """
+        refuse_shared(self)
         shard = copy(self)
+        shard.shares = processes
         shard.layout = self.layout.shard(rank, processes, rows_per_process(self.batch_size, processes))
         return shard
 

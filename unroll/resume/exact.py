@@ -1,0 +1,249 @@
+"""What a checkpoint needs so that training goes on from it as if it had not stopped, whichever callback writes it."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unroll import kernels
+from unroll.distributed import gathered
+from unroll.errors import UserError
+from unroll.resume import lightning, random_state
+from unroll.streams.resumable import Resumable
+
+KERNELS = "kernels"  # the checkpoint's key: what its digits depend on
+RANDOM_STATES = "random_state"  # the checkpoint's key: the random generators of each process
+GRADIENTS = "gradients"  # those that were not yet stepped with, of each process
+PLACES = "places"  # of the training loaders: the epoch of each, and its batches that were trained on
+TORCHDATA_COUNTS = {"_num_yielded", "_sampler_iter_yielded"}  # batches, in the state of its loader
+
+
+class ResumesExactly:
+    """Hooks of a Lightning callback: every checkpoint of a fit, whoever writes it, has what a fit that is resumed from
+    it needs to end bit for bit like one that was never stopped; and each epoch of a stream is the trainer's.
+
+    Raises:
+        UserError: a stream's batches could not be the same again: a worker draws them, or several processes would all
+            read the same ones.
+    """
+
+    resumed: dict[str, Any] | None = None  # what a checkpoint has of this, until training starts
+    random_before: dict[str, Any] | None = None  # before the step or the validation that is being taken
+    states_before: dict[str, Any] | None = None  # before the step
+    gradients_before: dict[str, Tensor] | None = None
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if trainer.precision == "64-true":  # else weights are loaded as float32, and made float64 afterwards
+            for module in (pl_module, *(callback._average_model for callback in averaging(trainer))):
+                trainer.precision_plugin.convert_module(module)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        for loader in lightning.train_loaders(trainer):
+            refuse_unsure(loader, trainer.world_size)
+        resumed, self.resumed = self.resumed, None
+        if resumed is None:
+            return
+        lightning.mend_total_of_batches(trainer)
+        if trainer.global_rank < len(resumed[RANDOM_STATES]):
+            random_state.restore(resumed[RANDOM_STATES][trainer.global_rank])
+        if trainer.global_rank < len(resumed[GRADIENTS]):
+            for name, parameter in pl_module.named_parameters():
+                gradient = resumed[GRADIENTS][trainer.global_rank].get(name)
+                parameter.grad = None if gradient is None else gradient.to(parameter.device)
+        loaders = lightning.train_loaders(trainer)
+        if not lightning.in_middle_of_epoch(trainer):
+            lightning.begin_reading(trainer)  # anew: a DataLoader draws a random number for each pass
+        elif len(loaders) == len(resumed[PLACES]):
+            for loader, place in zip(loaders, resumed[PLACES], strict=True):
+                go_on(loader, place)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        for loader in lightning.train_loaders(trainer):
+            stream = read_by(loader)
+            if stream is not None:
+                stream.set_epoch(trainer.current_epoch)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if lightning.saves_on_exception(trainer):
+            self.random_before = random_state.get()
+            self.states_before = dict(getattr(pl_module, "states", {}))
+            self.gradients_before = unstepped_gradients(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        self.random_before = random_state.get()
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if not lightning.is_fitting(trainer) or not lightning.train_loaders(trainer):
+            return
+        in_step = lightning.in_step(trainer)
+        if in_step and self.states_before is not None:
+            pl_module.states.update(self.states_before)
+        unfinished = in_step or lightning.current_stage(trainer) == "validate"
+        random = self.random_before if unfinished and self.random_before is not None else random_state.get()
+        gradients = (self.gradients_before or {}) if in_step else unstepped_gradients(trainer, pl_module)
+        checkpoint[KERNELS] = kernels.record()
+        checkpoint[RANDOM_STATES] = gathered(random)
+        checkpoint[GRADIENTS] = gathered(gradients)
+        checkpoint[PLACES] = places(trainer)
+        if in_step:
+            before_batch(checkpoint, trainer, trainer.current_epoch, lightning.batches_completed(trainer))
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if lightning.is_fitting(trainer):
+            refuse_begun_swa(trainer, checkpoint)
+            if KERNELS in checkpoint and (line := kernels.difference(checkpoint[KERNELS])) and trainer.is_global_zero:
+                warnings.warn(line, stacklevel=2)
+            self.resumed = {key: checkpoint.get(key) or [] for key in (RANDOM_STATES, GRADIENTS, PLACES)}
+
+
+# Loaders
+
+
+def read_by(loader: Any) -> Resumable | None:
+    """The stream that a loader is, or that is its data set."""
+    stream = loader if isinstance(loader, Resumable) else getattr(loader, "dataset", None)
+    return stream if isinstance(stream, Resumable) else None
+
+
+def plainly_read(loader: Any) -> Resumable | None:
+    """The stream of a loader that keeps no place of its own, as torchdata's does."""
+    return None if loader is not read_by(loader) and hasattr(loader, "load_state_dict") else read_by(loader)
+
+
+def go_on(loader: Any, place: dict[str, int] | None) -> None:
+    """Lets a loader go on in the middle of an epoch.
+
+    Raises:
+        UserError: a worker has been started, so it can't.
+    """
+    stream = plainly_read(loader)
+    if stream is None or place is None:
+        return
+    if getattr(loader, "num_workers", 0) and place["batches"]:
+        raise UserError(
+            f"num_workers={loader.num_workers}: an epoch of a DataLoader with a worker can't be gone on with; use "
+            f"num_workers=0, or torchdata's StatefulDataLoader"
+        )
+    stream.load_state_dict(place)
+    # Lightning knows of loaders with a state_dict alone
+    warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
+
+
+def refuse_unsure(loader: Any, processes: int) -> None:
+    """
+    Raises:
+        UserError: a worker would draw the stream's order, or each of several processes would read all of it.
+    """
+    stream = read_by(loader)
+    if stream is None:
+        return
+    workers = getattr(loader, "num_workers", 0)
+    if workers and stream.draws:
+        raise UserError(
+            f"num_workers={workers}: a worker can't tell the epoch, and would repeat its order; use num_workers=0"
+        )
+    if processes > 1 and stream.shares != processes:
+        raise UserError(
+            f"the stream is read whole by each of {processes} processes; give each its rows: "
+            f"stream.shard(trainer.global_rank, {processes}), in a train_dataloader hook"
+        )
+
+
+def places(trainer: Any) -> list[dict[str, int] | None]:
+    """Where each training loader stands: behind the batches that were trained on."""
+    batch, ahead = lightning.batches_completed(trainer), lightning.is_ahead(trainer)
+    mode = lightning.loader_mode(trainer)
+    found: list[dict[str, int] | None] = []
+    for loader in lightning.train_loaders(trainer):
+        stream = plainly_read(loader)
+        found.append(None if stream is None else stream.state_dict())
+        if found[-1] is not None and ahead:
+            step_back(found[-1], batch, mode)
+    return found
+
+
+def before_batch(checkpoint: dict[str, Any], trainer: Any, epoch: int, batch: int) -> None:
+    """Changes a checkpoint to one that was written before a batch: the progress, and the place of the loaders.
+
+    Args:
+        checkpoint: is changed.
+        trainer: the one that made it.
+        epoch: how many epochs are completed.
+        batch: how many batches of the next epoch are.
+    """
+    lightning.set_before_batch(checkpoint, trainer, epoch, batch)
+    for state in lightning.loader_states(checkpoint):
+        if not batch:
+            set_start(state, epoch)
+        elif lightning.is_ahead(trainer):
+            step_back(state, batch, lightning.loader_mode(trainer))
+
+
+def set_start(state: Any, epoch: int) -> None:
+    """Changes the state of a `Resumable`, or of a loader around it, to the one before an epoch."""
+    if isinstance(state, dict):
+        if set(state) == {"epoch", "batches"}:
+            state.update(epoch=epoch, batches=0)
+        state.update(dict.fromkeys(TORCHDATA_COUNTS & set(state), 0))
+        for part in state.values():
+            set_start(part, epoch)
+
+
+def step_back(state: Any, batch: int, mode: str) -> None:
+    """Changes the state of a `Resumable`, or of a loader around it, to the one before its latest batch.
+
+    Args:
+        state: is changed.
+        batch: how many batches of the epoch were trained on.
+        mode: of Lightning's `CombinedLoader`; in "max_size", one that has come to its end gives no more batches.
+    """
+    if not isinstance(state, dict):
+        return
+    counts = {"batches"} if set(state) == {"epoch", "batches"} else TORCHDATA_COUNTS & set(state)
+    for name in counts:
+        state[name] = min(batch, state[name]) if mode == "max_size" else max(0, state[name] - 1)
+    for part in state.values():
+        step_back(part, batch, mode)
+
+
+# Gradients and averages
+
+
+def unstepped_gradients(trainer: Any, module: Any) -> dict[str, Tensor]:
+    """Gradients that have been accumulated and not been stepped with."""
+    if not lightning.is_accumulating(trainer):
+        return {}
+    return {
+        name: parameter.grad.detach().cpu()
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def refuse_begun_swa(trainer: Any, checkpoint: dict[str, Any]) -> None:
+    """
+    Raises:
+        UserError: Lightning's StochasticWeightAveraging has begun; its schedule is not taken up in the middle.
+    """
+    for name, state in checkpoint.get("callbacks", {}).items():
+        if name.startswith("StochasticWeightAveraging") and state.get("scheduler_state") is not None:
+            raise UserError(
+                "the checkpoint was written after StochasticWeightAveraging had begun, which Lightning can't go on "
+                "with exactly; resume from an earlier one, or train with WeightAveraging"
+            )
+
+
+def averaging(trainer: Any) -> list[Any]:
+    """Lightning's callbacks that put an average in the place of the weights for a validation."""
+    return [
+        callback
+        for callback in trainer.callbacks
+        if getattr(callback, "_average_model", None) is not None and hasattr(callback, "_swap_models")
+    ]
+
+
+def weights(module: Any) -> dict[str, Tensor]:
+    """A copy of a module's parameters and buffers."""
+    with torch.no_grad():
+        return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
