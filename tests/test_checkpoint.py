@@ -223,7 +223,6 @@ class TestResuming:
             (change(["loops"], None), "it has no loops"),
             (change(["loops", "fit_loop"], {}), "it has no loops"),
             (change(["progress"], None), "it has no progress"),
-            (change(["progress"], [1, 2]), "of 2 processes; resume it with trainer.devices=2"),
         ],
     )
     def test_another_is_refused(self, kind, module, checkpoint, damage, words):

@@ -76,6 +76,22 @@ def test_stopped_by_a_signal_to_one_of_them_they_go_on_together(two):
     assert all(torch.equal(tensor, two.weights()[name]) for name, tensor in run.weights().items())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("two", ["text"], indirect=True)
+def test_a_run_is_resumed_with_more_and_with_fewer_processes(two):
+    one = Run(two.folder, "alone", ["trainer.max_epochs=1", *ALIKE[:1], *EXACT])
+    one.finish()
+    run = Run(two.folder, "elastic", ["trainer.max_epochs=1", *ALIKE[:1], *EXACT])
+    for part, processes in ((1, 2), (2, 1)):
+        stop = part * one.result()["steps"] // 3
+        status, errors = run.signal_when(lambda stop=stop: run.step() >= stop, signal.SIGTERM)
+        assert status == 128 + signal.SIGTERM, errors
+        run.resume_command = ["resume=elastic", f"trainer.devices={processes}", "trainer.accelerator=cpu"]
+    run.finish()
+    for name in ("train/batch_loss", "train/loss", "valid/loss"):
+        assert metrics(run, name) == pytest.approx(metrics(one, name), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

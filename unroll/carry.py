@@ -11,24 +11,28 @@ from torch import Tensor
 from unroll.distributed import gathered
 from unroll.errors import UserError
 from unroll.precision import guard_lstms
-from unroll.resume.lightning import attached_trainer, current_stage
+from unroll.resume.exact import rows_per_process
+from unroll.resume.lightning import attached_trainer, current_stage, is_fitting
 from unroll.state import (
     ROW_AXIS,
     State,
     add_rows,
     check_rows,
     detach,
+    join_rows,
     keep_rows,
     map_tensors,
     pack,
     start_rows,
+    take_rows,
     tensors,
     unpack,
 )
 from unroll.state_file import load_state, save_state
 from unroll.streams.window import Window
 
-CARRIED = "carried_state"  # the checkpoint's key: training's state, of each process
+CARRIED = "carried_state"  # the checkpoint's key: training's states by split, of each process
+ROWS = "rows_per_process"  # the checkpoint's key
 STREAM = "stream"  # the split that is read by `stream`
 EVALUATED = ("sanity_check", "validate", "valid", "test", "predict", STREAM)  # splits that a fit begins anew
 
@@ -206,15 +210,45 @@ class CarriesState:
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]  # LightningModule's
         kept = {split: state for split, state in self.states.items() if split not in EVALUATED}
         checkpoint[CARRIED] = gathered({split: pack(map_tensors(state, Tensor.cpu)) for split, state in kept.items()})
+        trainer = attached_trainer(self)
+        checkpoint[ROWS] = None if trainer is None else rows_per_process(trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
-        states = checkpoint.get(CARRIED, [])
-        trainer = attached_trainer(self)
-        rank = 0 if trainer is None else trainer.global_rank
-        if rank < len(states):
-            classes = self._classes()
-            self.states.update({split: unpack(state, classes) for split, state in states[rank].items()})
+        classes, trainer = self._classes(), attached_trainer(self)
+        states = [
+            {split: unpack(state, classes) for split, state in kept.items()} for kept in checkpoint.get(CARRIED, [])
+        ]
+        processes, rank = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
+        if len(states) == processes:
+            self.states.update(states[rank])
+        elif any(states) and trainer is not None and is_fitting(trainer):
+            self.states.update(self._share_anew(states, checkpoint.get(ROWS), rank, processes))
+
+    def _share_anew(
+        self, states: list[dict[str, State]], rows: int | None, rank: int, processes: int
+    ) -> dict[str, State]:
+        """A process's share of states that were carried by another number of processes.
+
+        Args:
+            states: of each process that there was, by split.
+            rows: of a batch that each of them had; None if that is not known.
+
+        Raises:
+            UserError: they can't be shared.
+        """
+        if rows is None or rows * len(states) % processes:
+            batch = "batches of unequally many rows" if rows is None else f"a batch of {rows * len(states)} rows"
+            raise UserError(
+                f"the checkpoint is of {len(states)} processes that share {batch}, which {processes} can't; resume it "
+                f"with {len(states)}"
+            )
+        share = rows * len(states) // processes
+        whole = {
+            split: join_rows([kept.get(split) for kept in states], rows, self.state_axis)
+            for split in {split: None for kept in states for split in kept}
+        }
+        return {split: take_rows(state, rank * share, share, self.state_axis) for split, state in whole.items()}
 
     def _classes(self) -> dict[str, type]:
         """The classes that a state may be made of: those that the module names, and what is defined beside it."""

@@ -110,6 +110,25 @@ def add_rows(state: State, rows: int, axis: int = ROW_AXIS) -> State:
     return map_tensors(state, widened)
 
 
+def join_rows(states: Sequence[State], rows: int, axis: int = ROW_AXIS) -> State:
+    """One state of the rows of several, one after the other; those that are missing are zeros.
+
+    Args:
+        states: of one kind; None for zeros.
+        rows: how many each is to have.
+    """
+    like = next((state for state in states if state is not None), None)
+    zeros = map_tensors(like, torch.zeros_like)
+    whole = [tensors(add_rows(zeros if state is None else state, rows, axis)) for state in states]
+    side_by_side = zip(*whole, strict=True)
+    return map_tensors(like, lambda part: torch.cat(next(side_by_side), axis))
+
+
+def take_rows(state: State, first: int, rows: int, axis: int = ROW_AXIS) -> State:
+    """The state of `rows` rows, from row `first` on."""
+    return map_tensors(state, lambda part: part.narrow(axis, first, rows).contiguous())
+
+
 def start_rows(state: State, starts: Tensor, axis: int = ROW_AXIS) -> State:
     """The state with zeros for the rows that start anew.
 

@@ -45,12 +45,15 @@ class ResumesExactly:
         if resumed is None:
             return
         lightning.mend_total_of_batches(trainer)
-        if trainer.global_rank < len(resumed[RANDOM_STATES]):
-            random_state.restore(resumed[RANDOM_STATES][trainer.global_rank])
-        if trainer.global_rank < len(resumed[GRADIENTS]):
-            for name, parameter in pl_module.named_parameters():
-                gradient = resumed[GRADIENTS][trainer.global_rank].get(name)
-                parameter.grad = None if gradient is None else gradient.to(parameter.device)
+        rank, random_states = trainer.global_rank, resumed[RANDOM_STATES]
+        if rank < len(random_states):
+            random_state.restore(random_states[rank])
+        elif random_states:  # there was no such process
+            random_state.branch(random_states[0], rank)
+        gradients = of_process(resumed[GRADIENTS], rank, trainer.world_size)
+        for name, parameter in pl_module.named_parameters() if resumed[GRADIENTS] else ():
+            gradient = gradients.get(name)
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
         loaders = lightning.train_loaders(trainer)
         if not lightning.in_middle_of_epoch(trainer):
             lightning.begin_reading(trainer)  # anew: a DataLoader draws a random number for each pass
@@ -104,6 +107,13 @@ def read_by(loader: Any) -> Resumable | None:
     """The stream that a loader is, or that is its data set."""
     stream = loader if isinstance(loader, Resumable) else getattr(loader, "dataset", None)
     return stream if isinstance(stream, Resumable) else None
+
+
+def rows_per_process(trainer: Any) -> int | None:
+    """The rows of a training batch that each process has; None if that is not known, or not the same of each loader."""
+    streams = map(read_by, lightning.train_loaders(trainer))
+    rows = {None if stream is None else getattr(stream, "batch_size", 0) // stream.shares for stream in streams}
+    return rows.pop() if len(rows) == 1 else None
 
 
 def plainly_read(loader: Any) -> Resumable | None:
@@ -219,6 +229,17 @@ def unstepped_gradients(trainer: Any, module: Any) -> dict[str, Tensor]:
         for name, parameter in module.named_parameters()
         if parameter.grad is not None
     }
+
+
+def of_process(gradients: list[dict[str, Tensor]], rank: int, processes: int) -> dict[str, Tensor]:
+    """Those that a process goes on with: its own, or where there was another number of processes, the mean.
+
+    Gradients are averaged over the processes at the step, so what all of them have counts as much as it did.
+    """
+    if len(gradients) == processes:
+        return gradients[rank]
+    names = {name for of_one in gradients for name in of_one}
+    return {name: sum(of_one[name] for of_one in gradients if name in of_one) / len(gradients) for name in names}  # type: ignore[misc]
 
 
 def refuse_begun_swa(trainer: Any, checkpoint: dict[str, Any]) -> None:

@@ -20,6 +20,20 @@ def get() -> dict[str, Any]:
     }
 
 
+def branch(saved: dict[str, Any], number: int) -> None:
+    """Further draws are those of a process that there was none of when another process called `get`.
+
+    Args:
+        saved: what it returned.
+        number: of the new process; each has draws of its own.
+    """
+    restore(saved)
+    seed = int(torch.randint(2**31, ())) + number
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+
+
 def restore(saved: dict[str, Any]) -> None:
     """Further draws are those that followed `get`."""
     random.setstate(saved["python"])

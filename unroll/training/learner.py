@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypedDict
 
@@ -55,6 +55,18 @@ class Sums:
     def means(self) -> dict[str, float]:
         """Each sum per target."""
         return {name: float(value) / self.targets for name, value in self.sums.items()}
+
+
+def sums_of_all(progress: Sequence[Mapping[str, Any]], rank: int) -> dict[str, Any]:
+    """What a process goes on with of the sums of another number of processes: the first with all, others with zeros."""
+    times = 0 if rank else 1
+    totals = {}
+    for split in progress[0]:
+        parts = [of_one[split] for of_one in progress if split in of_one]
+        names = {name: None for part in parts for name in part["sums"]}
+        sums = {name: times * sum(float(part["sums"].get(name, 0)) for part in parts) for name in names}
+        totals[split] = {"sums": sums, "targets": times * sum(part["targets"] for part in parts)}
+    return totals
 
 
 class Step(NamedTuple):
@@ -292,11 +304,10 @@ class Learner(pl.LightningModule, ABC):
             missing = ["loops"]
         if missing:
             raise UserError(f"the checkpoint can't be resumed from: it has no {', '.join(missing)}")
-        processes = len(checkpoint[PROGRESS])
-        if processes != self.trainer.world_size:
-            raise UserError(f"the checkpoint is of {processes} processes; resume it with trainer.devices={processes}")
         self._refuse_fewer_epochs(checkpoint)
-        self.resumed = checkpoint[PROGRESS][self.global_rank]
+        progress = checkpoint[PROGRESS]
+        same = len(progress) == self.trainer.world_size
+        self.resumed = progress[self.global_rank] if same else sums_of_all(progress, self.global_rank)
 
     def _refuse_fewer_epochs(self, checkpoint: dict[str, Any]) -> None:
         """Lightning would end at once, and call the run finished."""
