@@ -10,7 +10,7 @@ from helpers.configuration import CONFIG_DIR, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from unroll.cli import build
+from unroll.cli import build, help
 from unroll.cli.config import check
 from unroll.cli.messages import explain, quoted_if_needed
 from unroll.cli.run_directory import split_override
@@ -350,3 +350,13 @@ print((torch.full((1_000_000,), 1e-30) * 1e-10).count_nonzero().item())
 """
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert finished.stdout.strip() == "0", finished.stderr
+
+
+def test_the_choices_of_a_group_are_asked_for_with_a_question_mark():
+    assert help.groups_asked_for(["model=?", "data=text", "nothing=?", "seed=?"]) == ["model"]
+    lines = help.choices_of("average").splitlines()
+    assert lines[0] == "average:"
+    assert [line.split()[0] for line in lines[1:]] == ["mean", "moving", "nt_asgd"]
+    assert "gated recurrent units" in next(
+        line for line in help.choices_of("model").splitlines() if line[2:6] == "gru "
+    )

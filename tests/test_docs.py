@@ -53,7 +53,9 @@ def overrides_of(line: str) -> list[str] | None:
         return None
     sweeps = "-m" in words
     words = [word for word in words[2:] if word not in ("-m", "--cfg", "job")]
-    if any(part in word for word in words for part in ("resume=", "…", "ckpt=")):
+    if any(word.endswith("=?") for word in words) or any(
+        part in word for word in words for part in ("resume=", "…", "ckpt=")
+    ):
         return None
     return [word.partition(",")[0] if sweeps and "[" not in word else word for word in words]
 

@@ -17,7 +17,7 @@ from sphinx.cmd.build import main as sphinx
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)]*)?\)")
-LANGUAGES = {".py": "python", ".yaml": "yaml", ".md": "markdown"}
+LANGUAGES = {".py": "python", ".yaml": "yaml", ".md": "markdown", ".ipynb": "json"}
 ABOVE = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 
 # The reference, page by page: title, and the names on it. "module:" documents a whole module.
@@ -75,7 +75,7 @@ def source_page(target: Path, pages: Path) -> str:
     """A file as it is, or the list of a folder's files."""
     title = f"---\norphan: true\n---\n\n# {target.relative_to(ROOT).as_posix()}\n\n"
     if target.is_dir():
-        files = sorted(path for path in target.rglob("*") if path.suffix in (".py", ".yaml"))
+        files = sorted(path for path in target.rglob("*") if path.suffix in (".py", ".yaml", ".ipynb"))
         links = (f"- [{path.relative_to(target).as_posix()}]({site_path(path, pages)})" for path in files)
         return title + "\n".join(links) + "\n"
     language = LANGUAGES.get(target.suffix, "none")
@@ -108,6 +108,8 @@ def contents(index: str) -> str:
     for caption, names in listed:
         fresh = [name for name in names if name not in seen]
         seen.update(fresh)
+        if not fresh:
+            continue
         lines += ["```{toctree}", ":hidden:", f":caption: {caption}", "", *fresh, "```", ""]
     return "\n".join(lines)
 

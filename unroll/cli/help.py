@@ -1,9 +1,11 @@
-"""`--help`: the choices, and all settings as chosen now.
+"""`--help`: the choices, and all settings as chosen now; `model=?`: the choices of one group, a line each.
 
 Hydra's own help asks its configuration loader for every group several times, which takes twice as long as all the rest.
 """
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from omegaconf import OmegaConf
 
@@ -33,3 +35,26 @@ def page(description: str, overrides: Sequence[str]) -> str:
             FOOTER,
         ]
     )
+
+
+def groups_asked_for(arguments: Sequence[str]) -> list[str]:
+    """The groups that are typed with a question mark, as in `model=?`."""
+    return [word[:-2] for word in arguments if word.endswith("=?") and word[:-2] in groups()]
+
+
+def choices_of(group: str) -> str:
+    """The choices of a group, each with the first sentence of its file."""
+    found = list(choices(group))
+    width = max(len(name) for name, _ in found)
+    return "\n".join([f"{group}:", *(f"  {name:<{width}}  {first_sentence(file)}".rstrip() for name, file in found)])
+
+
+def first_sentence(file: Path) -> str:
+    """Of the comment that a file begins with; empty if there is none."""
+    words: list[str] = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            words.append(line.removeprefix("# "))
+    return re.split(r"(?<=[.:;]) ", " ".join(words))[0].rstrip(".:;")

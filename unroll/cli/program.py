@@ -36,6 +36,9 @@ def main(config_dir: Path, description: str) -> None:
         if {"--help", "-h"} & set(arguments):
             print(help.page(description, [word for word in arguments if "=" in word and not word.startswith("-")]))
             return
+        if asked := help.groups_asked_for(arguments):
+            print("\n\n".join(map(help.choices_of, asked)))
+            return
         run_dir, others = run_directory.split_override(arguments, "resume")
         task, _ = run_directory.split_override(arguments, "task")
         if run_dir is not None:
@@ -183,6 +186,9 @@ def train(
         say(note)
     if checkpoint is not None:
         say(f"continuing from {os.path.relpath(checkpoint)}")
+    if sys.stderr.isatty():  # a person may want to look, or to stop it
+        say(f"to watch it: tensorboard --logdir {relative_dir}")
+        say(f"to stop it: Ctrl-C; then to resume: {run_directory.command_to_resume(relative_dir)}")
     try:
         with run_directory.lock(run_dir):
             fit(trainer, learner, data, checkpoint)

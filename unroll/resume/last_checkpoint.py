@@ -190,7 +190,7 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         if not all(parameter.isfinite().all() for parameter in trainer.lightning_module.parameters()):
             return  # the next step will say that the run has diverged; the last good checkpoint stays
         self.set_progress = set_progress
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)  # said, or Lightning says that it was not
         self.set_progress = None
 
     def on_save_checkpoint(

@@ -41,8 +41,7 @@ class Progress(pl.Callback):
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}"),
-            TextColumn(f"{{task.fields[speed]:,.0f}} {pl_module.unit}/s"),
+            TextColumn("{task.fields[measured]}"),
             TimeRemainingColumn(),
             console=console,
             refresh_per_second=1 / REFRESH_SECONDS,
@@ -56,8 +55,7 @@ class Progress(pl.Callback):
             total=trainer.num_training_batches,
             epoch=trainer.current_epoch + 1,
             epochs=trainer.max_epochs if (trainer.max_epochs or -1) > 0 else "…",
-            loss=math.nan,
-            speed=0,
+            measured="",  # nothing yet
         )
         names = ["train loss", *(title(name) for name in pl_module.objective.columns)]
         self.widths = [max(len(name), 8) for name in names]
@@ -84,7 +82,8 @@ class Progress(pl.Callback):
             return
         self.shown = now
         speed = self.units / (now - self.started)
-        self.bar.update(self.task, completed=batch_idx + 1, loss=float(outputs["loss"]), speed=speed)
+        measured = f"loss {float(outputs['loss']):.3f} {speed:,.0f} {pl_module.unit}/s"
+        self.bar.update(self.task, completed=batch_idx + 1, measured=measured)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.validated = True
