@@ -10,6 +10,7 @@ from lm.tagging.command import redacted
 from lm.tagging.data import TaggedFiles
 from lm.tagging.schemes import Scheme, recognised
 from lm.tagging.spans import Span, count, spans, spelling
+from lm.tagging.words import Place, places
 from unroll.errors import UserError
 
 WORD_TAG = ["word", "tag"]
@@ -144,8 +145,9 @@ def test_the_scheme_of_labels_and_the_spans_they_spell(labels, scheme, expected)
     assert spans(labels, scheme) == spans(labels, scheme, strict=True) == list(expected)
     if expected:
         text = " ".join("word" for _ in labels)
+        words = [Place(5 * at, 5 * at + 4) for at in range(len(labels))]
         start, stop = expected[0].start * 5, expected[0].stop * 5 - 1
-        assert redacted(text, labels, expected[0].kind, scheme)[start:stop] == "█" * (stop - start)
+        assert redacted(text, words, labels, expected[0].kind, scheme)[start:stop] == "█" * (stop - start)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +159,7 @@ def test_the_scheme_of_labels_and_the_spans_they_spell(labels, scheme, expected)
         ("BEGIN-PER INSIDE-PER O", "the label BEGIN-PER is of no scheme that is known here"),
         ("PER-1 PER-2 O", "the label PER-1 is of no scheme"),
         ("B-PER I-PER _", "the label _"),
+        ("Tag=O Tag=B-PER", "the labels are attributes, such as Tag=O"),
     ],
 )
 def test_labels_of_no_scheme_are_refused_by_name_unless_they_are_said_to_be_types(labels, words):
@@ -169,6 +172,22 @@ def test_labels_of_no_scheme_are_refused_by_name_unless_they_are_said_to_be_type
 def test_a_scheme_can_be_said_where_the_labels_leave_it_open():
     assert recognised([["B-X", "I-X", "O"]], "iobes") == Scheme("iobes")
     assert recognised([["X_B", "O"]], "bilou") == Scheme("bilou", "_", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Mr. Lee isn't in the U.S., no.", "Mr. Lee is n't in the U.S. , no ."),
+        ("MR. O'Hara's well-known 3.14 % of l'été", "MR. O'Hara 's well-known 3.14 % of l' été"),
+        ("a-b  c/d", "a - b c / d"),
+        ("", ""),
+    ],
+)
+def test_running_text_is_split_as_the_training_file_was(tmp_path, text, words):
+    known = ["Mr.", "U.S.", "no.", "well-known", "2.71", "is", "n't", "'s", "l'", "été", "Lee", "in", "the"]
+    (tmp_path / "train.txt").write_text("".join(f"{word} O\n\n" for word in known) * 2, encoding="utf-8")
+    encoder = TaggedFiles(train=str(tmp_path / "train.txt"), columns=None).encoder
+    assert " ".join(text[start:stop] for start, stop in places(text, encoder)) == words
 
 
 LETTERS = {"iob1": "IOB", "iob2": "IOB", "ioe1": "IOE", "ioe2": "IOE", "iobes": "IOBES", "bilou": "ILOUB"}

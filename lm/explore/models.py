@@ -18,7 +18,7 @@ from lm.export.steps import ClassifierStep, LanguageModelStep, Step, TaggerStep
 from lm.language.generation import draw, encode_prompt, special_ids, texts
 from lm.tagging.checkpoint import TrainedTagger
 from lm.tagging.command import Reader
-from lm.text.words import WORD
+from lm.tagging.words import places
 from unroll.errors import UserError
 from unroll.state import State, tensors
 
@@ -192,15 +192,15 @@ class TaggerView(ModelView):
         reader = Reader(self.loaded)
         count = 0
         for line in text.splitlines(keepends=True):
-            words = [*WORD.finditer(line)]
+            words = places(line, self.loaded.encoder)
             count += len(words)
             if count > LONGEST_READ:
                 raise UserError(f"that is too long: {LONGEST_READ:,} words at most")
-            labels = reader.label([word.group() for word in words])
+            labels = reader.label([line[start:stop] for start, stop in words])
             shown, place = [], 0
-            for word, label in zip(words, labels, strict=True):
-                shown += [{"text": line[place : word.start()]}, {"text": word.group(), "label": label}]
-                place = word.end()
+            for (start, stop), label in zip(words, labels, strict=True):
+                shown += [{"text": line[place:start]}, {"text": line[start:stop], "label": label}]
+                place = stop
             yield {"tokens": [part for part in [*shown, {"text": line[place:]}] if part["text"]]}
         if not count:
             raise UserError("the text is empty")

@@ -153,7 +153,7 @@ class TextData(NextTokenData):
         rows = self.batch_size if split == "training" else self.valid_batch_size
         unknown = self.vocabulary.unknown_id
         beginning = ids[: 2**20].long()
-        if len(beginning) and unknown is not None and (beginning == unknown).all():
+        if len(beginning) > 1 and unknown is not None and (beginning == unknown).all():
             raise UserError(
                 f"{split} split: none of its {len(beginning)} tokens is in the vocabulary of the training text; "
                 f"use text of the same kind, or a smaller data.min_freq (now {self.recipe.min_freq})"

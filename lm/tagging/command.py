@@ -11,7 +11,7 @@ from lm.tagging.checkpoint import TrainedTagger
 from lm.tagging.columns import read_columns
 from lm.tagging.schemes import Scheme
 from lm.tagging.spans import spans
-from lm.text.words import WORD
+from lm.tagging.words import Place, places
 from unroll.errors import UserError
 from unroll.resume.checkpoint import checkpoint_file, class_named
 from unroll.state import State
@@ -49,18 +49,18 @@ class Reader:
         return [self.loaded.encoder.labels[number] for number in found.tolist()]
 
 
-def redacted(text: str, labels: Sequence[str], kind: str, scheme: Scheme) -> str:
+def redacted(text: str, words: Sequence[Place], labels: Sequence[str], kind: str, scheme: Scheme) -> str:
     """The text with the spans of a type blacked out, blanks between their words too.
 
     Args:
-        labels: of its words, in order.
+        words: where its words are, in order.
+        labels: of the words.
         kind: the type, such as NP.
         scheme: of the labels.
     """
-    places = [match.span() for match in WORD.finditer(text)]
     for span in spans(labels, scheme):
         if span.kind == kind:
-            start, stop = places[span.start][0], places[span.stop - 1][1]
+            start, stop = words[span.start].start, words[span.stop - 1].stop
             text = text[:start] + BLACK * (stop - start) + text[stop:]
     return text
 
@@ -122,10 +122,11 @@ def main() -> None:
             tag_columns(reader, lines, columns)
             return
         for line in lines:  # a sentence each, or the next words of a stream
-            words = WORD.findall(line)
+            where = places(line, encoder)
+            words = [line[start:stop] for start, stop in where]
             labels = reader.label(words)
             if arguments.redact is not None:
-                print(redacted(line, labels, arguments.redact, encoder.scheme), end="", flush=True)
+                print(redacted(line, where, labels, arguments.redact, encoder.scheme), end="", flush=True)
             else:
                 for word, label in zip(words, labels, strict=True):
                     print(word, label, sep="\t", flush=True)

@@ -78,6 +78,8 @@ def recognised(sentences: Sequence[Sequence[str]], name: SchemeName | None = Non
             refuse_two_letters(letters)
             positions = [[Scheme("iob2", separator, suffix).position(label) for label in one] for one in sentences]
             return Scheme(name or name_of(positions, letters), separator, suffix)
+    if attribute := next((label for label in labels if label.endswith(f"={OUTSIDE}")), None):
+        raise UserError(f"the labels are attributes, such as {attribute}; give a column that has their values alone")
     refuse_others(labels, name is not None or OUTSIDE in seen)
     return Scheme("none")
 
