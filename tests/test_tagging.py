@@ -207,7 +207,7 @@ def test_spans_are_blacked_out_with_the_blanks_in_them():
     ("override", "words"),
     [
         ("data.label=tags", "there is no column tags; data.columns names word, pos, tag"),
-        ("data.train=none.txt", "none.txt: cannot be read"),
+        ("data.train=none.txt", "none.txt: there is no such file"),
         ("model.body=tcn", "model.body=tcn: must be one of: lstm, gru, rnn, qrnn, min_gru, min_lstm"),
         ("data.split=test", "data.split=test: there is no test part; give one: data.test=FILE"),
         ("data.encoding=latin-99", "data.encoding=latin-99: must be an encoding that Python knows"),

@@ -90,7 +90,7 @@ class TaggedWords(LabelledData):
         seed: Count = 0,
     ) -> None:
         super().__init__(split, seed)
-        self.chosen = (word, label, *extra)
+        self.chosen = (word, label, extra)
         self.extra = list(extra)
         self.chosen_scheme = scheme
         if columns is not None:
@@ -106,8 +106,8 @@ class TaggedWords(LabelledData):
         Raises:
             UserError: one that is chosen is not among them.
         """
-        word, label, *extra = self.chosen
-        word = word or next((name for name in WORDS if name in columns), WORDS[0])
+        chosen, label, extra = self.chosen
+        word = chosen or next((name for name in WORDS if name in columns), WORDS[0])
         for name in (word, label, *extra):
             if name not in columns:
                 raise UserError(f"there is no column {name}; data.columns names {', '.join(columns)}")

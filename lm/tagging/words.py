@@ -34,10 +34,8 @@ def places(text: str, encoder: WordEncoder) -> list[Place]:
         cut = stop
         if any(mark in match.group() for mark in APOSTROPHES) and not known(start, stop):
             for at in range(start + 1, stop):
-                before, behind = text[start:at], text[at:stop]
-                if (any(mark in behind for mark in APOSTROPHES) and known(at, stop)) or (
-                    before[-1] in APOSTROPHES and known(start, at)
-                ):
+                behind = any(mark in text[at:stop] for mark in APOSTROPHES)
+                if (behind and known(at, stop)) or (text[at - 1] in APOSTROPHES and known(start, at)):
                     cut = at
                     break
         pieces += [Place(start, cut), Place(cut, stop)] if cut < stop else [Place(start, stop)]
