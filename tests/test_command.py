@@ -52,6 +52,7 @@ class TestRun:
             "epochs": 2,
             "steps": 30,
             "parameters": 54_305,
+            "precision": "32-true",
             "seed": 0,
             "overrides": ["model=gru", "data=human_numbers", *SHORT],
         }

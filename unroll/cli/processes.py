@@ -1,5 +1,6 @@
 """This process among those of a run, and what it does before it trains."""
 
+import atexit
 import ctypes
 import gc
 import logging
@@ -27,6 +28,8 @@ def import_torch() -> None:
 
     gc.freeze()
     gc.enable()
+    if "triton" in sys.modules:  # its bindings print all that has not been collected when the process ends
+        atexit.register(gc.unfreeze)
 
 
 def prepare(config: Any, threads: int) -> None:
