@@ -5,15 +5,17 @@ from pathlib import Path
 import torch
 
 from series.data import SeriesFiles
+from series.distributions import Outlook
 from unroll.lightning import pl
 from unroll.training.callbacks.tensorboard import save_plot
 from unroll.training.learner import Learner
 
-READ, SHOWN = 2000, 200  # steps
+READ, SHOWN = 2000, 300  # steps
+BAND = (0.1, 0.9)
 
 
 class ForecastPlot(pl.Callback):
-    """`forecast.png`: forecasts beside the truth and the naive forecast, on steps of the validation split.
+    """`forecast.png`: forecasts beside the truth, on the last steps of the validation split.
 
     Args:
         folder: the run directory.
@@ -31,12 +33,19 @@ class ForecastPlot(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, SeriesFiles)
         assert isinstance(pl_module, Learner)
-        inputs, targets = data.first_of_validation(READ)
-        model = pl_module.model
+        model, span = pl_module.model, data.longest_of_validation()
+        values = span.values[-READ:]
         was_training = model.training
-        outputs, _ = model.eval()(inputs[None].to(pl_module.device))
+        outputs = model.eval()(values[None].to(pl_module.device))[0][0].cpu()  # [steps, targets, horizon, …]
         model.train(was_training)
-        shown = torch.cat([outputs[0, :, :, None].cpu(), targets], -1)[-SHOWN:]
-        mean, std = (torch.tensor(values)[:, None] for values in data.statistics_of(data.targets))
-        pixels = forecasts((shown * std + mean).double().numpy(), data.targets, data.horizon)
-        save_plot(trainer, self.folder, "forecast", pixels)
+        outlook = model.outlook
+        assert isinstance(outlook, Outlook)
+        origins = range(
+            len(values) - 1 - data.horizon, max(0, len(values) - 1 - max(SHOWN, 2 * data.horizon)), -data.horizon
+        )
+        parts = [outlook.point(outputs)[list(origins)]]
+        if outlook.spread:
+            parts += [outlook.quantile(outputs, torch.tensor(level))[list(origins)] for level in BAND]
+        made = [span.in_units(part.transpose(1, 2), data.at).numpy() for part in parts]
+        truth = span.in_units(values)[:, data.at].numpy()
+        save_plot(trainer, self.folder, "forecast", forecasts(truth, list(origins), made, data.targets, data.horizon))

@@ -23,8 +23,8 @@ class TrainedForecaster(TrainedModel):
     Attributes:
         columns: what it reads.
         targets: what it forecasts.
-        horizon: how many steps ahead.
-        mean, std: by column, what numbers are standardised by.
+        horizon: how many steps.
+        counts: whether numbers are counts, which are not standardised.
         file: how files are read: arguments of `series.files.read_series`.
     """
 
@@ -32,8 +32,7 @@ class TrainedForecaster(TrainedModel):
     columns: list[str]
     targets: list[str]
     horizon: Size
-    mean: dict[str, float]
-    std: dict[str, float]
+    counts: bool
     file: dict[str, Any]
     what = "a forecaster"
 
@@ -44,13 +43,12 @@ class TrainedForecaster(TrainedModel):
     @classmethod
     def of(cls, model: nn.Module, metadata: Mapping[str, Any]) -> "TrainedForecaster":
         data = metadata["data"]
-        columns, targets = data["columns"], data["targets"]
-        names = [*columns, *(name for name in targets if name not in columns)]
-        mean, std = (dict(zip(names, data[part], strict=True)) for part in ("mean", "std"))
-        check_sizes(metadata, features=len(columns), targets=len(targets))
+        columns, targets, horizon = data["columns"], data["targets"], data["horizon"]
+        last = [columns.index(name) for name in targets]
+        check_sizes(metadata, features=len(columns), last=last, horizon=horizon)
         file = data["file"]
         if not {"series", "time", "gaps"} <= set(file) <= HOW_READ:
             raise KeyError
         if not all(value is None or isinstance(value, (str, bool)) for value in file.values()):
             raise TypeError
-        return cls(model, columns, targets, data["horizon"], mean, std, file)
+        return cls(model, columns, targets, horizon, data["counts"], file)

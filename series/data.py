@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy
 import torch
@@ -14,38 +14,30 @@ from reading.tables import Form, Quotes
 from reading.text import UTF_8, known_encoding
 from series.files import Found, Gaps, Series, read_series
 from series.numbers import Decimal
+from series.model import Context
+from series.simple import find_season, fit_linear
+from series.windows import ForecastWindows, Span
 from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, checked
 from unroll.errors import UserError
-from unroll.streams import Stream
 from unroll.training.data import Data
 
 SHOWN = 8
+COUNTS = "negative_binomial"  # an objective
+LONGEST = 336  # steps of a context, by default
+MOST = 96  # steps of a segment
+SOME = 200  # series that a season is looked for in
 Names = Annotated[
     Sequence[str],
     Rule(lambda value: checks.is_list(value) and len(set(value)) == len(value) > 0, "a list of columns, each once"),
 ]
 
 
-class Span(NamedTuple):
-    """The steps of a series that a split forecasts from.
-
-    Attributes:
-        name: of the series.
-        values: of the series, standardised, float32 `[steps, columns]`.
-        start, stop: the first step, and the one after the last; `horizon` later steps are their targets.
-    """
-
-    name: str
-    values: Tensor
-    start: int
-    stop: int
-
-
 class SeriesFiles(Data):
-    """Series in a CSV or Parquet file, forecast some steps ahead.
+    """Series in a CSV or Parquet file, whose next steps are forecast from each step.
 
-    All numbers are standardised: minus the mean of the training split, divided by its standard deviation.
+    The numbers of each series are standardised: minus the mean of its training split, divided by its deviation. A
+    series that is in no training split has those of its own numbers.
 
     Args:
         train: the file to train on.
@@ -55,12 +47,16 @@ class SeriesFiles(Data):
         targets: the columns that it forecasts; by default `columns`.
         series, time, gaps, decimal, time_format, time_zone: as for `series.files.read_series`.
         encoding, separator, quotes, header: as for `reading.tables.read_table`.
-        horizon: how many steps ahead.
+        horizon: how many steps are forecast.
+        context: how many of the latest values a linear model reads; by default half of a usual series, 336 at most.
+        season: after how many steps values come again; by default a day of hours, a week of days, a year of months, or
+            what is found in the training split.
         bptt: steps per window: how far back gradients reach.
         batch_size: rows side by side. With fewer series, each is cut into parts that are read side by side.
-        warm_up: steps that are read but not scored at the start of a series; a later part reads those before it.
+        warm_up: steps at the start of a series that are read but not forecast from.
         shuffle: read the parts of the training split in another order in each epoch.
         seed: of the order.
+        objective: what is forecast; of "negative_binomial", numbers are counts, and not standardised.
 
     Raises:
         UserError: a file or a value in it is wrong, or an argument is out of range.
@@ -88,11 +84,14 @@ class SeriesFiles(Data):
         quotes: Quotes | None = None,
         header: bool | None = None,
         horizon: Size = 1,
-        bptt: Size = 50,
-        batch_size: Size = 16,
+        context: Context | None = None,
+        season: Size | None = None,
+        bptt: Size = 96,
+        batch_size: Size = 8,
         warm_up: Count = 0,
         shuffle: bool = True,
         seed: Count = 0,
+        objective: str = "mse",
     ) -> None:
         super().__init__()
         self.files = (train, valid)
@@ -109,11 +108,13 @@ class SeriesFiles(Data):
             **Form(encoding=known_encoding(encoding), separator=separator, quotes=quotes, header=header),
         }
         self.horizon = horizon
+        self.typed = (context, season)
         self.bptt = bptt
         self.batch_size = batch_size
         self.warm_up = warm_up
         self.shuffle = shuffle
         self.seed = seed
+        self.counts = objective == COUNTS
         self.too_short: dict[str, list[str]] = {}  # the names of series, by the split that they are left out of
 
     @cached_property
@@ -133,7 +134,7 @@ class SeriesFiles(Data):
         if self.files[1] is None:
             return None
         return read_series(
-            self.files[1], self.names, split="valid", **{**self.how_read, "known_format": self.time_format}
+            self.files[1], self.columns, split="valid", **{**self.how_read, "known_format": self.time_format}
         )
 
     @property
@@ -143,67 +144,99 @@ class SeriesFiles(Data):
 
     @property
     def columns(self) -> list[str]:
-        columns, _ = self.chosen
-        return self.in_training.columns if columns is None else list(columns)
+        """What is read: `columns`, and the targets."""
+        columns, targets = self.chosen
+        if columns is None:
+            return self.in_training.columns
+        return [*columns, *(name for name in targets or () if name not in columns)]
 
     @property
     def targets(self) -> list[str]:
         _, targets = self.chosen
         return self.columns if targets is None else list(targets)
 
-    @property
-    def names(self) -> list[str]:
-        """The columns of the values: what is read, and then what is forecast only."""
-        return [*self.columns, *(name for name in self.targets if name not in self.columns)]
-
     @cached_property
-    def statistics(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each column (`names`) over the steps of the training split."""
-        values = numpy.concatenate([series.values[: self._cut(series)] for series in self.in_training.series])
-        return standard(values)
+    def scales(self) -> dict[str, tuple[list[float], list[float]]]:
+        """Mean and standard deviation of each column  over the training split, by the name of the series."""
+        parts: dict[str, list[numpy.ndarray]] = {}
+        for series in self.in_training.series:
+            parts.setdefault(series.name, []).append(series.values[: self._cut(series) or None])
+        return {name: self.scale_of(numpy.concatenate(values)) for name, values in parts.items()}
+
+    def scale_of(self, values: numpy.ndarray) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each column; counts are left as they are.
+
+        Raises:
+            UserError: counts are wanted, and these are none.
+        """
+        if not self.counts:
+            return standard(values)
+        wrong = values[(values < 0) | (values != values.round())]
+        if len(wrong):
+            raise UserError(f"objective={COUNTS}: is for counts (0, 1, 2, …); there is {wrong[0]:g}")
+        return unscaled(values)
 
     def _cut(self, series: Series) -> int:
         """The number of steps of a series in the training file that are for training."""
         steps = len(series.values)
-        return steps if self.files[1] is not None else steps - math.ceil(steps * self.valid_fraction)
+        if self.files[1] is not None:
+            return steps
+        return max(0, steps - max(math.ceil(steps * self.valid_fraction), self.horizon))
 
-    def _standardised(self, series: Series) -> Tensor:
-        mean, std = self.statistics
-        return torch.from_numpy((series.values - mean) / std).float()
+    def _span(self, series: Series, start: int, stop: int) -> Span:
+        """Steps of a series to forecast from. Args: stop: the end of what may be read."""
+        scale = self.scales.get(series.name) or self.scale_of(series.values)
+        mean, std = scale
+        values = torch.from_numpy((series.values[:stop] - mean) / std).float()
+        return Span(series.name, values, start, stop - self.horizon, scale)
+
+    @property
+    def at(self) -> list[int]:
+        """Where the targets are among the columns."""
+        return [self.columns.index(name) for name in self.targets]
 
     @cached_property
-    def train(self) -> Stream:
+    def season(self) -> int:
+        """Steps after which values come again: as typed, by the time from step to step, or found in training."""
+        found = self.in_training.series
+        clock = found[0].clock
+        by_time = None if clock is None or clock.wall is None or clock.step is None else clock.step.season
+        some = found[:: math.ceil(len(found) / SOME)]
+        return self.typed[1] or by_time or find_season([one.values[: self._cut(one), self.at] for one in some])
+
+    @cached_property
+    def context(self) -> int:
+        usual = int(numpy.median([self._cut(series) for series in self.in_training.series]))
+        return self.typed[0] or max(2, min(LONGEST, usual // 2))
+
+    @property
+    def segment(self) -> int:
+        """Steps that the recurrent layers read at once: a season, unless it is long."""
+        return self.season if self.season <= min(MOST, self.context // 2) else 1
+
+    @cached_property
+    def train_spans(self) -> list[Span]:
         spans = []
         for series in self.in_training.series:
-            cut = self._cut(series)
-            spans.append(Span(series.name, self._standardised(series)[:cut], 0, cut - self.horizon))
-        return self._stream("training", self._usable("training", spans), shuffle=self.shuffle)
+            spans.append(self._span(series, self.warm_up, self._cut(series)))
+        return self._usable("training", spans)
 
     @cached_property
-    def _valid_spans(self) -> list[Span]:
-        """Validation. Steps before it, of the training split, are there to warm up with."""
-        if self.in_validation is not None:
-            spans = [
-                Span(series.name, self._standardised(series), 0, len(series.values) - self.horizon)
-                for series in self.in_validation.series
-            ]
-        else:
-            spans = []
-            for series in self.in_training.series:
-                first = max(0, self._cut(series) - self.horizon)
-                spans.append(Span(series.name, self._standardised(series), first, len(series.values) - self.horizon))
+    def valid_spans(self) -> list[Span]:
+        """Validation: each series from its beginning, the steps of the training split first."""
+        spans = []
+        for series in (self.in_validation or self.in_training).series:
+            start = self.warm_up if self.in_validation is not None else max(self.warm_up, self._cut(series) - 1)
+            spans.append(self._span(series, start, len(series.values)))
         return self._usable("validation", spans)
 
-    @cached_property
-    def valid(self) -> Stream:
-        return self._stream("validation", self._valid_spans, shuffle=False)
-
     def _usable(self, split: str, spans: Sequence[Span]) -> list[Span]:
-        """Those with a step to score."""
-        usable = [span for span in spans if span.stop - max(span.start - self.warm_up, 0) > self.warm_up]
-        short = [span.name for span in spans if span.name and span not in usable]
+        """Those with a step to forecast from."""
+        usable = [span for span in spans if span.stop > span.start]
+        used = {span.name for span in usable}
+        short = [name for name in dict.fromkeys(span.name for span in spans) if name and name not in used]
         if short:
-            self.too_short[split] = short[:SHOWN] + (["…"] if len(short) > SHOWN else [])
+            self.too_short[split] = short[:SHOWN] + ([f"{len(short) - SHOWN:,} more"] if len(short) > SHOWN else [])
         if not usable:
             raise UserError(
                 f"{split} split: no series is longer than data.warm_up={self.warm_up} and data.horizon={self.horizon} "
@@ -211,61 +244,63 @@ class SeriesFiles(Data):
             )
         return usable
 
-    def _stream(self, split: str, spans: Sequence[Span], shuffle: bool) -> Stream:
-        parts = math.ceil(self.batch_size / len(spans))
-        inputs, targets = zip(*(pair for span in spans for pair in self._parts(span, parts)), strict=True)
-        try:
-            return Stream(
-                inputs, self.batch_size, self.bptt, targets, shuffle=shuffle, seed=self.seed, warm_up=self.warm_up
-            )
-        except UserError as error:
-            raise UserError(f"{split} split: {error}") from None
+    @cached_property
+    def train(self) -> ForecastWindows:
+        spans = self.train_spans
+        return ForecastWindows(
+            spans, self.at, self.horizon, self.batch_size, self.bptt, parts=math.ceil(self.batch_size / len(spans)),
+            before=self.context, shuffle=self.shuffle, seed=self.seed,
+        )  # fmt: skip
 
-    def _parts(self, span: Span, count: int) -> list[tuple[Tensor, Tensor]]:
-        """Inputs `[steps, columns]` and targets `[steps, targets, 2]` of a span, in parts of at least a window."""
-        _, values, start, stop = span
-        count = max(1, min(count, (stop - start) // max(self.bptt, self.warm_up + 1)))
-        at = [self.names.index(name) for name in self.targets]
-        known = values[:, at]
-        pairs = torch.stack([known[self.horizon :], known[: len(known) - self.horizon]], -1)
-        bounds = torch.linspace(start, stop, count + 1).round().long().tolist()
-        before = [max(0, first - self.warm_up) for first in bounds[:-1]]
-        inputs = values[:, : len(self.columns)]
-        return [(inputs[first:last], pairs[first:last]) for first, last in zip(before, bounds[1:], strict=True)]
+    @cached_property
+    def valid(self) -> ForecastWindows:
+        return ForecastWindows(self.valid_spans, self.at, self.horizon, self.batch_size, self.bptt, season=self.season)
+
+    def linear(self, context: int) -> Tensor:
+        """The weights of the linear model, `[horizon, context]`, fitted to the training split."""
+        return fit_linear(self.train_spans, self.at, self.horizon, context)
 
     def model_arguments(self) -> dict[str, Any]:
-        known = all(name in self.columns for name in self.targets)
-        last = [self.columns.index(name) for name in self.targets] if known else None
-        return {"features": len(self.columns), "targets": len(self.targets), "last": last}
+        return {
+            "features": len(self.columns),
+            "horizon": self.horizon,
+            "last": self.at,
+            "context": self.context,
+            "segment": self.segment,
+        }
 
     def description(self) -> dict[str, Any]:
-        mean, std = self.statistics
         return {
             "columns": self.columns,
             "targets": self.targets,
             "horizon": self.horizon,
-            "mean": mean,
-            "std": std,
+            "context": self.context,
+            "season": self.season,
+            "counts": self.counts,
+            "scales": {name: list(scale) for name, scale in self.scales.items()},
             "file": {**self.how_read, "known_format": self.time_format},
         }
 
     def as_in(self, description: Mapping[str, Any]) -> None:
-        """The columns, and the scale: a file that has other numbers in it is read as the model was trained."""
-        if {"columns", "targets", "mean", "std"} <= set(description):
+        """The columns, and the scales: a file that has other numbers in it is read as the model was trained."""
+        if {"columns", "targets", "scales", "season", "context", "counts"} <= set(description):
             kept = (description["columns"], description["targets"])
             columns, targets = (typed or known for typed, known in zip(self.chosen, kept, strict=True))
             self.chosen = columns, targets
-            self.statistics = description["mean"], description["std"]
+            self.scales = {name: (mean, std) for name, (mean, std) in description["scales"].items()}
+            self.context, self.season = description["context"], description["season"]
+            self.counts = description["counts"]
             self.how_read["known_format"] = description["file"]["known_format"]
 
     def summary(self) -> str:
-        counts = [sum(stream.layout.counts) for stream in (self.train, self.valid)]  # type: ignore[attr-defined]
+        counts = [sum(span.stop - span.start for span in spans) for spans in (self.train_spans, self.valid_spans)]
         found = [self.in_training] if self.in_validation is None else [self.in_training, self.in_validation]
-        constant = [name for name, is_constant in zip(self.names, self._constant, strict=True) if is_constant]
+        constant = [name for name, is_constant in zip(self.columns, self._constant, strict=True) if is_constant]
         return "; ".join(
             [
                 f"{counts[0]:,} training and {counts[1]:,} validation steps of {len(found[0].series):,} series",
-                f"reads {', '.join(self.columns)}, forecasts {', '.join(self.targets)} {self.horizon} ahead",
+                f"reads {', '.join(self.columns)}, forecasts the next {self.horizon} of {', '.join(self.targets)}",
+                f"a season of {self.season} steps" if self.season > 1 else "no season",
                 *(note for of_file in found for note in of_file.notes),
                 *(f"{name} has one value throughout training, and is scaled by 1" for name in constant),
                 *(f"too short for the {split} split: {', '.join(names)}" for split, names in self.too_short.items()),
@@ -277,33 +312,20 @@ class SeriesFiles(Data):
         values = numpy.concatenate([series.values[: self._cut(series)] for series in self.in_training.series])
         return is_constant(values).tolist()
 
-    def statistics_of(self, names: Sequence[str]) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of these columns."""
-        at = [self.names.index(name) for name in names]
-        mean, std = self.statistics
-        return [mean[number] for number in at], [std[number] for number in at]
-
-    def first_of_validation(self, steps: int) -> tuple[Tensor, Tensor]:
-        """The beginning of validation's longest series: inputs `[steps, columns]`, targets `[steps, targets, 2]`."""
-        longest = max(self._valid_spans, key=lambda span: span.stop - span.start)
-        inputs, targets = self._parts(longest, count=1)[0]
-        return inputs[:steps], targets[:steps]
+    def longest_of_validation(self) -> Span:
+        return max(self.valid_spans, key=lambda span: span.stop - span.start)
 
     def show(self, folder: Path) -> str:
-        """The first steps of the first training window, in the units of the file."""
-        window = next(self.train.batches(0))
-        read, truth = (
-            part.double() * torch.tensor(std, dtype=torch.float64) + torch.tensor(mean, dtype=torch.float64)
-            for part, (mean, std) in (
-                (window.inputs[0, :SHOWN], self.statistics_of(self.columns)),
-                (window.targets[0, :SHOWN, :, 0], self.statistics_of(self.targets)),
-            )
-        )
-        titles = [*self.columns, *(f"{name}, {self.horizon} ahead" for name in self.targets)]
-        stds = [*self.statistics_of(self.columns)[1], *self.statistics_of(self.targets)[1]]
-        rows = [list(map(written, row, stds)) for row in torch.cat([read, truth], 1).tolist()]
-        widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-        return "\n".join("  ".join(map(str.rjust, row, widths)) for row in [titles, *rows])
+        """The first steps of a training series, in the units of the file, and what is to be forecast from the last."""
+        span = self.train_spans[0]
+        count = min(SHOWN, len(span.values) - 1)
+        read = span.in_units(span.values[:count])
+        ahead = span.in_units(span.values[count : count + min(self.horizon, SHOWN)])
+        rows = [["", *self.columns]]
+        for name, values in (("read", read), ("to forecast", ahead)):
+            rows += [[name, *map(written, row, span.scale[1])] for row in values.tolist()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(map(str.rjust, row, widths)) for row in rows)
 
 
 def standard(values: numpy.ndarray) -> tuple[list[float], list[float]]:
@@ -324,6 +346,11 @@ def standard(values: numpy.ndarray) -> tuple[list[float], list[float]]:
         means.append(round(mean, digits))
         stds.append(round(std, digits))
     return means, stds
+
+
+def unscaled(values: numpy.ndarray) -> tuple[list[float], list[float]]:
+    """A mean of 0 and a deviation of 1 for each column."""
+    return [0.0] * values.shape[1], [1.0] * values.shape[1]
 
 
 def is_constant(values: numpy.ndarray) -> numpy.ndarray:

@@ -1,32 +1,37 @@
 """Forecasts that go on from where a series ends."""
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from series.checkpoint import TrainedForecaster
+from series.data import standard, unscaled
 from series.files import Series
 from unroll.errors import UserError
-from unroll.state import State
+from unroll.state import State, map_tensors
 
 READ = 1000  # steps at once
+PATHS = 200  # beyond the horizon, where quantiles are asked for
 
 
 @torch.inference_mode()
-def forecast(loaded: TrainedForecaster, series: Series, steps: int) -> Iterator[list[float]]:
-    """The targets of the steps that follow a series, one list for each step.
+def forecast(loaded: TrainedForecaster, series: Series, steps: int, levels: Sequence[float] = ()) -> Tensor:
+    """The targets of the steps that follow a series, in its units, float64 `[steps, targets, 1 + levels]`: the point
+    forecast, and the quantiles at the levels.
 
-    Up to the horizon, forecasts rest on the series alone; beyond, on forecasts before them.
+    Up to the horizon, forecasts rest on the series alone; beyond, on forecasts before them, read as if they had
+    happened. Quantiles beyond are those of paths: each is drawn, read, and gone on from.
 
     Args:
         loaded: the model.
         series: its values have the columns `loaded.columns`.
         steps: how many.
+        levels: of quantiles, between 0 and 1.
 
     Raises:
-        UserError: the series is too short, or going on needs columns that the model does not forecast.
+        UserError: going on needs columns that the model does not forecast, or the model does not say how sure it is.
     """
     others = [name for name in loaded.columns if name not in loaded.targets]
     if steps > loaded.horizon and others:
@@ -34,27 +39,48 @@ def forecast(loaded: TrainedForecaster, series: Series, steps: int) -> Iterator[
             f"the model reads {', '.join(others)} but does not forecast them, so it can only forecast "
             f"{loaded.horizon} steps from the end of a series; here: --steps {steps}"
         )
-    if len(series.values) < loaded.horizon:
-        raise UserError(
-            f"a forecast {loaded.horizon} steps ahead needs as many steps to read; here: {len(series.values)}"
-        )
     mean, std = (
-        torch.tensor([values[name] for name in loaded.columns], dtype=torch.float64)
-        for values in (loaded.mean, loaded.std)
+        torch.tensor(part, dtype=torch.float64) for part in (unscaled if loaded.counts else standard)(series.values)
     )
-    inputs = ((torch.from_numpy(series.values) - mean) / std).float()
-    from_targets = [loaded.targets.index(name) for name in loaded.columns if name in loaded.targets]
     state: State = None
-    coming: deque[Tensor] = deque(maxlen=loaded.horizon)  # forecasts, standardised, of the steps that follow
-    for part in inputs.split(READ):
+    for part in ((torch.from_numpy(series.values) - mean) / std).float().split(READ):
         outputs, state = loaded.model(part[None], state)
-        coming.extend(outputs[0])
-    for step in range(1, steps + 1):
-        following = coming.popleft()
-        yield [
-            value * loaded.std[name] + loaded.mean[name]
-            for name, value in zip(loaded.targets, following.tolist(), strict=True)
-        ]
-        if step + len(coming) < steps:
-            outputs, state = loaded.model(following[from_targets][None, None], state)
-            coming.append(outputs[0, -1])
+    outputs = outputs[:, -1]  # [1, targets, horizon, …]
+    at = [loaded.columns.index(name) for name in loaded.targets]
+    found = continued(loaded, outputs, state, steps, levels)
+    return found.double() * std[at, None] + mean[at, None]
+
+
+def continued(loaded: TrainedForecaster, outputs: Tensor, state: State, steps: int, levels: Sequence[float]) -> Tensor:
+    """Standardised forecasts from a state on, `[steps, targets, 1 + levels]`."""
+    outlook: Any = loaded.model.outlook
+    at = torch.tensor(levels)
+
+    def quantiles(outputs: Tensor) -> Tensor:
+        return outlook.quantile(outputs.unsqueeze(-2), at)
+
+    point = outlook.point(outputs)
+    parts = [torch.cat([point[..., None], quantiles(outputs)], -1)[0] if levels else point[0, ..., None]]
+    path, point_state = outputs, state
+    if levels and steps > loaded.horizon:
+        paths = outputs.repeat_interleave(PATHS, 0)
+        state = map_tensors(state, lambda part: part.repeat_interleave(PATHS, 1))
+    from_targets = [loaded.targets.index(name) for name in loaded.columns if name in loaded.targets]
+    for _ in range(-(-steps // loaded.horizon) - 1):
+        following = outlook.point(path)[:, from_targets].transpose(1, 2)  # [1, horizon, columns]
+        path, point_state = last_of(loaded, following, point_state)
+        block = outlook.point(path)[0, ..., None]
+        if levels:
+            drawn = outlook.quantile(paths, torch.rand(paths.shape[:-1]))
+            paths, state = last_of(loaded, drawn[:, from_targets].transpose(1, 2), state)
+            sample = outlook.quantile(paths, torch.rand(paths.shape[:-1]))
+            spread = sample.quantile(at, 0).permute(1, 2, 0)
+            block = torch.cat([block, spread], -1)
+        parts.append(block)
+    return torch.cat(parts, 1)[:, :steps].transpose(0, 1)
+
+
+def last_of(loaded: TrainedForecaster, values: Tensor, state: State) -> tuple[Tensor, State]:
+    """What the model makes of the last step of some more."""
+    outputs, state = loaded.model(values, state)
+    return outputs[:, -1], state

@@ -1,59 +1,93 @@
 """The LightningModule of forecasts, and their metrics."""
 
+import math
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from series.distributions import Outlook, pinball
 from unroll.checks import Share
 from unroll.training.learner import LearnerSettings, WindowLearner
 from unroll.training.objectives import Direction, Objective, Scored, outputs_of
 
+SIMPLE = ("naive", "seasonal", "linear")
+LEVELS = tuple(level / 10 for level in range(1, 10))  # that the pinball loss is a mean over
+
 
 class ForecastError(Objective):
-    """The squared and the absolute error of a forecast, and those of the naive forecast: that nothing changes.
+    """What a forecast loses by its kind (`series.distributions`), and the errors of its points.
 
-    Errors are those of standardised numbers, means over the targets of a step. `skill` is the share of the naive
-    forecast's squared error that the model avoids: 0 for a model that has learnt nothing, 1 for a faultless one.
+    Errors are those of standardised numbers, means over targets, steps up to the horizon, and the steps that are
+    forecast from; a missing number is left out. `naive_mse`, `seasonal_mse` and `linear_mse` are those of simple
+    forecasts: that nothing changes, that the last season comes again, and the linear model. `skill` is the share of the
+    least of the three that the model avoids: 1 for a faultless one, 0 or less for one that has learnt nothing.
 
-    Outputs are float `[steps, targets]`, and targets are pairs, float `[steps, targets, 2]`: what is to be forecast,
-    and the last value known at the time.
+    Of a forecast that says how sure it is: `pinball`, the mean over its deciles of twice the pinball loss, which
+    approximates the CRPS (Gneiting and Raftery 2007), and `coverage`, the share of numbers between the first and the
+    last decile, 0.8 at best.
+
+    Outputs are float `[steps, targets, horizon, 2 + size]`; targets `[steps, targets, horizon, 1 or 3]`: what is to
+    come, and of a validation the naive and the seasonal forecast.
+
+    Args:
+        outlook: the kind.
     """
 
-    metrics: Mapping[str, Direction] = {
-        "loss": "min",
-        "mae": "min",
-        "naive_loss": "min",
-        "naive_mae": "min",
-        "skill": "max",
-    }
-    columns = ("loss", "naive_loss", "mae", "naive_mae")
+    columns: ClassVar[tuple[str, ...]] = ("loss", "mse", "mae", "skill")
+
+    def __init__(self, outlook: Outlook) -> None:
+        self.outlook = outlook
+        self.metrics: Mapping[str, Direction] = {
+            "loss": "min", "mse": "min", "mae": "min", "rmse": "min", "skill": "max",
+            **{f"{name}_mse": "min" for name in SIMPLE},
+            **({"pinball": "min", "coverage": "max"} if outlook.spread else {}),
+        }  # fmt: skip
 
     def score(self, model: nn.Module, features: Tensor, targets: Tensor) -> Scored:
         outputs = outputs_of(model, features)
-        truth, last = targets.unbind(-1)
-        loss, steps = F.mse_loss(outputs, truth), len(targets)
+        truth = targets[..., 0]
+        known = truth.isfinite()
+        outputs, truth, targets = outputs[known], truth[known], targets[known]
+        count = len(truth)
+        losses = self.outlook.loss(outputs, truth)
+        loss = losses.sum() / max(count, 1)
         if model.training:
-            return Scored(loss, loss, {})
-        sums = {
-            "mae": F.l1_loss(outputs, truth) * steps,
-            "naive_loss": F.mse_loss(last, truth) * steps,
-            "naive_mae": F.l1_loss(last, truth) * steps,
-        }
+            return Scored(loss, loss, {"targets": count})
+        point = self.outlook.point(outputs)
+        sums: dict[str, Any] = {"targets": count, "mse": squares(point - truth), "mae": (point - truth).abs().sum()}
+        simple = dict(zip(SIMPLE, (*targets[..., 1:].unbind(-1), outputs[..., 0]), strict=False))
+        sums |= {f"{name}_mse": squares(forecast - truth) for name, forecast in simple.items()}
+        if self.outlook.spread:
+            levels = truth.new_tensor(LEVELS)
+            deciles = self.outlook.quantile(outputs.unsqueeze(-2), levels)
+            sums["pinball"] = pinball(deciles, truth[:, None], levels).mean(-1).sum()
+            sums["coverage"] = ((deciles[:, 0] <= truth) & (truth <= deciles[:, -1])).sum()
         return Scored(loss, loss, sums)
 
+    def score_nothing(self, model: nn.Module, features: Tensor, targets: Tensor) -> Scored:
+        return self.score(model, features, targets)
+
     def derived(self, means: Mapping[str, float]) -> dict[str, float]:
-        naive = means.get("naive_loss")  # of a validation
-        return {} if naive is None else {"skill": 1 - means["loss"] / naive if naive else 0.0}
+        if "mse" not in means:  # of training
+            return {}
+        best = min(means[f"{name}_mse"] for name in SIMPLE)
+        return {"rmse": math.sqrt(means["mse"]), "skill": 1 - means["mse"] / best if best else 0.0}
+
+
+def squares(errors: Tensor) -> Tensor:
+    return errors.square().sum()
 
 
 class ForecastLearner(WindowLearner):
     """Trains a model of `series.model` on windows of standardised numbers.
 
+    Before the first step, the model's linear part is fitted to the training split (`series.simple.fit_linear`).
+
     Args:
-        model: `forward(inputs, state=None) -> (forecasts, state)`, as `series.model.Forecaster`.
-        objective: the loss and the metrics, `ForecastError()` by default.
+        model: `forward(inputs, state=None) -> (outputs, state)`, as `series.model.Forecaster`.
+        objective: the loss and the metrics, those of the model's outlook by default.
         forget: as for `WindowLearner`.
         settings: as for `Learner`.
     """
@@ -65,4 +99,27 @@ class ForecastLearner(WindowLearner):
         forget: Share = 0.0,
         **settings: Unpack[LearnerSettings],
     ) -> None:
-        super().__init__(model, objective or ForecastError(), forget, **settings)
+        super().__init__(model, objective or ForecastError(model.outlook), forget, **settings)  # type: ignore[arg-type]
+        self.best: dict[str, float] = {}
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and hasattr(self.model, "linear"):  # what is resumed is loaded after this
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            model: Any = self.model
+            model.linear.copy_(data.linear(model.context))
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        metrics = self.total("valid")
+        if metrics and metrics["loss"] <= self.best.get("loss", math.inf):
+            self.best = metrics
+
+    def conclusion(self) -> str | None:
+        """Whether the model does better than simple forecasts."""
+        if not self.best or "skill" not in self.best:
+            return None
+        name = min(SIMPLE, key=lambda name: self.best[f"{name}_mse"])
+        better = f"mse {self.best['mse']:.4f}; the best simple forecast, {name}, has {self.best[f'{name}_mse']:.4f}"
+        if self.best["skill"] <= 0:
+            return f"no better than a simple forecast: {better}"
+        return f"better than simple forecasts: {better} (skill {self.best['skill']:.4f})"

@@ -3,25 +3,37 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import torch
 from torch import Tensor, nn
 
+from series.dilated import Dilated
+from series.distributions import LEVELS, outlook
 from unroll.checks import Share, Size, checked, list_of, whole
 from unroll.errors import UserError
 from unroll.state import State
 
 Places = Annotated[Sequence[int], list_of(whole(0), "[0,1]")]
 
-CELLS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
+Context = Annotated[int, whole(2)]
+LEAST_SCALE = 1e-5  # of standardised numbers
 
 
 class Forecaster(nn.Module):
-    """Recurrent layers, and a linear head that forecasts how much each target changes from its last value.
+    """Forecasts of the next `horizon` steps from each step: a linear model of the latest values, and what recurrent
+    layers add to it.
+
+    Each target is read by itself, by the same weights: as its distance from its latest value, divided by the deviation
+    of its latest `context` values. So forecasts of a series that is multiplied or shifted are multiplied or shifted.
+    Other columns are read beside it.
 
     Args:
         features: numbers per step.
-        targets: how many of them are forecast.
-        last: where the last value of each target is among the features; None if they don't have them, and the head
-            forecasts the values themselves.
+        horizon: how many steps are forecast.
+        last: where the targets are among the features.
+        context: how many of the latest values the linear model reads.
+        segment: how many the recurrent layers read in each step, and how many steps their state skips (`Dilated`).
+        objective: what is forecast, as in `series.distributions.outlook`.
+        quantiles: their levels, of objective "quantiles".
         cell: the kind of recurrent layer.
         hidden_size: units per layer.
         num_layers: layers.
@@ -31,34 +43,82 @@ class Forecaster(nn.Module):
     @checked
     def __init__(
         self,
-        features: int,
-        targets: int,
-        last: Places | None = None,
+        features: Size,
+        horizon: Size,
+        last: Places,
+        context: Context = 336,
+        segment: Size = 1,
+        objective: str = "mse",
+        quantiles: Sequence[float] = LEVELS,
         cell: Literal["gru", "lstm", "rnn"] = "gru",
         hidden_size: Size = 64,
         num_layers: Size = 1,
         dropout: Share = 0.0,
     ) -> None:
         super().__init__()
-        between = dropout if num_layers > 1 else 0.0
-        self.rnn = CELLS[cell](features, hidden_size, num_layers, batch_first=True, dropout=between)
+        if max(last) >= features or len(set(last)) != len(last):
+            raise UserError(f"last={list(last)}: must be the places of targets among {features} features, each once")
+        self.outlook = outlook(objective, quantiles)
+        self.horizon, self.context, self.segment = horizon, context, segment
+        self.last = list(last)
+        self.others = [column for column in range(features) if column not in self.last]
+        self.reach = min(segment + 1, context)
+        self.register_buffer("linear", torch.zeros(horizon, context))
+        self.embed = nn.Linear(self.reach + len(self.others) * self.reach, hidden_size)
+        self.rnn = Dilated(cell, hidden_size, hidden_size, num_layers, dropout, segment)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden_size, targets)
-        self.last = None if last is None else list(last)
-        if self.last is not None and (len(self.last) != targets or max(self.last) >= features):
-            raise UserError(
-                f"last={self.last}: must be the place of each of {targets} targets among {features} features"
-            )
+        self.head = nn.Linear(hidden_size, horizon * self.outlook.size)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, inputs: Tensor, state: State = None) -> tuple[Tensor, State]:
         """
         Args:
-            inputs: float `[rows, time, features]`, standardised.
-            state: of `nn.GRU`, `nn.LSTM` or `nn.RNN`; None for zeros.
+            inputs: float `[rows, time, features]`.
+            state: of the recurrent layers `[layers, rows, …]`, the latest values `[context − 1, rows, features]`, and
+                whether there were any `[1, rows, 1]`; None for zeros.
 
         Returns:
-            The forecasts, float `[rows, time, targets]`, standardised; the state after them.
+            Outputs `[rows, time, targets, horizon, 2 + size]`, as in `series.distributions`; the state after them.
         """
-        outputs, state = self.rnn(inputs, state)
-        forecasts = self.head(self.dropout(outputs))
-        return forecasts if self.last is None else forecasts + inputs[..., self.last], state
+        rows, targets = inputs.size(0), len(self.last)
+        recurrent, read = self._with_history(inputs, state)
+        windows = read[..., self.last].unfold(1, self.context, 1)  # [rows, time, targets, context]
+        level, relative, scale = relative_to_last(windows)
+        parts = [relative[..., -self.reach :]]
+        if self.others:
+            beside = read[:, self.context - self.reach :, self.others].unfold(1, self.reach, 1)
+            parts.append(beside.flatten(2).unsqueeze(2).expand(-1, -1, targets, -1))
+        embedded = torch.relu(self.embed(torch.cat(parts, -1)))
+        hidden, recurrent = self.rnn(embedded.transpose(1, 2).flatten(0, 1), recurrent)
+        hidden = hidden.unflatten(0, (rows, targets)).transpose(1, 2)
+        added = self.head(self.dropout(hidden)).unflatten(-1, (self.horizon, -1))
+        centre = level + scale * (relative @ self.linear.T)  # type: ignore[operator]
+        outputs = torch.cat([centre[..., None], scale[..., None].expand_as(centre[..., None]), added], -1)
+        return outputs, self._state(recurrent, read, rows)
+
+    def _with_history(self, inputs: Tensor, state: State) -> tuple[State, Tensor]:
+        """The recurrent layers' state with a row for each target, and the inputs behind the values before them: those
+        before the first are like it. `[rows, context − 1 + time, features]`."""
+        first = inputs[:, :1].expand(-1, self.context - 1, -1)
+        if state is None:
+            return None, torch.cat([first, inputs], 1)
+        recurrent, history, begun = state
+        before = torch.where(begun[0][:, None] > 0, history.transpose(0, 1), first)
+        flat = [part.unflatten(2, (len(self.last), -1)).flatten(1, 2) for part in recurrent]
+        return tuple(flat) if self.rnn.pairs else flat[0], torch.cat([before, inputs], 1)
+
+    def _state(self, recurrent: State, read: Tensor, rows: int) -> State:
+        parts = recurrent if self.rnn.pairs else (recurrent,)
+        by_row = tuple(part.unflatten(1, (rows, -1)).flatten(2) for part in parts)
+        history = read[:, read.size(1) - self.context + 1 :].transpose(0, 1)
+        return by_row, history, read.new_ones(1, rows, 1)
+
+
+def relative_to_last(windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The latest value of each window `[…, context]`, the distances from it in deviations, and the deviation: `[…, 1]`,
+    `[…, context]` and `[…, 1]`."""
+    level = windows[..., -1:]
+    distance = windows - level
+    scale = distance.std(-1, correction=0, keepdim=True).clamp(min=LEAST_SCALE)
+    return level, distance / scale, scale

@@ -9,13 +9,17 @@ from matplotlib.figure import Figure
 MOST = 6  # targets in a plot
 
 
-def forecasts(values: numpy.ndarray, names: Sequence[str], horizon: int) -> numpy.ndarray:
-    """Forecasts, the truth and the naive forecast of each target over time.
+def forecasts(
+    truth: numpy.ndarray, origins: Sequence[int], made: Sequence[numpy.ndarray], names: Sequence[str], horizon: int
+) -> numpy.ndarray:
+    """Forecasts of each target over time, beside the truth.
 
     Args:
-        values: float `[steps, targets, 3]`: forecast, truth and last value known, in the units of the file.
+        truth: float `[steps, targets]`, in the units of the file.
+        origins: the steps that forecasts are made from.
+        made: the points, float `[origins, horizon, targets]`, and the lower and upper end of a band, if there is one.
         names: of the targets.
-        horizon: how many steps ahead.
+        horizon: how many steps are forecast.
 
     Returns:
         uint8 `[height, width, 3]`.
@@ -23,11 +27,15 @@ def forecasts(values: numpy.ndarray, names: Sequence[str], horizon: int) -> nump
     names = names[:MOST]
     figure = Figure(figsize=(9, 1 + 2.5 * len(names)), layout="constrained")
     plots = figure.subplots(len(names), squeeze=False, sharex=True)[:, 0]
+    first = max(0, min(origins, default=0) - horizon)
     for number, (axes, name) in enumerate(zip(plots, names, strict=True)):
-        forecast, truth, last = values[:, number].T
-        axes.plot(truth, color="black", linewidth=1, label="truth")
-        axes.plot(last, color="C7", linewidth=0.8, label="naive forecast")
-        axes.plot(forecast, color="C1", linewidth=1.2, label=f"forecast, {horizon} ahead")
+        axes.plot(range(first, len(truth)), truth[first:, number], color="black", linewidth=1, label="truth")
+        for at, origin in enumerate(origins):
+            ahead = range(origin + 1, origin + 1 + horizon)
+            label = f"forecast from each {horizon}th step" if at == 0 else None
+            axes.plot(ahead, made[0][at, :, number], color="C1", linewidth=1.2, label=label)
+            if len(made) > 1:
+                axes.fill_between(ahead, made[1][at, :, number], made[2][at, :, number], color="C1", alpha=0.25, lw=0)
         axes.set_title(name, fontsize="medium")
         axes.grid(alpha=0.3)
     plots[0].legend(fontsize="small")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy
 
+DAY = 24 * 3600 * 10**6  # microseconds
 LONGER = 1.5  # a step that takes so many times the usual one has a gap in it
 
 
@@ -27,6 +28,14 @@ class Step:
     kind: str = "time"
     day: int = 0
     week: str = "1111111"
+
+    @property
+    def season(self) -> int | None:
+        """The number of steps in a day, a week of days, or a year of months; None for other steps, and of numbers."""
+        if self.kind == "time":
+            return DAY // self.size if DAY // self.size > 1 and DAY % self.size == 0 else None
+        years = {("months", size): 12 // size for size in (1, 2, 3, 4, 6)}
+        return {**years, ("days", 1): 7, ("workdays", 1): self.week.count("1")}.get((self.kind, self.size))
 
     def following(self, wall: datetime) -> datetime:
         """The time on the clock after one, for steps of the calendar."""

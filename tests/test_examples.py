@@ -56,6 +56,13 @@ def test_a_policy_learns_to_remember(run):
     assert float(re.findall(r": (\d\.\d\d) of the turns", run("rollouts.py"))[-1]) > 0.9
 
 
+def test_forecasts_while_readings_arrive_are_those_of_reading_all_again(run):
+    shown = run("online.py")
+    assert "as if all was read again: True" in shown
+    ours, simple = map(float, re.search(r"error (\S+), that nothing changes (\S+)", shown).groups())
+    assert ours < simple / 2
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_is_short_and_needs_unroll_alone(name):
     text = (ROOT / "examples" / name).read_text(encoding="utf-8")

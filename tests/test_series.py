@@ -5,16 +5,24 @@ import io
 import json
 import math
 
+import hypothesis
 import numpy
 import polars
 import pytest
+import pytorch_lightning as pl
 import torch
+from hypothesis import strategies
 
 from series.checkpoint import TrainedForecaster
-from series.data import SeriesFiles
-from series.files import read_series
-from series.learner import ForecastError
+from series.data import SeriesFiles, standard
+from series.dilated import Dilated
+from series.distributions import outlook
+from series.files import Series, read_series
+from series.forecast import forecast
+from series.learner import ForecastLearner
 from series.model import Forecaster
+from series.simple import find_season, fit_linear
+from series.windows import Span
 from unroll.errors import UserError
 
 STEPS = 600
@@ -185,43 +193,60 @@ def test_several_series_that_are_read_as_one_are_told_apart(tmp_path):
         read_series(str(tmp_path / "a.csv"), ["sold"], None, "day")
 
 
-def scored(stream, values):
-    """The rows of `values` that count as targets."""
-    found = []
+def targets_of(stream):
+    """The first number of each target that counts, by the place of its origin: how often each origin comes."""
+    found = {}
     for window in stream:
-        mask = torch.ones(window.inputs.shape[:2], dtype=torch.bool) if window.mask is None else window.mask
-        for target in window.targets[..., 0][mask]:
-            found.append(int((values - target).abs().sum(-1).argmin()))
-    return sorted(found)
+        mask = window.full_mask
+        for inputs, target in zip(window.inputs[mask], window.targets[mask], strict=True):
+            found.setdefault(round(inputs[0].item()), []).append(target[..., 0])
+    return found
+
+
+def counting(tmp_path, steps=STEPS, **settings):
+    """Data of a series that counts, left as it is: the value tells the step."""
+    path = tmp_path / "count.csv"
+    path.write_text("\n".join(["n", *map(str, range(steps))]))
+    data = SeriesFiles(train=str(path), **settings)
+    data.scales = {"": ([0.0], [1.0])}
+    return data
+
+
+class TestWindows:
+    @pytest.mark.parametrize(("batch_size", "bptt"), [(1, 7), (3, 20), (64, 50)])
+    @pytest.mark.parametrize("horizon", [1, 6])
+    def test_every_origin_once_with_all_steps_up_to_the_horizon(self, tmp_path, batch_size, bptt, horizon):
+        data = counting(tmp_path, batch_size=batch_size, bptt=bptt, horizon=horizon)
+        cut = STEPS - math.ceil(STEPS * 0.2)
+        for stream, origins in ((data.train, range(cut - horizon)), (data.valid, range(cut - 1, STEPS - horizon))):
+            found = targets_of(stream)
+            assert sorted(found) == list(origins)
+            for origin, targets in found.items():
+                (target,) = targets
+                assert target[0].tolist() == list(range(origin + 1, origin + 1 + horizon))
+
+    def test_naive_forecasts_stand_beside_the_targets_of_a_validation(self, tmp_path):
+        data = counting(tmp_path, horizon=5, season=3)
+        for window in data.valid:
+            mask = window.full_mask
+            now = window.inputs[mask][..., None]
+            assert torch.equal(window.targets[mask][..., 1], now.expand(-1, 1, 5))
+            seasonal = now + torch.tensor([-2, -1, 0, -2, -1])
+            assert torch.equal(window.targets[mask][..., 2], seasonal)
+
+    def test_each_series_has_its_own_scale(self, file):
+        data = SeriesFiles(**settings(file, columns=["temperature"]))
+        for series in data.in_training.series:
+            mean, std = standard(series.values[: data._cut(series)])
+            assert data.scales[series.name] == (mean, std)
+
+    def test_what_is_too_short_is_refused(self, file):
+        data = SeriesFiles(**settings(file, warm_up=1000))
+        with pytest.raises(UserError, match=r"training split: no series is longer than data.warm_up=1000"):
+            data.train  # noqa: B018
 
 
 class TestData:
-    @pytest.mark.parametrize("batch_size", [1, 2, 7, 64])
-    @pytest.mark.parametrize("warm_up", [0, 15])
-    @pytest.mark.parametrize("horizon", [1, 6])
-    def test_every_step_of_validation_is_forecast_once_and_none_of_training(
-        self, tmp_path, batch_size, warm_up, horizon
-    ):
-        weather().write_csv(tmp_path / "north.csv")
-        data = SeriesFiles(
-            train=str(tmp_path / "north.csv"), columns=["temperature", "wind"], bptt=20, batch_size=batch_size,
-            warm_up=warm_up, horizon=horizon,
-        )  # fmt: skip
-        values = data._standardised(data.in_training.series[0])
-        cut = STEPS - math.ceil(STEPS * 0.2)
-        assert scored(data.valid, values) == list(range(cut, STEPS))
-        assert scored(data.train, values) == list(range(horizon + warm_up, cut))
-        torch.testing.assert_close(values[:cut].mean(0), torch.zeros(2), atol=1e-3, rtol=0)
-        torch.testing.assert_close(values[:cut].std(0), torch.ones(2), atol=2e-3, rtol=0)
-
-    def test_the_target_is_so_many_steps_ahead_and_the_naive_forecast_is_the_value_now(self, file):
-        data = SeriesFiles(**settings(file, targets=["wind"], horizon=5))
-        for window in data.valid:
-            mask = ... if window.mask is None else window.mask
-            assert torch.equal(window.targets[..., 0, 1][mask], window.inputs[..., 1][mask])
-            if window.inputs.size(1) > 5 and window.mask is None:
-                assert torch.equal(window.targets[:, :-5, 0, 0], window.inputs[:, 5:, 1])
-
     @pytest.mark.parametrize("value", [0.1, 0.0, -7.3e9])
     def test_a_column_of_one_value_is_named_and_scaled_by_1(self, tmp_path, value):
         at = numpy.arange(100)
@@ -229,12 +254,11 @@ class TestData:
         frame.write_csv(tmp_path / "dry.csv")
         data = SeriesFiles(train=str(tmp_path / "dry.csv"), bptt=10)
         assert "rain has one value throughout training, and is scaled by 1" in data.summary()
-        assert data.statistics[1][0] == 1
-        assert torch.cat([window.inputs[0] for window in data.valid])[-1, 0] == 2
+        assert data.scales[""][1][0] == 1
+        assert data.valid_spans[0].values[-1, 0] == 2
 
     def test_series_that_are_too_short_are_named(self, tmp_path):
-        short = weather(4, "east")
-        polars.concat([weather(100), short]).write_csv(tmp_path / "a.csv")
+        polars.concat([weather(100), weather(4, "east")]).write_csv(tmp_path / "a.csv")
         data = SeriesFiles(**settings(tmp_path / "a.csv", columns=["wind"], horizon=6))
         assert "too short for the training split: east" in data.summary()
 
@@ -242,7 +266,7 @@ class TestData:
     def test_numbers_are_shown_with_as_many_digits_as_tell_them_apart(self, tmp_path, level, spread, digits):
         values = level + spread * numpy.random.default_rng(0).normal(size=200)
         polars.DataFrame({"a": values}).write_csv(tmp_path / "a.csv")
-        shown = SeriesFiles(train=str(tmp_path / "a.csv"), bptt=10).show(tmp_path).splitlines()[1].split()[0]
+        shown = SeriesFiles(train=str(tmp_path / "a.csv"), bptt=10).show(tmp_path).splitlines()[1].split()[1]
         assert abs(values - float(shown)).min() < spread / 1000
         assert len(shown.partition(".")[2]) == digits
 
@@ -252,38 +276,197 @@ class TestData:
         weather(100).rename({"wind": called}).write_csv(tmp_path / "a.csv")
         assert SeriesFiles(train=str(tmp_path / "a.csv"), columns=[name], bptt=10).columns == [called]
 
-    def test_a_column_of_one_value_is_left_at_zero(self, tmp_path):
-        weather(100).with_columns(wind=polars.lit(3.0)).write_csv(tmp_path / "calm.csv")
-        data = SeriesFiles(train=str(tmp_path / "calm.csv"), columns=["wind", "sun"], bptt=10)
-        assert not next(iter(data.train)).inputs[..., 0].any()
 
-    def test_what_is_too_short_is_refused(self, file):
-        data = SeriesFiles(**settings(file, warm_up=1000))
-        with pytest.raises(UserError, match=r"training split: no series is longer than data.warm_up=1000 .* has 480"):
-            data.train  # noqa: B018
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+@pytest.mark.parametrize("dilation", [1, 3])
+def test_a_dilated_layer_is_each_phase_read_by_itself_in_windows_of_any_length(cell, dilation):
+    torch.manual_seed(0)
+    layer, inputs = Dilated(cell, 2, 4, 2, dilation=dilation).double(), torch.randn(3, 20, 2).double()
+    whole, _ = layer(inputs)
+    for phase in range(dilation):
+        torch.testing.assert_close(layer.rnn(inputs[:, phase::dilation])[0], whole[:, phase::dilation])
+    state, parts = None, []
+    for part in inputs.split([1, 2, 7, 10], 1):
+        outputs, state = layer(part, state)
+        parts.append(outputs)
+    torch.testing.assert_close(torch.cat(parts, 1), whole)
 
 
-def test_figures_are_those_of_the_naive_forecast_too():
-    targets, outputs = torch.randn(50, 3, 2), torch.randn(50, 3)
-    model = torch.nn.Identity().eval()
-    loss, _, sums = ForecastError().score(model, outputs, targets)
-    truth, last = targets.unbind(-1)
-    assert sums["naive_loss"].item() / 50 == pytest.approx((truth - last).square().mean().item())
-    assert sums["naive_mae"].item() / 50 == pytest.approx((truth - last).abs().mean().item())
-    assert ForecastError().derived({"loss": 0.5, "naive_loss": 2.0}) == {"skill": 0.75}
-    assert loss.item() == pytest.approx((truth - outputs).square().mean().item())
+OBJECTIVES = ("mse", "mae", "quantiles", "normal", "student_t", "negative_binomial")
+
+
+def forecaster(**settings):
+    """Two targets and a number beside them; nothing is zero."""
+    torch.manual_seed(0)
+    model = Forecaster(3, 4, [2, 0], **{"context": 6, "segment": 2, "hidden_size": 8, **settings})
+    torch.nn.init.normal_(model.head.weight)
+    model.linear.normal_(std=0.1)
+    return model.eval()
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
-def test_a_forecaster_that_has_learnt_nothing_forecasts_that_nothing_changes(cell):
-    model = Forecaster(3, 2, last=[2, 0], cell=cell, num_layers=2)
-    torch.nn.init.zeros_(model.head.weight)
-    torch.nn.init.zeros_(model.head.bias)
-    inputs = torch.randn(4, 7, 3)
-    assert torch.equal(model(inputs)[0], inputs[..., [2, 0]])
-    whole, _ = model.eval()(inputs)
-    first, state = model(inputs[:, :3])
-    torch.testing.assert_close(torch.cat([first, model(inputs[:, 3:], state)[0]], 1), whole)
+def test_window_by_window_is_the_same_as_whole_and_rows_start_anew(cell):
+    model, inputs = forecaster(cell=cell).double(), torch.randn(2, 30, 3).double()
+    whole, _ = model(inputs)
+    state, parts = None, []
+    for part in inputs.split([1, 3, 20, 6], 1):
+        outputs, state = model(part, state)
+        parts.append(outputs)
+    torch.testing.assert_close(torch.cat(parts, 1), whole)
+    anew = torch.utils._pytree.tree_map(lambda part: part.index_fill(1, torch.tensor([1]), 0), state)
+    outputs, _ = model(inputs, anew)
+    torch.testing.assert_close(outputs[1], whole[1])
+    assert not torch.allclose(outputs[0], whole[0])
+
+
+def test_a_forecaster_that_has_learnt_nothing_forecasts_that_nothing_changes():
+    model, inputs = Forecaster(3, 4, [2, 0], context=6), torch.randn(2, 9, 3)
+    assert torch.equal(model.outlook.point(model(inputs)[0]), inputs[..., [2, 0], None].expand(-1, -1, -1, 4))
+
+
+def loaded(model, horizon=4, columns=("a", "b", "c"), targets=("c", "a", "b")):
+    return TrainedForecaster(model, list(columns), list(targets), horizon, False, {})
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES[:-1])
+@hypothesis.settings(max_examples=8)
+@hypothesis.given(
+    factor=strategies.floats(1e-6, 1e6), shift=strategies.floats(-1e3, 1e3), steps=strategies.sampled_from([3, 11])
+)
+def test_forecasts_of_a_series_multiplied_or_shifted_are_multiplied_or_shifted(objective, factor, shift, steps):
+    torch.manual_seed(1)
+    model = Forecaster(3, 4, [2, 0, 1], context=6, segment=2, hidden_size=8, objective=objective).eval()
+    torch.nn.init.normal_(model.head.weight, std=0.3)
+    values = numpy.random.default_rng(0).normal(size=(40, 3)).cumsum(0)
+    levels = [] if objective in ("mse", "mae") else [0.1, 0.9]
+    found = []
+    for changed in (values, (values + shift) * factor):
+        torch.manual_seed(2)
+        found.append(forecast(loaded(model), Series("", changed), steps, levels).numpy())
+    spread = values.std() * factor
+    numpy.testing.assert_allclose(found[1] / spread, (found[0] + shift) * factor / spread, atol=2e-3)
+
+
+def test_a_forecast_knows_the_file_to_its_end_and_goes_on_from_what_it_said():
+    model = Forecaster(1, 4, [0], context=6, segment=2, hidden_size=8).eval()
+    torch.nn.init.normal_(model.head.weight)
+    one = loaded(model, columns=["a"], targets=["a"])
+    values = numpy.random.default_rng(0).normal(size=(40, 1))
+    first = forecast(one, Series("", values), 10)[:, 0, 0]
+    mean, std = (torch.tensor(part) for part in standard(values))
+    inputs, expected = ((torch.from_numpy(values) - mean) / std).float(), []
+    for _ in range(3):
+        ahead = model.outlook.point(model(inputs[None])[0])[0, -1].T
+        inputs = torch.cat([inputs, ahead])
+        expected.append(ahead)
+    torch.testing.assert_close(first, (torch.cat(expected)[:10] * std + mean)[:, 0].double(), rtol=1e-4, atol=1e-4)
+    for place in range(1, 6):
+        changed = values.copy()
+        changed[-place] += 1
+        assert (forecast(one, Series("", changed), 4)[:, 0, 0] - first[:4]).abs().max() > 1e-3
+
+
+class TestOutlooks:
+    @pytest.mark.parametrize("objective", OBJECTIVES)
+    def test_the_loss_is_least_where_the_truth_is_and_quantiles_rise(self, objective):
+        """Fitted to draws from one distribution, each finds its mean or median, and its deciles."""
+        torch.manual_seed(0)
+        kind = outlook(objective)
+        counts = objective == "negative_binomial"
+        truth = torch.poisson(torch.full((4000,), 20.0)) if counts else 3 + 2 * torch.randn(4000)
+        raw = torch.zeros(kind.size, requires_grad=True)
+        optimizer = torch.optim.Adam([raw], 0.1)
+
+        def outputs():
+            return torch.cat([truth.new_tensor([truth[0], 2.0]), raw]).expand(len(truth), -1)
+
+        for _ in range(300):
+            optimizer.zero_grad()
+            kind.loss(outputs(), truth).mean().backward()
+            optimizer.step()
+        assert kind.point(outputs())[0].item() == pytest.approx(20 if counts else 3, abs=0.3)
+        if kind.spread:
+            share = [
+                (truth <= kind.quantile(outputs(), torch.tensor(q))).float().mean().item() for q in (0.1, 0.5, 0.9)
+            ]
+            assert share == pytest.approx([0.1, 0.5, 0.9], abs=0.07 if counts else 0.03)
+
+    def test_the_loss_of_distributions_is_the_negative_log_likelihood(self):
+        outputs, truth = torch.randn(50, 5).abs(), torch.arange(50.0) % 7
+        normal, binomial = outlook("normal"), outlook("negative_binomial")
+        mean, spread = normal.parts(outputs[:, :4])
+        expected = -torch.distributions.Normal(mean, spread).log_prob(truth)
+        torch.testing.assert_close(normal.loss(outputs[:, :4], truth), expected)
+        mean, alpha = binomial.parts(outputs[:, :4])
+        expected = -torch.distributions.NegativeBinomial(1 / alpha, alpha * mean / (1 + alpha * mean)).log_prob(truth)
+        torch.testing.assert_close(binomial.loss(outputs[:, :4], truth), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_counts_are_read_as_they_are_and_nothing_else_is_read_as_counts(tmp_path):
+    counts = numpy.random.default_rng(0).poisson(4, 200)
+    for name, values in (("counts", counts), ("numbers", counts - 0.5)):
+        polars.DataFrame({"a": values}).write_csv(tmp_path / f"{name}.csv")
+    data = SeriesFiles(train=str(tmp_path / "counts.csv"), objective="negative_binomial", bptt=20)
+    assert torch.equal(data.train_spans[0].values[:, 0], torch.from_numpy(counts[:160]).float())
+    model = Forecaster(**data.model_arguments(), objective="negative_binomial")
+    learner = ForecastLearner(model)
+    learner.start("train")
+    assert all(learner.step("train", window).loss.isfinite() for window in data.train)
+    with pytest.raises(UserError, match=r"objective=negative_binomial: is for counts \(0, 1, 2, …\); there is"):
+        SeriesFiles(train=str(tmp_path / "numbers.csv"), objective="negative_binomial").train  # noqa: B018
+
+
+class TestSimple:
+    def test_the_linear_model_finds_a_recurrence(self):
+        values = torch.zeros(300, 1)
+        values[:2] = torch.tensor([[1.0], [0.3]])
+        for step in range(2, 300):
+            values[step] = 1.8 * values[step - 1] - values[step - 2]
+        weights = fit_linear([Span("", values, 0, 298, ([0.0], [1.0]))], [0], 2, 4)
+        model = Forecaster(1, 2, [0], context=4)
+        model.linear.copy_(weights)
+        ahead = model.outlook.point(model(values[None])[0])[0, 100, 0]
+        torch.testing.assert_close(ahead, values[101:103, 0], atol=0.02, rtol=0)
+
+    @pytest.mark.parametrize("season", [7, 24])
+    def test_a_season_is_found_in_noise_and_with_a_trend(self, season):
+        at = numpy.arange(400)
+        noise = numpy.random.default_rng(0).normal(size=400)
+        wave = 3 * numpy.sin(2 * numpy.pi * at / season) + numpy.cos(4 * numpy.pi * at / season)
+        assert find_season([(wave + 0.3 * noise + 0.1 * at)[:, None]]) == season
+        assert find_season([noise.cumsum()[:, None]]) == 1
+
+
+@pytest.mark.parametrize(
+    ("every", "years", "season"),
+    [("15m", 1, 96), ("1h", 1, 24), ("1d", 1, 7), ("1mo", 9, 12), ("1q", 30, 4), ("1y", 99, 1)],
+)
+def test_the_season_is_that_of_the_time_stamps(tmp_path, every, years, season):
+    start = polars.datetime(2020, 1, 1)
+    times = polars.select(time=polars.datetime_range(start, polars.datetime(2020 + years, 1, 1), every))
+    noise = numpy.random.default_rng(0).normal(size=len(times))
+    times.with_columns(a=polars.Series(noise)).write_csv(tmp_path / "a.csv")
+    data = SeriesFiles(train=str(tmp_path / "a.csv"), time="time")
+    assert data.season == season
+    assert ("no season" in data.summary()) == (season == 1)
+
+
+def test_no_metric_of_a_validation_depends_on_how_it_is_read(tmp_path, file):
+    found = []
+    for batch_size, bptt in ((1, 7), (2, 50), (16, 333)):
+        data = SeriesFiles(**settings(file, horizon=3, season=8, context=20) | {"batch_size": batch_size, "bptt": bptt})
+        torch.manual_seed(0)
+        model = Forecaster(**data.model_arguments(), objective="normal", hidden_size=8)
+        torch.nn.init.normal_(model.head.weight, std=0.1)
+        learner = ForecastLearner(model)
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+        pl.Trainer(**quiet).validate(learner, datamodule=data, verbose=False)
+        found.append(learner.total("valid"))
+    assert set(found[0]) == {
+        "loss", "mse", "mae", "rmse", "skill", "naive_mse", "seasonal_mse", "linear_mse", "pinball", "coverage",
+    }  # fmt: skip
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    assert found[2] == pytest.approx(found[0], rel=1e-4)
 
 
 @pytest.fixture
@@ -300,72 +483,72 @@ def trained(train, file):
 
 
 def test_a_run_its_evaluation_its_resume_and_its_forecasts(trained, train, program, file, tmp_path):
-    finished = trained("trainer.max_epochs=4")
+    finished = trained("trainer.max_epochs=2", "data.horizon=8", "objective=quantiles")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.splitlines()[0].split() == [
-        "epoch", "train", "loss", "valid", "loss", "naive_loss", "mae", "naive_mae", "seconds",
+        "epoch", "train", "loss", "valid", "loss", "mse", "mae", "skill", "seconds",
     ]  # fmt: skip
     metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
-    assert metrics["valid/skill"] == pytest.approx(1 - metrics["valid/loss"] / metrics["valid/naive_loss"], abs=1e-6)
-    assert metrics["valid/skill"] > 0.2
+    best = min(metrics[f"valid/{name}_mse"] for name in ("naive", "seasonal", "linear"))
+    assert metrics["valid/skill"] == pytest.approx(1 - metrics["valid/mse"] / best, abs=1e-5)
+    assert metrics["valid/mse"] < 0.9 * metrics["valid/naive_mse"]
     assert (tmp_path / "run" / "forecast.png").stat().st_size > 5000
+    assert "a simple forecast" in finished.stderr.splitlines()[-1] or "simple forecasts" in finished.stderr
 
-    evaluated = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt")
+    evaluated = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt", "data.batch_size=1", "data.bptt=33")
     assert evaluated.returncode == 0, evaluated.stderr
     shown = dict(line.split() for line in evaluated.stdout.splitlines())
-    assert float(shown["valid/loss"]) == pytest.approx(metrics["valid/loss"], abs=1e-4)
-    # Other files are read by the scale of the checkpoint, the training file or not.
+    assert float(shown["valid/mse"]) == pytest.approx(metrics["valid/mse"], abs=1e-4)
+    # Other files are read by the scale of the checkpoint, the training file or not; so is one that has grown.
     later = polars.read_csv(file)[-300:].with_columns(polars.col("temperature") + 5)
     later.write_csv(tmp_path / "later.csv")
     file.rename(tmp_path / "moved.csv")
     evaluated = train("task=evaluate", "ckpt=run", f"data.valid={tmp_path / 'later.csv'}")
     assert evaluated.returncode == 0, evaluated.stderr
     (tmp_path / "moved.csv").rename(file)
-    trained_on = SeriesFiles(**settings(file, columns=["temperature", "wind"]))
-    given = SeriesFiles(**settings("none.csv", valid=str(tmp_path / "later.csv")))
-    given.as_in(trained_on.description())
-    mean, std = trained_on.statistics
-    first = next(iter(given.valid)).inputs[0] * torch.tensor(std) + torch.tensor(mean)
-    rows = later.filter(station="south") if later["station"][0] == "south" else later.filter(station="north")
-    torch.testing.assert_close(first, torch.tensor(rows[: len(first)].select("temperature", "wind").to_numpy()).float())
+    polars.concat([weather(STEPS + 50), weather(450, "south", 7)]).write_csv(tmp_path / "grown.csv")
+    evaluated = train("task=evaluate", "ckpt=run", f"data.train={tmp_path / 'grown.csv'}")
+    assert evaluated.returncode == 0, evaluated.stderr
     refused = train("task=evaluate", "ckpt=run", "data.columns=[wind]")
     assert "it and the data differ in their columns; choose the data it was trained on" in refused.stderr
 
-    resumed = train("resume=run", "trainer.max_epochs=5")
+    tested = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt", "evaluate=backtest")
+    assert tested.returncode == 0, tested.stderr
+    shown = dict(line.split() for line in tested.stdout.splitlines())
+    assert shown["backtest/mse"] == shown["valid/mse"]
+    assert shown["backtest/mae"] == shown["valid/mae"]
+    by = list(csv.DictReader((tmp_path / "run" / "backtest.csv").read_text().splitlines()))
+    assert [(row["by"], row["which"]) for row in by[1:]] == [
+        *(("step", str(step)) for step in range(1, 9)), ("series", "north"), ("series", "south"),
+    ]  # fmt: skip
+    assert float(by[0]["mse"]) == pytest.approx(numpy.mean([float(row["mse"]) for row in by[1:9]]), rel=1e-4)
+    assert (tmp_path / "run" / "backtest.png").stat().st_size > 5000
+
+    resumed = train("resume=run", "trainer.max_epochs=3")
     assert resumed.returncode == 0, resumed.stderr
 
-    forecast = program("series", "run", file, "--steps", 30)
-    assert forecast.returncode == 0, forecast.stderr
-    rows = list(csv.DictReader(io.StringIO(forecast.stdout)))
+    made = program("series", "run", file, "--steps", 30, "--quantiles", "0.1,0.9")
+    assert made.returncode == 0, made.stderr
+    rows = list(csv.DictReader(io.StringIO(made.stdout)))
+    assert list(rows[0]) == [
+        "station", "time", "temperature", "temperature_q0.1", "temperature_q0.9", "wind", "wind_q0.1", "wind_q0.9",
+    ]  # fmt: skip
     assert [row["station"] for row in rows] == ["north"] * 30 + ["south"] * 30
     assert rows[0]["time"] == "2026-01-26 00:00"  # an hour after the last, as the file writes it
     assert rows[29]["time"] == "2026-01-27 05:00"
-    expected = by_hand(TrainedForecaster.load(tmp_path / "run" / "checkpoints" / "best.ckpt"), file, 30)
-    for row, values in zip(rows, expected, strict=False):
-        assert [float(row["temperature"]), float(row["wind"])] == pytest.approx(values, rel=1e-4)
+    assert all(float(row["wind_q0.1"]) <= float(row["wind_q0.9"]) for row in rows)
+    refused = program("series", "run", file, "--quantiles", "1.5")
+    assert refused.stderr.startswith("error: --quantiles 1.5: must be numbers between 0 and 1")
 
 
-def by_hand(loaded, file, steps):
-    """Each forecast from the whole series, read again from its start, and the forecasts before it."""
-    table = polars.read_csv(file).filter(polars.col("station") == "north").select(loaded.columns)
-    mean, std = (torch.tensor([values[name] for name in loaded.columns]) for values in (loaded.mean, loaded.std))
-    inputs = ((torch.from_numpy(table.to_numpy()) - mean) / std).float()
-    for _ in range(steps):
-        with torch.no_grad():
-            following = loaded.model(inputs[None])[0][0, -1:]
-        inputs = torch.cat([inputs, following])
-        yield (following[0] * std + mean).tolist()
-
-
-def test_what_the_model_does_not_forecast_limits_how_far_it_can_go_on(trained, program, file):
-    finished = trained("trainer.max_epochs=1", "data.targets=[temperature]", "data.horizon=3", "logger=none")
-    assert finished.returncode == 0, finished.stderr
-    within = program("series", "run", file, "--steps", 3)
-    assert within.returncode == 0, within.stderr
-    assert len(within.stdout.splitlines()) == 1 + 2 * 3
-    beyond = program("series", "run", file, "--steps", 4)
-    assert beyond.returncode != 0
-    assert beyond.stderr.startswith("error: the model reads wind but does not forecast them, so it can only forecast 3")
+def test_what_the_model_does_not_forecast_limits_how_far_it_can_go_on():
+    one = TrainedForecaster(Forecaster(2, 3, [0], context=4).eval(), ["a", "b"], ["a"], 3, False, {})
+    series = Series("", numpy.random.default_rng(0).normal(size=(20, 2)))
+    assert forecast(one, series, 3).shape == (3, 1, 1)
+    with pytest.raises(UserError, match="the model reads b but does not forecast them, so it can only forecast 3"):
+        forecast(one, series, 4)
+    with pytest.raises(UserError, match="quantiles need a model that says how sure it is"):
+        forecast(one, series, 3, [0.5])
 
 
 @pytest.mark.parametrize(
@@ -374,7 +557,10 @@ def test_what_the_model_does_not_forecast_limits_how_far_it_can_go_on(trained, p
         ("data.targets=[heat]", "there is no column heat; choose from: station, time, temperature, wind, sun"),
         ("data.columns=[wind,wind]", "data.columns=['wind', 'wind']: must be a list of columns, each once, or null"),
         ("data.gaps=no", "data.gaps=no: must be one of: refuse, split, keep"),
+        ("data.context=1", "data.context=1: must be a whole number, 2 or more, or null"),
         ("model.cell=tanh", "model.cell=tanh: must be one of: gru, lstm, rnn"),
+        ("objective=best", "objective=best: must be one of: mse, mae, quantiles, normal, student_t, negative_binomial"),
+        ("monitor=valid/f1", "monitor=valid/f1: must be one of: train/loss, valid/loss, valid/mse"),
         ("data.train=none.csv", "none.csv: there is no such file"),
         ("data.warm_up=10000", "no series is longer than data.warm_up=10000"),
     ],

@@ -77,10 +77,9 @@ def save_classifier(path, backwards=False, **settings):
 def save_forecaster(path, **settings):
     torch.manual_seed(0)
     columns = ["a", "b"]
-    arguments = {"features": 2, "targets": 2, "last": [0, 1], "hidden_size": 8, **settings}
-    statistics = {"mean": [1.0, 2.0], "std": [1.0, 0.5]}
+    arguments = {"features": 2, "horizon": 1, "last": [0, 1], "context": 4, "hidden_size": 8, **settings}
     file = {"series": None, "time": None, "gaps": "refuse"}
-    data = {"columns": columns, "targets": columns, "horizon": 1, **statistics, "file": file}
+    data = {"columns": columns, "targets": columns, "horizon": 1, "counts": False, "file": file}
     return save(path, Forecaster(**arguments), arguments, data, 1.0)
 
 

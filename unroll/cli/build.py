@@ -171,8 +171,9 @@ def learner(config: DictConfig, data: Data, trained: tuple[nn.Module, dict[str, 
     with building(config, "learner"):
         check_call("learner", make.func, ["model", *make.keywords, *of_learner], by_program=["model", *of_learner])
         built: Learner = make(model, **of_learner)
-    if config.objective not in built.metrics:
-        raise UserError(f"objective={config.objective}: must be one of: {', '.join(built.metrics)}")
+    if config.monitor not in built.metrics:
+        key = typed_key(config, "monitor")
+        raise UserError(f"{key}={config.monitor}: must be one of: {', '.join(built.metrics)}")
     return built
 
 

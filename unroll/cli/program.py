@@ -149,7 +149,7 @@ def train(
     relative_dir = os.path.relpath(run_dir)
     if continues and run_directory.is_finished(run_dir, config):
         say(f"{relative_dir}: this run is finished; a larger trainer.max_epochs or trainer.max_steps extends it")
-        return run_directory.metric(run_dir, config.objective)
+        return run_directory.metric(run_dir, config.monitor)
 
     import_torch()
     from pytorch_lightning.callbacks import LambdaCallback
@@ -200,7 +200,9 @@ def train(
         score = f"{best.monitor} {best.best_model_score:.4f}"
         say(f"best checkpoint: {os.path.relpath(best.best_model_path)} ({score})")
     say(f"everything else is in {relative_dir}; to see its curves: tensorboard --logdir {relative_dir}")
-    reached = trainer.callback_metrics.get(config.objective)
+    if (line := learner.conclusion()) is not None:
+        say(line)
+    reached = trainer.callback_metrics.get(config.monitor)
     return None if reached is None else reached.item()
 
 

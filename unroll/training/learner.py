@@ -162,6 +162,10 @@ class Learner(pl.LightningModule, ABC):
         (features,) = self.fast_model(*self.inputs(batch))
         return features, None
 
+    def conclusion(self) -> str | None:
+        """A last line to say of a run that has ended."""
+        return None
+
     def make_fast(self, how: bool | str) -> FastModel:
         """The model, called by a faster version of it where there is to be one."""
         return FastModel(self.model, how, read)

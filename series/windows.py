@@ -1,0 +1,130 @@
+"""Windows of series, with all that lies within the horizon of each step as targets."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from unroll.streams import Stream, Window
+
+NOT_SCORED = -1
+
+
+class Span(NamedTuple):
+    """The steps of a series that a split forecasts from.
+
+    Attributes:
+        name: of the series.
+        values: of the series from its beginning, standardised, float32 `[steps, columns]`.
+        start, stop: the first step that forecasts are scored from, and the one after the last; the steps before it are
+            read. `horizon` steps after each are there.
+        scale: mean and standard deviation of each column, in the units of the file.
+    """
+
+    name: str
+    values: Tensor
+    start: int
+    stop: int
+    scale: tuple[list[float], list[float]]
+
+    def in_units(self, values: Tensor, at: Sequence[int] | None = None) -> Tensor:
+        """Standardised numbers as the file has them, float64. Args: values `[…, columns]`, or those `at`."""
+        mean, std = (torch.tensor(part, dtype=torch.float64)[... if at is None else list(at)] for part in self.scale)
+        return values.double() * std + mean
+
+
+class ForecastWindows(Stream):
+    """Windows of spans. A target is gathered when its window is read, so memory is that of the values.
+
+    A window's `inputs` are `[rows, time, columns]`; its `targets` `[rows, time, targets, horizon, 1]` are the values of
+    the next `horizon` steps. With a `season`, two simple forecasts stand beside each, `[…, 3]`: that nothing changes,
+    and that the last season comes again.
+
+    Args:
+        spans: of the split.
+        at: where the targets are among the columns.
+        horizon: how many steps ahead.
+        parts: how many parts each span is cut into, which are rows of their own.
+        before: steps that a part reads before the first that is scored.
+        season: steps of a season; None for no simple forecasts.
+        batch_size, bptt, shuffle, seed: as for `Stream`.
+    """
+
+    def __init__(
+        self,
+        spans: Sequence[Span],
+        at: Sequence[int],
+        horizon: int,
+        batch_size: int,
+        bptt: int,
+        parts: int = 1,
+        before: int = 0,
+        season: int | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> None:
+        inputs, places, first = [], [], 0
+        for span in spans:
+            for start, stop in cuts(span, parts, max(bptt, before // 2)):
+                begin = 0 if parts == 1 else max(0, start - before)
+                place = torch.arange(first + begin, first + stop)
+                place[: start - begin] = NOT_SCORED
+                inputs.append(span.values[begin:stop])
+                places.append(place)
+            first += len(span.values)
+        lengths = [len(place) for place in places]
+        self.values = torch.cat([span.values[:, list(at)] for span in spans])
+        sizes = torch.tensor([len(span.values) for span in spans])
+        self.begins = (sizes.cumsum(0) - sizes).repeat_interleave(sizes) if season else None
+        self.horizon, self.season = horizon, season
+        super().__init__(
+            torch.cat(inputs).split(lengths),
+            batch_size,
+            bptt,
+            torch.cat(places).split(lengths),
+            shuffle=shuffle,
+            seed=seed,
+        )
+
+    def batches(self, first: int) -> Iterator[Window]:
+        windows = map(self._with_targets, self.layout.windows(first, self.random))
+        return (window.pin_memory() for window in windows) if self.pin else windows
+
+    def _with_targets(self, window: Window) -> Window:
+        places = window.targets
+        scored = (places != NOT_SCORED) & window.full_mask.to(places.device)
+        places = places.clamp(min=0)[..., None]
+        ahead = torch.arange(1, self.horizon + 1, device=places.device)
+        found = [self.values[(places + ahead).clamp(max=len(self.values) - 1)]]  # [rows, time, horizon, targets]
+        if self.season is not None and self.begins is not None:
+            now = self.values[places].expand_as(found[0])
+            earlier = places + ahead - self.season * (-(-ahead // self.season))
+            known = earlier >= self.begins[places]
+            found += [now, torch.where(known[..., None], self.values[earlier.clamp(min=0)], now)]
+        targets = torch.stack(found, -1).transpose(2, 3)
+        mask = None if scored.all() else scored.cpu()
+        return Window.of(window.inputs, targets, window.on_host[0], mask)
+
+    @property
+    def nbytes(self) -> int:
+        return super().nbytes + self.values.nbytes
+
+    def move(self, device: torch.device) -> None:
+        super().move(device)
+        self.values = self.values.to(device)
+        self.begins = None if self.begins is None else self.begins.to(device)
+
+    @property
+    def origins(self) -> int:
+        """The number of steps that forecasts are scored from."""
+        places = self.layout.targets  # type: ignore[attr-defined]
+        return int((places.base != NOT_SCORED).sum())
+
+
+def cuts(span: Span, parts: int, shortest: int) -> list[tuple[int, int]]:
+    """The steps of each part that are scored."""
+    count = max(1, min(parts, (span.stop - span.start) // shortest))
+    bounds = torch.linspace(span.start, span.stop, count + 1).round().long().tolist()
+    return list(pairwise(bounds))
