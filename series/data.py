@@ -13,8 +13,8 @@ from torch import Tensor
 from reading.tables import Form, Quotes
 from reading.text import UTF_8, known_encoding
 from series.files import Found, Gaps, Series, read_series
-from series.numbers import Decimal
 from series.model import Context
+from series.numbers import Decimal
 from series.simple import find_season, fit_linear
 from series.windows import ForecastWindows, Span
 from unroll import checks
