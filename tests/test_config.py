@@ -310,7 +310,7 @@ def test_a_file_that_must_be_given_is_asked_for():
             ],
         ),
         ("data.bpt=3", ["data.bpt", "batch_size, bptt", "did you mean bptt?"]),
-        ("modle=gru", ["modle", "model, objective, optimizer", "did you mean model?"]),
+        ("modle=gru", ["modle", "model, monitor, objective, optimizer", "did you mean model?"]),
         ("model.hidden=3", ["model.hidden", "embedding_size, head, hidden_size, num_layers"]),
         ("data.bptt.x=3", ["data.bptt.x"]),
         ("model.norm=true", ["there is no model.norm; under model, choose from: ", "model=awd_gru, model=awd_lstm, "]),
