@@ -199,7 +199,10 @@ def test_it_is_reported_beside_the_static_metrics(run, how, setting):
 @pytest.mark.parametrize(
     ("arguments", "answer"),
     [
-        (["evaluate=dynamo"], "there is no evaluate=dynamo; choose from: cache, dynamic (did you mean dynamic?)"),
+        (
+            ["evaluate=dynamo"],
+            "there is no evaluate=dynamo; choose from: backtest, cache, dynamic (did you mean dynamic?)",
+        ),
         (["evaluate=cache", "evaluate.weight=2"], "evaluate.weight=2: must be a number between 0 and 1"),
         (["evaluate=dynamic", "evaluate.size=2"], "there is no evaluate.size"),
     ],

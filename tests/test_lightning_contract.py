@@ -232,6 +232,27 @@ def test_saves_on_exception(tmp_path):
     assert not lightning.saves_on_exception(trainer_of())
 
 
+@contract(lightning.weight_averages, "`WeightAveraging._swap_models` puts the average in the place of the weights")
+@contract(lightning.averaged_models, "`WeightAveraging._average_model` is what is averaged into")
+@contract(lightning.put_weights_back, "`WeightAveraging._swap_models(module)`, called again, puts the weights back")
+def test_averages():
+    found = []
+
+    def look(hook, module):
+        if hook == "validation_step 0":
+            (average,) = lightning.averaged_models(module.trainer)
+            before = average.module.layer.weight.item(), module.layer.weight.item()
+            lightning.put_weights_back(module.trainer, module)
+            found.append((before, (module.layer.weight.item(), average.module.layer.weight.item())))
+            lightning.put_weights_back(module.trainer, module)
+
+    seen_in_fit(look, callbacks=[pl.callbacks.EMAWeightAveraging(decay=0.5)])
+    ((trained, average), swapped) = found[0]
+    assert trained != average
+    assert swapped == (trained, average)
+    assert lightning.weight_averages(trainer_of()) == []
+
+
 @contract(lightning.look_for_last, '`_CheckpointConnector._parse_ckpt_path` finds what `ckpt_path="last"` means')
 def test_look_for_last(tmp_path):
     module = Module()

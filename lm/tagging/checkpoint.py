@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
 from lm.tagging.encoder import WordEncoder
 from lm.tagging.model import Tagger
+from lm.tagging.schemes import SchemeName
 from unroll.checks import is_of
 from unroll.resume.checkpoint import TrainedModel, check_sizes
 
@@ -37,6 +38,8 @@ class TrainedTagger(TrainedModel):
         if not is_of([*entries, *data["extras"].values()], list[list[str]]):
             raise TypeError
         encoder = WordEncoder.of_description(data)
+        if encoder.scheme.name not in get_args(SchemeName) or not is_of([*encoder.scheme[:2]], list[str]):
+            raise TypeError
         check_sizes(
             metadata,
             vocab_size=len(encoder.words),

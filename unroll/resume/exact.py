@@ -35,7 +35,7 @@ class ResumesExactly:
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if trainer.precision == "64-true":  # else weights are loaded as float32, and made float64 afterwards
-            for module in (pl_module, *(callback._average_model for callback in averaging(trainer))):
+            for module in (pl_module, *lightning.averaged_models(trainer)):
                 trainer.precision_plugin.convert_module(module)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -253,15 +253,6 @@ def refuse_begun_swa(trainer: Any, checkpoint: dict[str, Any]) -> None:
                 "the checkpoint was written after StochasticWeightAveraging had begun, which Lightning can't go on "
                 "with exactly; resume from an earlier one, or train with WeightAveraging"
             )
-
-
-def averaging(trainer: Any) -> list[Any]:
-    """Lightning's callbacks that put an average in the place of the weights for a validation."""
-    return [
-        callback
-        for callback in trainer.callbacks
-        if getattr(callback, "_average_model", None) is not None and hasattr(callback, "_swap_models")
-    ]
 
 
 def weights(module: Any) -> dict[str, Tensor]:

@@ -16,13 +16,15 @@ import torch
 from unroll.checks import Positive, Size, checked
 from unroll.errors import Interrupted
 from unroll.lightning import KNOWN, Checkpoint, pl, refuse_unknown_trainer
-from unroll.resume.exact import ResumesExactly, averaging, before_batch, weights
+from unroll.resume.exact import ResumesExactly, before_batch, weights
 from unroll.resume.lightning import (
     batches_completed,
     is_fitting,
     look_for_last,
+    put_weights_back,
     reduce_over_processes,
     set_before_validation,
+    weight_averages,
 )
 
 CONTINUE, SAVE, SAVE_AND_STOP = range(3)
@@ -116,13 +118,12 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if not trainer.sanity_checking and self._most_urgent(trainer, SAVE_AND_STOP if self.signal else CONTINUE):
-            for average in averaging(trainer):  # it holds the weights meanwhile
-                average._swap_models(pl_module)
+            put_weights_back(trainer, pl_module)
             self._save(trainer, set_before_validation)
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if averaging(trainer):
+        if weight_averages(trainer):
             self.weights = weights(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

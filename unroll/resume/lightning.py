@@ -99,6 +99,26 @@ def mend_total_of_batches(trainer: Any) -> None:
         total.ready = total.started = total.processed = total.completed
 
 
+def averaged_models(trainer: Any) -> list[Any]:
+    """What Lightning's `WeightAveraging` callbacks average into."""
+    return [callback._average_model for callback in weight_averages(trainer)]
+
+
+def weight_averages(trainer: Any) -> list[Any]:
+    """Lightning's callbacks that put an average in the place of the weights for a validation, and at the end."""
+    return [
+        callback
+        for callback in trainer.callbacks
+        if getattr(callback, "_average_model", None) is not None and hasattr(callback, "_swap_models")
+    ]
+
+
+def put_weights_back(trainer: Any, module: Any) -> None:
+    """In the middle of a validation: the weights that are trained take the place of their average again."""
+    for callback in weight_averages(trainer):
+        callback._swap_models(module)
+
+
 def saves_on_exception(trainer: Any) -> bool:
     """Whether a callback of Lightning's writes a checkpoint where a step fails."""
     return any(

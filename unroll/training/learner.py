@@ -304,6 +304,8 @@ class Learner(pl.LightningModule, ABC):
         if self.metadata is not None:
             refuse_unless_same(checkpoint, self.metadata)
         missing = [key for key in NEEDED_TO_RESUME if key not in checkpoint]
+        if not missing and not checkpoint[PROGRESS]:
+            missing = [PROGRESS]
         if not missing and not lightning.has_progress(checkpoint):
             missing = ["loops"]
         if missing:
