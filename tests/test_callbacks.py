@@ -2,6 +2,7 @@
 device."""
 
 import traceback
+from collections import Counter
 from functools import partial
 from types import SimpleNamespace
 
@@ -11,13 +12,19 @@ import torch
 from conftest import ROOT
 from helpers.fits import Numbers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import lm.language
+from lm.language.learner import NextToken
 from unroll import MeanSquaredError, Stream, UserError, WindowLearner, one_cycle
+from unroll.state import detach
 from unroll.training.callbacks import Average, Progress, Result, StopWhenDiverged, Throughput
+from unroll.training.compiled import read_window
 from unroll.training.loggers import TensorBoard
 
 EVERY = 5  # steps are logged
+ROOMS = tuple(str(ROOT / name) for name in ("unroll", "lm", "vision", "series"))
 
 
 def fit(*callbacks, sequences=None, accelerator="cpu", logger=False, max_epochs=1, **trainer):
@@ -78,16 +85,39 @@ class TestDivergence:
 class Reads(TorchDispatchMode):
     """Records which lines of this project ask a tensor for its value. On a GPU each would wait for the device."""
 
-    WAIT = ("_local_scalar_dense", "nonzero", "equal", "unique", "masked_select")
+    WAIT = ("_local_scalar_dense", "nonzero", "equal", "unique", "masked_select", "bincount")
 
     def __init__(self):
         super().__init__()
-        self.lines = set()
+        self.lines, self.copies = Counter(), Copies(self.record)
+
+    def record(self):
+        frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(ROOMS)]
+        self.lines.update([f"{frames[-1].filename}:{frames[-1].lineno} {frames[-1].line}"] if frames else [])
+
+    def __enter__(self):
+        self.copies.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self.copies.__exit__(*error)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if any(name in function.name() for name in self.WAIT):
-            frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(str(ROOT / "unroll"))]
-            self.lines |= {f"{frames[-1].filename}:{frames[-1].lineno} {frames[-1].line}"} if frames else set()
+            self.record()
+        return function(*args, **(kwargs or {}))
+
+
+class Copies(TorchFunctionMode):
+    """Calls `record` for each copy to the host, which is no operation where a tensor is there already."""
+
+    def __init__(self, record):
+        self.record = record
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (torch.Tensor.tolist, torch.Tensor.cpu, torch.Tensor.numpy):
+            self.record()
         return function(*args, **(kwargs or {}))
 
 
@@ -116,7 +146,7 @@ def test_between_two_logged_steps_no_value_is_asked_of_the_device(tmp_path):
     fit(*every_callback(tmp_path, OnADevice()), between)
     assert between.steps > 15
     on_the_host = str(ROOT / "unroll" / "streams")  # a window's `starts` and `mask` are known there
-    assert {line for line in reads.lines if not line.startswith(on_the_host)} == set()
+    assert [line for line in reads.lines if not line.startswith(on_the_host)] == []
 
 
 def test_a_value_that_is_asked_of_the_device_is_found(tmp_path):
@@ -124,6 +154,30 @@ def test_a_value_that_is_asked_of_the_device_is_found(tmp_path):
     between = BetweenLoggedSteps(reads.__enter__, lambda: reads.__exit__(None, None, None))
     fit(StopWhenDiverged(), between)  # on a CPU it asks in every step
     assert any("item()" in line for line in reads.lines)
+
+
+def step(model, windows):
+    """Forward and backward through windows of a stream, the second with a state."""
+    state = None
+    for window in windows:
+        features, state, _ = read_window(model, window.inputs, detach(state), window.resets)
+        NextToken()(model, features, window).minimised.backward()
+
+
+@pytest.mark.parametrize("model_class", [getattr(lm.language, name) for name in lm.language.__all__])
+def test_no_language_model_waits_for_the_device_within_a_step(model_class):
+    windows = [*Stream(torch.randint(9, (4 * 9,)), batch_size=4, bptt=3)][:2]
+    with Reads() as reads:
+        step(model_class(9).train(), windows)
+    assert not reads.lines
+
+
+def test_an_adaptive_head_waits_once_whatever_its_clusters():
+    model = lm.language.AWDLSTM(40, hidden_size=8, embedding_size=8, head="adaptive", cutoffs=[5, 10, 20])
+    windows = [*Stream(torch.randint(40, (4 * 9,)), batch_size=4, bptt=3)][:2]
+    with Reads() as reads:
+        step(model.train(), windows)
+    assert [*reads.lines.values()] == [2]  # in each window
 
 
 @pytest.mark.gpu

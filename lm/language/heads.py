@@ -204,9 +204,11 @@ class AdaptiveHead(Head):
         cluster = torch.bucketize(targets.contiguous(), starts, right=True)
         wanted = torch.where(cluster == 0, targets, self.clusters[0][1] + cluster - 1)
         losses = F.cross_entropy(first, wanted, reduction="none")
-        for number, other in enumerate(others, start=1):
-            rows = (cluster == number).nonzero().squeeze(1)  # may be none: in DDP every weight needs its gradient
-            within = targets[rows] - self.clusters[number][0]
+        numbers = torch.arange(len(self.clusters), device=cluster.device)
+        counts = (cluster == numbers.unsqueeze(1)).sum(1).tolist()  # waits for the device, once
+        _, *of_others = cluster.argsort(stable=True).split(counts)
+        for (start, _), other, rows in zip(self.clusters[1:], others, of_others, strict=True):
+            within = targets[rows] - start  # may be none: in DDP every weight needs its gradient
             losses = losses.index_add(0, rows, F.cross_entropy(other(features[rows]), within, reduction="none"))
         loss = minimised = losses.mean()
         if label_smoothing and torch.is_grad_enabled():

@@ -48,7 +48,7 @@ def read_with_resets(
     """
     if resets.dtype != torch.bool or resets.shape != x.shape[:2]:
         raise UserError(f"resets must be bool {list(x.shape[:2])}, not {resets.dtype} {list(resets.shape)}")
-    places = resets.any(0).nonzero().flatten().tolist()
+    places = [step for step, begins in enumerate(resets.any(0).tolist()) if begins]  # waits for the device, once
     outputs = []
     for start, stop in pairwise(sorted({0, *places, x.size(1)})):
         if state is not None:
