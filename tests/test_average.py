@@ -68,6 +68,7 @@ def test_training_does_not_notice():
         assert torch.equal(without, with_it)
 
 
+@pytest.mark.slow
 def test_the_checkpoint_and_the_result_are_of_the_average(train, tmp_path):
     run = train("average=mean", "trainer.limit_train_batches=12", "trainer.max_epochs=2", "hydra.run.dir=run")
     assert run.returncode == 0, run.stderr

@@ -74,7 +74,7 @@ class TestPieces:
         (Recipe("characters", False, 1), torch.uint8),
         (Recipe("characters", True, 3), torch.uint8),
         (Recipe("words", True, 2), torch.uint16),
-        (Recipe("bpe", False, 2, vocab_size=300), torch.uint16),
+        pytest.param(Recipe("bpe", False, 2, vocab_size=300), torch.uint16, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "tokenizer", None),
 )
@@ -224,6 +224,7 @@ def test_a_run_on_a_large_file_is_one_on_its_ids(large, train, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
 def test_reading_all_of_a_mapped_file_takes_no_memory(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text(lines(2**20) * 100, encoding="utf-8")

@@ -1,10 +1,12 @@
 """Evaluation that goes on learning: what it computes, and that nothing is seen before it is scored."""
 
 import math
+import shutil
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers import processes
 from torch import nn
 
 import lm.language
@@ -176,12 +178,19 @@ class TestCache:
             CacheEvaluation()(learner, data)
 
 
-@pytest.fixture
-def run(train, tmp_path):
-    (tmp_path / "mine.txt").write_text("It was the best of times, it was the worst of times. " * 60)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "mine.txt").write_text("It was the best of times, it was the worst of times. " * 60)
     mine = ["data=text", "data.train=mine.txt", "data.batch_size=8", "data.bptt=20", "model=gru"]
-    trained = train(*mine, "trainer.max_epochs=1", "hydra.run.dir=run")
-    assert trained.returncode == 0, trained.stderr
+    finished = processes.train(*mine, "trainer.max_epochs=1", "hydra.run.dir=run", folder=folder)
+    assert finished.returncode == 0, finished.stderr
+    return folder
+
+
+@pytest.fixture
+def run(train, trained, tmp_path):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     return train
 
 

@@ -27,6 +27,7 @@ def run(tmp_path):
     return example
 
 
+@pytest.mark.slow
 def test_a_carried_state_forecasts_better_than_windows_without_one(run):
     shown = run("forecast.py")
     naive, windows, carried = (float(value) for value in re.findall(r"  +(\d+\.\d{4})", shown))
@@ -40,6 +41,7 @@ def test_a_column_of_a_file_can_be_forecast(run, tmp_path):
     assert shown.startswith("mean absolute error, 4 steps ahead")
 
 
+@pytest.mark.slow
 def test_documents_are_learnt(run):
     losses = [float(loss) for loss in re.findall(r": (\d\.\d+) nats", run("documents.py"))]
     assert len(losses) == 3

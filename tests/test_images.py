@@ -195,10 +195,18 @@ class TestTestTimeAugmentation:
 
 
 def test_a_model_prepares_itself_from_the_training_images(train, tmp_path):
-    short = ["model=whitened_net", "data=shapes", "model.widths=[4,4,4]", "logger=none", "trainer.precision=32-true"]
+    short = [
+        "model=whitened_net",
+        "data=shapes",
+        "data.train_images=200",
+        "data.valid_images=20",
+        "model.widths=[4,4,4]",
+        "logger=none",
+        "trainer.precision=32-true",
+    ]
     assert train(*short, "trainer.max_epochs=1", "hydra.run.dir=run").returncode == 0
     trained = TrainedImageClassifier.load(tmp_path / "run" / "checkpoints" / "last.ckpt")
-    data = Shapes(train_images=1000, valid_images=20, batch_size=20, pad=0, flip=False)
+    data = Shapes(train_images=200, valid_images=20, batch_size=20, pad=0, flip=False)
     with torch.no_grad():
         whitened = trained.model.first(trained.normalise(data.splits.train.pixels))[:, :DIRECTIONS]
     covariance = whitened.transpose(0, 1).flatten(1).cov()

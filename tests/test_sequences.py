@@ -256,6 +256,7 @@ def test_one_sequence_warms_up_each_of_its_rows():
     assert [window.mask is None for window in stream] == [False, False, *[True] * (len(stream) - 2)]
 
 
+@pytest.mark.slow
 def test_many_sequences_cost_their_index(command):
     script = """
 import resource, torch

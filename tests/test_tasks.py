@@ -1,10 +1,12 @@
 """The commands beside training."""
 
 import re
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import processes
 from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
@@ -17,10 +19,15 @@ from unroll.cli.commands import RisingRate, steepest
 TEXT = "It was the best of times, it was the worst of times. " * 100
 
 
+def written(folder):
+    """A text in a folder, and what reads it."""
+    (folder / "mine.txt").write_text(TEXT)
+    return ["data=text", "data.train=mine.txt", "data.batch_size=8", "data.bptt=20"]
+
+
 @pytest.fixture
 def mine(tmp_path):
-    (tmp_path / "mine.txt").write_text(TEXT)
-    return ["data=text", "data.train=mine.txt", "data.batch_size=8", "data.bptt=20"]
+    return written(tmp_path)
 
 
 def test_show_batch_shows_that_batches_join_up(train, mine, tmp_path):
@@ -84,21 +91,35 @@ class TestLearningRate:
         assert [path.name for path in tmp_path.rglob("*.ckpt")] == []
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    mine = written(folder)
+    run = processes.train(*mine, "trainer.max_epochs=1", "hydra.run.dir=run", folder=folder)
+    assert run.returncode == 0, run.stderr
+    return folder, run.stdout
+
+
+@pytest.fixture
+def said(finished, tmp_path):
+    """What a run in the folder `run` has printed."""
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    return finished[1]
+
+
 class TestEvaluate:
-    def test_it_gives_what_training_said(self, train, mine, tmp_path):
-        trained = train(*mine, "trainer.max_epochs=1", "hydra.run.dir=run")
-        said = trained.stdout.splitlines()[1].split()
+    def test_it_gives_what_training_said(self, train, said):
+        row = said.splitlines()[1].split()
         found = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt")  # with the run's own data
         assert found.returncode == 0, found.stderr
         metrics = dict(line.split() for line in found.stdout.splitlines())
-        assert metrics["valid/loss"] == said[2]
-        assert metrics["valid/accuracy"] == said[3]
+        assert metrics["valid/loss"] == row[2]
+        assert metrics["valid/accuracy"] == row[3]
         other = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt", "data=human_numbers")
         assert other.returncode == 1
         assert "differ in their vocabulary" in other.stderr.splitlines()[-1]
 
-    def test_on_another_text_with_the_settings_of_the_run(self, train, mine, tmp_path):
-        assert train(*mine, "trainer.max_epochs=1", "hydra.run.dir=run").returncode == 0
+    def test_on_another_text_with_the_settings_of_the_run(self, train, said, tmp_path):
         (tmp_path / "other.txt").write_text(TEXT[:501])
         whole = train("task=evaluate", "ckpt=run", "data.valid=other.txt", "data.batch_size=1", "data.bptt=500")
         windows = train("task=evaluate", "ckpt=run/checkpoints/best.ckpt", "data.valid=other.txt", "data.batch_size=1")
@@ -106,15 +127,13 @@ class TestEvaluate:
         assert whole.stdout == windows.stdout  # whatever the windows
         assert whole.stdout.splitlines()[-1].split() == ["valid/tokens", "500"]
 
-    def test_another_model_than_the_checkpoints_is_refused(self, train, mine):
-        assert train(*mine, "trainer.max_epochs=1", "hydra.run.dir=run").returncode == 0
+    def test_another_model_than_the_checkpoints_is_refused(self, train, said):
         answer = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt", "model=rnn")
         assert answer.returncode == 1
         (line,) = answer.stderr.splitlines()
         assert line.startswith("error: run/checkpoints/last.ckpt: ")
 
-    def test_what_a_strangers_run_directory_names_is_not_imported(self, train, mine, tmp_path):
-        assert train(*mine, "trainer.max_epochs=1", "hydra.run.dir=run", "callbacks.curves=null").returncode == 0
+    def test_what_a_strangers_run_directory_names_is_not_imported(self, train, said, tmp_path):
         (tmp_path / "stranger.py").write_text("open('touched', 'w').close()\n")
         path = tmp_path / "run" / ".hydra" / "config.yaml"
         settings = OmegaConf.load(path)

@@ -62,7 +62,7 @@ class Run:
         """Starts the run, or goes on with it, and sends it a signal as soon as the condition holds."""
         process = self.start()
         while process.poll() is None and not condition():
-            time.sleep(0.0005)
+            time.sleep(0.002)
         assert process.poll() is None, "it ended before it could be stopped"
         process.send_signal(number)
         _, errors = process.communicate(timeout=200)
@@ -77,8 +77,12 @@ class Run:
 
     def step(self) -> int:
         """The step that was logged last."""
-        rows = self.rows()
-        return int(rows[-1]["step"] or -1) if rows else -1
+        try:
+            lines = (self.directory / "metrics.csv").read_text().splitlines()
+        except OSError:
+            return -1
+        columns = [line.split(",") for line in lines[:1] + lines[-1:]]
+        return int(dict(zip(*columns, strict=False)).get("step") or -1) if len(lines) > 1 else -1
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Those of the checkpoint, and where they are an average, those that training goes on with."""
