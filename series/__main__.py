@@ -32,7 +32,7 @@ def main() -> None:
         levels = numbers_of(arguments.quantiles)
         loaded = TrainedForecaster.load(checkpoint_file(arguments.checkpoint), class_named(arguments.model))
         # A forecast goes on from the last piece of a series, so gaps before it do no harm.
-        gaps = "keep" if loaded.file["gaps"] == "keep" else "split"
+        gaps = loaded.file["gaps"] if loaded.file["gaps"] in ("keep", "fill") else "split"
         found = read_series(arguments.file, loaded.columns, **{**loaded.file, "gaps": gaps})
         for note in found.notes:
             print(note, file=sys.stderr)

@@ -87,9 +87,9 @@ def errors(span: Span, data: SeriesFiles, step: int, points: Tensor) -> Tensor:
     apart = forecast - truth
     in_units = [span.in_units(part, data.at) for part in (truth, forecast)]
     size = in_units[0].abs() + in_units[1].abs()
-    smape = torch.where(size > 0, 200 * (in_units[1] - in_units[0]).abs() / size, 0.0)
+    smape = torch.where(size == 0, 0.0, 200 * (in_units[1] - in_units[0]).abs() / size)
     before = span.values[: span.start + 1, data.at].double()
-    usual = (before[data.season :] - before[: -data.season]).abs().mean(0)  # nan without steps
+    usual = (before[data.season :] - before[: -data.season]).abs().nanmean(0)  # nan without steps
     mase = torch.where(usual > 0, apart.abs() / usual, torch.nan)
     return torch.stack([apart.square(), apart.abs(), smape, mase])
 

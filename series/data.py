@@ -171,7 +171,7 @@ class SeriesFiles(Data):
         """
         if not self.counts:
             return standard(values)
-        wrong = values[(values < 0) | (values != values.round())]
+        wrong = values[numpy.isfinite(values) & ((values < 0) | (values != values.round()))]
         if len(wrong):
             raise UserError(f"objective={COUNTS}: is for counts (0, 1, 2, …); there is {wrong[0]:g}")
         return unscaled(values)
@@ -203,6 +203,11 @@ class SeriesFiles(Data):
         by_time = None if clock is None or clock.wall is None or clock.step is None else clock.step.season
         some = found[:: math.ceil(len(found) / SOME)]
         return self.typed[1] or by_time or find_season([one.values[: self._cut(one), self.at] for one in some])
+
+    @cached_property
+    def missing(self) -> bool:
+        """Whether numbers are missing in the training file."""
+        return any(numpy.isnan(series.values).any() for series in self.in_training.series)
 
     @cached_property
     def context(self) -> int:
@@ -267,6 +272,7 @@ class SeriesFiles(Data):
             "last": self.at,
             "context": self.context,
             "segment": self.segment,
+            "missing": self.missing,
         }
 
     def description(self) -> dict[str, Any]:
@@ -277,19 +283,20 @@ class SeriesFiles(Data):
             "context": self.context,
             "season": self.season,
             "counts": self.counts,
+            "missing": self.missing,
             "scales": {name: list(scale) for name, scale in self.scales.items()},
             "file": {**self.how_read, "known_format": self.time_format},
         }
 
     def as_in(self, description: Mapping[str, Any]) -> None:
         """The columns, and the scales: a file that has other numbers in it is read as the model was trained."""
-        if {"columns", "targets", "scales", "season", "context", "counts"} <= set(description):
+        if {"columns", "targets", "scales", "season", "context", "counts", "missing"} <= set(description):
             kept = (description["columns"], description["targets"])
             columns, targets = (typed or known for typed, known in zip(self.chosen, kept, strict=True))
             self.chosen = columns, targets
             self.scales = {name: (mean, std) for name, (mean, std) in description["scales"].items()}
             self.context, self.season = description["context"], description["season"]
-            self.counts = description["counts"]
+            self.counts, self.missing = description["counts"], description["missing"]
             self.how_read["known_format"] = description["file"]["known_format"]
 
     def summary(self) -> str:
@@ -330,15 +337,16 @@ class SeriesFiles(Data):
 
 def standard(values: numpy.ndarray) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each column, to four digits of the deviation: the same on every machine. The
-    deviation of a column of one value is 1.
+    deviation of a column of one value is 1; a column without values has those of numbers that are standardised already.
 
     Args:
-        values: float64 `[steps, columns]`.
+        values: float64 `[steps, columns]`; those that are missing, nan, are left out.
     """
     means, stds = [], []
     for column, constant in zip(values.T, is_constant(values).tolist(), strict=True):
+        column = column[numpy.isfinite(column)]
         if constant:
-            means.append(column[0].item())
+            means.append(column[0].item() if len(column) else 0.0)
             stds.append(1.0)
             continue
         mean, std = column.mean().item(), column.std().item()
@@ -355,7 +363,10 @@ def unscaled(values: numpy.ndarray) -> tuple[list[float], list[float]]:
 
 def is_constant(values: numpy.ndarray) -> numpy.ndarray:
     """Whether each column has one value throughout, but for the rounding of its last digits, bool `[columns]`."""
-    return values.max(0) - values.min(0) <= 1e-12 * numpy.abs(values).max(0)
+    known = numpy.isfinite(values)
+    largest, least = numpy.where(known, values, -numpy.inf).max(0), numpy.where(known, values, numpy.inf).min(0)
+    one_value: numpy.ndarray = ~(largest - least > 1e-12 * numpy.maximum(numpy.abs(largest), numpy.abs(least)))
+    return one_value | ~known.any(0)
 
 
 def as_names(columns: Sequence[Any] | None) -> list[str] | None:

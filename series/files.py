@@ -13,7 +13,8 @@ from series.steps import LONGER, Clock, Step, shown, steps_of
 from series.times import Times, time_stamps
 from unroll.errors import UserError
 
-Gaps = Literal["refuse", "split", "keep"]
+Gaps = Literal["refuse", "split", "keep", "fill"]
+MOST_FILLED = 10  # steps for each row of a file
 ZONE = "if clocks were changed there, data.time_zone=… says where, as in Europe/Berlin"
 
 
@@ -22,7 +23,7 @@ class Series(NamedTuple):
 
     Attributes:
         name: what tells it from the other series of the file; "" for the only one.
-        values: float64 `[steps, columns]`.
+        values: float64 `[steps, columns]`; nan where a number is missing.
         clock: the time of the last step, and how it goes on; None without a time column.
     """
 
@@ -67,7 +68,8 @@ def read_series(
         columns: those to read; None for all but `series` and `time`, and those without a name.
         series: the column that tells series apart; None if the file is one series.
         time: the column of the time, numbers or dates, rising within each series; None if there is none.
-        gaps: where time stamps are missing: "refuse" the file, "split" the series in two, or "keep" it together.
+        gaps: where time stamps are missing: "refuse" the file, "split" the series in two, "keep" it together, or "fill"
+            it with steps whose numbers are missing.
         decimal: the sign before the decimals of numbers, "." or ","; None to find it.
         time_format: of the time, as for `strptime`; None to find it.
         time_zone: of times without an offset from UTC, such as "Europe/Berlin"; None where clocks are not put forward.
@@ -105,16 +107,18 @@ def read_series(
         times = time_stamps(table.frame[time], table, groups, time_format, time_zone, known_format)
     found: list[Series] = []
     for name, rows in rows_of.items():
-        cuts, step = [0, len(rows)], None
+        cuts, step, places = [0, len(rows)], None, numpy.arange(len(rows))
         if times is not None and time is not None:
-            cuts, step = pieces(times, rows, name, table, time, gaps, groups)
+            cuts, step, places = pieces(times, rows, name, table, time, gaps, groups)
         for start, stop in pairwise(cuts):
             last = int(rows[stop - 1])
             clock = None
             if times is not None:
                 wall = None if times.wall is None else times.wall[last]
                 clock = Clock(times.at[last].item(), wall, times.zone, times.write, step)
-            found.append(Series(name, values[rows[start:stop]], clock))
+            steps = numpy.full((places[stop - 1] - places[start] + 1, len(chosen)), numpy.nan)
+            steps[places[start:stop] - places[start]] = values[rows[start:stop]]
+            found.append(Series(name, steps, clock))
     return Found(chosen, found, [f"{path}: {note}" for note in table.notes], times and times.format)
 
 
@@ -138,8 +142,8 @@ def pieces(
     time: str,
     gaps: Gaps,
     groups: Sequence[numpy.ndarray],
-) -> tuple[list[int], Step | None]:
-    """Where a series is cut, and the usual time of a step.
+) -> tuple[list[int], Step | None, numpy.ndarray]:
+    """Where a series is cut, the usual time of a step, and which step each row is.
 
     Args:
         times: of all rows.
@@ -154,7 +158,7 @@ def pieces(
         UserError: time does not rise, or stamps are missing and gaps are refused.
     """
     if len(rows) == 1:
-        return [0, 1], None
+        return [0, 1], None, numpy.zeros(1, dtype=int)
     at = times.at[rows]
     stamps = table.frame[time]
     of_series = f" of the series {name}" if name else ""
@@ -175,9 +179,17 @@ def pieces(
         raise UserError(
             f"{table.where(int(rows[here]))}: time stamps are missing between {stamps[int(rows[here - 1])]} and "
             f"{stamps[int(rows[here])]}{of_series} (a step is {words}; {len(behind_gaps):,} gaps in all); "
-            f"data.gaps=split begins a new series there, data.gaps=keep reads on{zone}"
+            f"data.gaps=split begins a new series there, fill makes them steps without numbers, keep reads on{zone}"
         )
-    return [0, *(behind_gaps.tolist() if gaps == "split" else []), len(rows)], step
+    places = numpy.arange(len(rows))
+    if gaps == "fill":
+        places = numpy.concatenate([[0], numpy.maximum(1, lengths.round()).cumsum()]).astype(int)
+        if places[-1] >= MOST_FILLED * len(rows):
+            raise UserError(
+                f"{table.name}: the column {time}{of_series}: data.gaps=fill would make {places[-1] + 1:,} steps of "
+                f"{len(rows):,} rows; data.gaps=split begins a new series where stamps are missing"
+            )
+    return [0, *(behind_gaps.tolist() if gaps == "split" else []), len(rows)], step, places
 
 
 def advice_on_order(times: Times, rows: numpy.ndarray, here: int, table: Table, time: str, series: int) -> str:

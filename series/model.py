@@ -24,7 +24,7 @@ class Forecaster(nn.Module):
 
     Each target is read by itself, by the same weights: as its distance from its latest value, divided by the deviation
     of its latest `context` values. So forecasts of a series that is multiplied or shifted are multiplied or shifted.
-    Other columns are read beside it.
+    Other columns are read beside it. In the place of a number that is missing, nan, the latest before it is read.
 
     Args:
         features: numbers per step.
@@ -34,6 +34,7 @@ class Forecaster(nn.Module):
         segment: how many the recurrent layers read in each step, and how many steps their state skips (`Dilated`).
         objective: what is forecast, as in `series.distributions.outlook`.
         quantiles: their levels, of objective "quantiles".
+        missing: read beside the numbers which of them are missing.
         cell: the kind of recurrent layer.
         hidden_size: units per layer.
         num_layers: layers.
@@ -50,6 +51,7 @@ class Forecaster(nn.Module):
         segment: Size = 1,
         objective: str = "mse",
         quantiles: Sequence[float] = LEVELS,
+        missing: bool = False,
         cell: Literal["gru", "lstm", "rnn"] = "gru",
         hidden_size: Size = 64,
         num_layers: Size = 1,
@@ -61,7 +63,8 @@ class Forecaster(nn.Module):
         self.outlook = outlook(objective, quantiles)
         self.horizon, self.context, self.segment = horizon, context, segment
         self.last = list(last)
-        self.others = [column for column in range(features) if column not in self.last]
+        self.missing = missing
+        self.others = [column for column in range(features * (1 + missing)) if column not in self.last]
         self.reach = min(segment + 1, context)
         self.register_buffer("linear", torch.zeros(horizon, context))
         self.embed = nn.Linear(self.reach + len(self.others) * self.reach, hidden_size)
@@ -74,9 +77,9 @@ class Forecaster(nn.Module):
     def forward(self, inputs: Tensor, state: State = None) -> tuple[Tensor, State]:
         """
         Args:
-            inputs: float `[rows, time, features]`.
-            state: of the recurrent layers `[layers, rows, …]`, the latest values `[context − 1, rows, features]`, and
-                whether there were any `[1, rows, 1]`; None for zeros.
+            inputs: float `[rows, time, features]`; nan where a number is missing.
+            state: of the recurrent layers `[layers, rows, …]`, the latest values `[context − 1, rows, features]` (twice
+                as many with `missing`), and whether there were any `[1, rows, 1]`; None for zeros.
 
         Returns:
             Outputs `[rows, time, targets, horizon, 2 + size]`, as in `series.distributions`; the state after them.
@@ -100,6 +103,9 @@ class Forecaster(nn.Module):
     def _with_history(self, inputs: Tensor, state: State) -> tuple[State, Tensor]:
         """The recurrent layers' state with a row for each target, and the inputs behind the values before them: those
         before the first are like it. `[rows, context − 1 + time, features]`."""
+        before = None if state is None else state[1][-1, :, : inputs.size(2)]
+        known = without_missing(inputs, before)
+        inputs = torch.cat([known, inputs.isnan().to(known)], 2) if self.missing else known
         first = inputs[:, :1].expand(-1, self.context - 1, -1)
         if state is None:
             return None, torch.cat([first, inputs], 1)
@@ -113,6 +119,20 @@ class Forecaster(nn.Module):
         by_row = tuple(part.unflatten(1, (rows, -1)).flatten(2) for part in parts)
         history = read[:, read.size(1) - self.context + 1 :].transpose(0, 1)
         return by_row, history, read.new_ones(1, rows, 1)
+
+
+def without_missing(values: Tensor, before: Tensor | None = None) -> Tensor:
+    """Each number that is missing, nan, replaced by the latest before it.
+
+    Args:
+        values: float `[…, time, columns]`.
+        before: what was the latest at first, `[…, columns]`; zeros by default, the mean of standardised numbers.
+    """
+    known = ~values.isnan()
+    steps = torch.arange(values.size(-2), device=values.device).unsqueeze(1)
+    latest = torch.where(known, steps, -1).cummax(-2).values
+    at_first = torch.zeros_like(values[..., :1, :]) if before is None else before.unsqueeze(-2)
+    return torch.where(latest < 0, at_first, values.nan_to_num(0.0).gather(-2, latest.clamp(min=0)))
 
 
 def relative_to_last(windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -70,10 +70,10 @@ def decimal_sign(table: Table, chosen: Sequence[str]) -> Decimal:
 
 
 def numbers(table: Table, name: str, decimal: Decimal) -> numpy.ndarray:
-    """A column's values, float64 `[rows]`.
+    """A column's values, float64 `[rows]`; nan where one is missing, which is noted.
 
     Raises:
-        UserError: one is not a finite number.
+        UserError: one is something else than a number, or all are missing.
     """
     import polars
 
@@ -83,14 +83,33 @@ def numbers(table: Table, name: str, decimal: Decimal) -> numpy.ndarray:
         advice = f"; if it is the time, write data.time={name}" if kind in (polars.Date, polars.Datetime) else ""
         raise UserError(f"{table.name}: the column {name} holds {kind}, not numbers{advice}")
     plain = with_points(column, decimal) if kind == polars.String else column
-    values: numpy.ndarray = plain.cast(polars.Float64, strict=False).to_numpy()
-    wrong = ~numpy.isfinite(values)
+    values: numpy.ndarray = plain.cast(polars.Float64, strict=False).to_numpy().copy()
+    absent = column.is_null() | (
+        column.str.strip_chars().str.to_lowercase().is_in(MISSING).fill_null(False)
+        if kind == polars.String
+        else column.is_nan()
+        if kind.is_float()
+        else False
+    )
+    missing = absent.to_numpy()
+    wrong = ~numpy.isfinite(values) & ~missing
     if wrong.any():
         row = int(wrong.argmax())
-        found = "no number" if column[row] is None else f"{column[row]!r}, not a number"
-        advice = advice_on(column[row], name, table) if wrong.mean() > 0.5 else "fill them or leave them out"
-        raise UserError(f"{table.where(row)}: the column {name} has {found} ({wrong.sum():,} in all); {advice}")
+        found = f"{column[row]!r}, not a number ({wrong.sum():,} in all)"
+        advice = advice_on(column[row], name, table) if wrong.mean() > 0.5 else "fill them, or leave the fields empty"
+        raise UserError(f"{table.where(row)}: the column {name} has {found}; {advice}")
+    if missing.all():
+        raise UserError(f"{table.name}: the column {name} has no number; leave it out by data.columns=[…]")
+    if missing.any():
+        values[missing] = numpy.nan
+        row = int(missing.argmax())
+        table.notes.append(f"the column {name} has no number in {missing.sum():,} rows, from {where_in(table, row)} on")
     return values
+
+
+def where_in(table: Table, row: int) -> str:
+    """A row within its file."""
+    return table.where(row).removeprefix(f"{table.name}, ")
 
 
 def with_points(column: Any, decimal: Decimal) -> Any:

@@ -7,7 +7,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from series.model import relative_to_last
+from series.model import relative_to_last, without_missing
 from series.windows import Span
 
 MOST = 100_000  # windows that the linear model is fitted to
@@ -31,10 +31,12 @@ def fit_linear(spans: Sequence[Span], at: Sequence[int], horizon: int, context: 
         # The first windows of a series repeat its first value: their deviations are too small to divide by.
         first = max(span.start, min(context, span.stop // 2))
         cut = span.stop - math.ceil((span.stop - first) * CHOSEN_ON)
+        values = span.values[:, list(at)]
+        latest = without_missing(values)
         for start, stop, products in ((first, cut, fitted), (cut, span.stop, chosen_on)):
             origins = torch.arange(start + number % every, stop, every)
             for some in origins.split(4096):
-                products.add(*pairs(span.values[:, list(at)], some, horizon, context))
+                products.add(*pairs(latest, values, some, horizon, context))
     everything = fitted + chosen_on
     if not fitted.count or not chosen_on.count:
         return everything.solve(RIDGES[-1]).float()
@@ -42,10 +44,10 @@ def fit_linear(spans: Sequence[Span], at: Sequence[int], horizon: int, context: 
     return everything.solve(ridge).float()
 
 
-def pairs(values: Tensor, origins: Tensor, horizon: int, context: int) -> tuple[Tensor, Tensor]:
-    """What is read and what comes after it, `[origins · targets, context]` and `[…, horizon]`; before a series it is as
-    at its first step."""
-    read = values[(origins[:, None] + torch.arange(1 - context, 1)).clamp(min=0)].transpose(1, 2)
+def pairs(latest: Tensor, values: Tensor, origins: Tensor, horizon: int, context: int) -> tuple[Tensor, Tensor]:
+    """What is read, of the latest values, and what comes after it, `[origins · targets, context]` and `[…, horizon]`;
+    before a series it is as at its first step."""
+    read = latest[(origins[:, None] + torch.arange(1 - context, 1)).clamp(min=0)].transpose(1, 2)
     ahead = values[origins[:, None] + torch.arange(1, horizon + 1)].transpose(1, 2)
     level, relative, scale = relative_to_last(read.double())
     moves = (scale > 1e-4)[..., 0]  # nothing is learnt from a window of one value
@@ -96,7 +98,7 @@ def find_season(series: Sequence[numpy.ndarray], longest: int = 400) -> int:
     """
     sums, count, read = numpy.zeros(longest + 1), 0, 0
     for values in series:
-        steps = numpy.diff(values, axis=0)
+        steps = numpy.diff(without_missing(torch.from_numpy(values)).numpy(), axis=0)
         if len(steps) < 8:
             continue
         steps = steps - steps.mean(0)

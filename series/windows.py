@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from series.model import without_missing
 from unroll.streams import Stream, Window
 
 NOT_SCORED = -1
@@ -17,7 +18,7 @@ class Span(NamedTuple):
 
     Attributes:
         name: of the series.
-        values: of the series from its beginning, standardised, float32 `[steps, columns]`.
+        values: of the series from its beginning, standardised, float32 `[steps, columns]`; nan where one is missing.
         start, stop: the first step that forecasts are scored from, and the one after the last; the steps before it are
             read. `horizon` steps after each are there.
         scale: mean and standard deviation of each column, in the units of the file.
@@ -76,6 +77,9 @@ class ForecastWindows(Stream):
             first += len(span.values)
         lengths = [len(place) for place in places]
         self.values = torch.cat([span.values[:, list(at)] for span in spans])
+        self.latest = self.values  # and, in its place where a number is missing, the latest before it
+        if season and self.values.isnan().any():
+            self.latest = torch.cat([without_missing(span.values[:, list(at)]) for span in spans])
         sizes = torch.tensor([len(span.values) for span in spans])
         self.begins = (sizes.cumsum(0) - sizes).repeat_interleave(sizes) if season else None
         self.horizon, self.season = horizon, season
@@ -99,10 +103,10 @@ class ForecastWindows(Stream):
         ahead = torch.arange(1, self.horizon + 1, device=places.device)
         found = [self.values[(places + ahead).clamp(max=len(self.values) - 1)]]  # [rows, time, horizon, targets]
         if self.season is not None and self.begins is not None:
-            now = self.values[places].expand_as(found[0])
+            now = self.latest[places].expand_as(found[0])
             earlier = places + ahead - self.season * (-(-ahead // self.season))
             known = earlier >= self.begins[places]
-            found += [now, torch.where(known[..., None], self.values[earlier.clamp(min=0)], now)]
+            found += [now, torch.where(known[..., None], self.latest[earlier.clamp(min=0)], now)]
         targets = torch.stack(found, -1).transpose(2, 3)
         mask = None if scored.all() else scored.cpu()
         return Window.of(window.inputs, targets, window.on_host[0], mask)
@@ -113,7 +117,7 @@ class ForecastWindows(Stream):
 
     def move(self, device: torch.device) -> None:
         super().move(device)
-        self.values = self.values.to(device)
+        self.values, self.latest = self.values.to(device), self.latest.to(device)
         self.begins = None if self.begins is None else self.begins.to(device)
 
     @property

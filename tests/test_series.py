@@ -80,15 +80,20 @@ class TestFiles:
             read_series(path, ["wind"], None, "time", "refuse")
         lengths = {
             gaps: [len(part.values) for part in read_series(path, ["wind"], None, "time", gaps).series]
-            for gaps in ("split", "keep")
+            for gaps in ("split", "keep", "fill")
         }
-        assert lengths == {"split": [100, 147, 340], "keep": [587]}
+        assert lengths == {"split": [100, 147, 340], "keep": [587], "fill": [600]}
+        filled = read_series(path, ["wind"], None, "time", "fill").series[0].values[:, 0]
+        assert numpy.isnan(filled).nonzero()[0].tolist() == [100, 101, 102, *range(250, 260)]
+        assert numpy.array_equal(filled[260:], table["wind"].to_numpy()[260:])
+        polars.concat([table[:10], weather(10, first=2_000)]).write_csv(path)
+        with pytest.raises(UserError, match=r"data.gaps=fill would make 2,010 steps of 20 rows"):
+            read_series(path, ["wind"], None, "time", "fill")
 
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            (("1000.5", ""), r"line 4: the column temperature has no number \(1 in all\)"),
-            (("1000.5", "NaN"), r"line 4: the column temperature has 'NaN', not a number"),
+            (("1000.5", "inf"), r"line 4: the column temperature has 'inf', not a number"),
             (("1000.5", "mild"), r"line 4: the column temperature has 'mild', not a number"),
             (("2026-01-01 02:00", ""), r"line 4: the time stamp in the column time is missing"),
             (("2026-01-01 02:00", "noon"), r"line 4: the time stamp in the column time 'noon' can't be read"),
@@ -156,9 +161,11 @@ NUMBERS = {
         "the column who has 'ann', not a number (2 in all); name the columns of numbers, as in data.columns=[a]",
         {"columns": ["a"]}, {"a": [1, 2]},
     ),
-    "nothing in the first line": (
-        "a,b\nNA,NA\n1,2\n", "line 2: the column a has 'NA', not a number (1 in all); fill them or leave them out",
-        None, None,
+    "nothing in the first line": ("a,b\nNA,NA\n1,2\n", {"a": [math.nan, 1], "b": [math.nan, 2]}),
+    "missing": ("a,b\n1,nil\n,2\n-,3\n4, n/a \n", {"a": [1, math.nan, math.nan, 4], "b": [math.nan, 2, 3, math.nan]}),
+    "an empty column": (
+        "a,b\n1,\n2,\n", "a.csv: the column b has no number; leave it out by data.columns=[…]",
+        {"columns": ["a"]}, {"a": [1, 2]},
     ),
 }  # fmt: skip
 
@@ -175,7 +182,8 @@ def test_the_numbers_of_a_file(tmp_path, case):
         assert words in str(error.value)
     if expected is not None:
         found = read_series(str(tmp_path / "a.csv"), **answer)
-        assert {name: found.series[0].values[:, at].tolist() for at, name in enumerate(found.columns)} == expected
+        read = {name: found.series[0].values[:, at].tolist() for at, name in enumerate(found.columns)}
+        numpy.testing.assert_equal(read, expected)
 
 
 def test_what_is_left_out_of_a_file_is_said(tmp_path):
@@ -304,15 +312,19 @@ def forecaster(**settings):
     return model.eval()
 
 
+@pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
-def test_window_by_window_is_the_same_as_whole_and_rows_start_anew(cell):
-    model, inputs = forecaster(cell=cell).double(), torch.randn(2, 30, 3).double()
+def test_window_by_window_is_the_same_as_whole_and_rows_start_anew(cell, missing):
+    model, inputs = forecaster(cell=cell, missing=missing).double(), torch.randn(2, 30, 3).double()
+    inputs[:, [0, 3, 4, 5, 6, 17]] = math.nan  # at the start, through a whole window and at a seam
+    inputs[1, 23:27, 1] = math.nan
     whole, _ = model(inputs)
     state, parts = None, []
     for part in inputs.split([1, 3, 20, 6], 1):
         outputs, state = model(part, state)
         parts.append(outputs)
     torch.testing.assert_close(torch.cat(parts, 1), whole)
+    assert whole.isfinite().all()
     anew = torch.utils._pytree.tree_map(lambda part: part.index_fill(1, torch.tensor([1]), 0), state)
     outputs, _ = model(inputs, anew)
     torch.testing.assert_close(outputs[1], whole[1])
@@ -331,19 +343,25 @@ def loaded(model, horizon=4, columns=("a", "b", "c"), targets=("c", "a", "b")):
 @pytest.mark.parametrize("objective", OBJECTIVES[:-1])
 @hypothesis.settings(max_examples=8)
 @hypothesis.given(
-    factor=strategies.floats(1e-6, 1e6), shift=strategies.floats(-1e3, 1e3), steps=strategies.sampled_from([3, 11])
+    factor=strategies.floats(1e-6, 1e6),
+    shift=strategies.floats(-1e3, 1e3),
+    steps=strategies.sampled_from([3, 11]),
+    missing=strategies.lists(strategies.integers(1, 39), max_size=20),
 )
-def test_forecasts_of_a_series_multiplied_or_shifted_are_multiplied_or_shifted(objective, factor, shift, steps):
+def test_forecasts_of_a_series_multiplied_or_shifted_are_multiplied_or_shifted(
+    objective, factor, shift, steps, missing
+):
     torch.manual_seed(1)
     model = Forecaster(3, 4, [2, 0, 1], context=6, segment=2, hidden_size=8, objective=objective).eval()
     torch.nn.init.normal_(model.head.weight, std=0.3)
     values = numpy.random.default_rng(0).normal(size=(40, 3)).cumsum(0)
+    values[missing, :2] = numpy.nan
     levels = [] if objective in ("mse", "mae") else [0.1, 0.9]
     found = []
     for changed in (values, (values + shift) * factor):
         torch.manual_seed(2)
         found.append(forecast(loaded(model), Series("", changed), steps, levels).numpy())
-    spread = values.std() * factor
+    spread = numpy.nanstd(values) * factor
     numpy.testing.assert_allclose(found[1] / spread, (found[0] + shift) * factor / spread, atol=2e-3)
 
 
@@ -451,8 +469,13 @@ def test_the_season_is_that_of_the_time_stamps(tmp_path, every, years, season):
     assert ("no season" in data.summary()) == (season == 1)
 
 
-def test_no_metric_of_a_validation_depends_on_how_it_is_read(tmp_path, file):
+@pytest.mark.parametrize("missing", [0, 0.2])
+def test_no_metric_of_a_validation_depends_on_how_it_is_read(tmp_path, file, missing):
     found = []
+    if missing:
+        lost = polars.Series(numpy.random.default_rng(0).random(STEPS + 400) < missing)
+        lines = polars.read_csv(file).with_columns(temperature=polars.when(~lost).then("temperature"))
+        lines.write_csv(file)
     for batch_size, bptt in ((1, 7), (2, 50), (16, 333)):
         data = SeriesFiles(**settings(file, horizon=3, season=8, context=20) | {"batch_size": batch_size, "bptt": bptt})
         torch.manual_seed(0)
@@ -465,6 +488,7 @@ def test_no_metric_of_a_validation_depends_on_how_it_is_read(tmp_path, file):
     assert set(found[0]) == {
         "loss", "mse", "mae", "rmse", "skill", "naive_mse", "seasonal_mse", "linear_mse", "pinball", "coverage",
     }  # fmt: skip
+    assert all(map(math.isfinite, found[0].values()))
     assert found[1] == pytest.approx(found[0], rel=1e-4)
     assert found[2] == pytest.approx(found[0], rel=1e-4)
 
@@ -556,7 +580,7 @@ def test_what_the_model_does_not_forecast_limits_how_far_it_can_go_on():
     [
         ("data.targets=[heat]", "there is no column heat; choose from: station, time, temperature, wind, sun"),
         ("data.columns=[wind,wind]", "data.columns=['wind', 'wind']: must be a list of columns, each once, or null"),
-        ("data.gaps=no", "data.gaps=no: must be one of: refuse, split, keep"),
+        ("data.gaps=no", "data.gaps=no: must be one of: refuse, split, keep, fill"),
         ("data.context=1", "data.context=1: must be a whole number, 2 or more, or null"),
         ("model.cell=tanh", "model.cell=tanh: must be one of: gru, lstm, rnn"),
         ("objective=best", "objective=best: must be one of: mse, mae, quantiles, normal, student_t, negative_binomial"),
