@@ -334,6 +334,7 @@ class Stop(pl.Callback):
     ],
     ids=["compiled steps", "compiled steps, 16-bit", "kernels off", "axis 0", "manual", "warm-up"],
 )
+@pytest.mark.slow
 def test_a_fit_stopped_anywhere_and_resumed_ends_the_same(tmp_path, make, batches, settings, stop):
     def fitted(*callbacks, ckpt_path=None):
         torch.manual_seed(0)

@@ -174,6 +174,7 @@ def test_a_recipe_is_for_one_model_on_one_corpus():
 
 
 @pytest.mark.parametrize("model", [name for name in choices("model") if "learner" not in composed_text("model", name)])
+@pytest.mark.slow
 def test_no_number_of_a_lesson_follows_the_model_to_other_data(model):
     text = ["data=text", "data.train=a.txt"]
     config, defaults = composed(f"model={model}", *text), composed(*text)
@@ -194,6 +195,7 @@ def others(request):
 
 
 @pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.slow
 def test_what_a_model_brings_fits_every_other_choice(others, model):
     chosen, alone = others
     mixed = composed(f"model={model}", *chosen)
@@ -339,6 +341,7 @@ def test_an_error_that_is_not_the_users_is_not_explained_away():
     assert explain(ValueError("a bug"), []) is None
 
 
+@pytest.mark.slow
 def test_denormal_numbers_become_zeros_on_every_thread():
     if not torch.set_flush_denormal(False):
         pytest.skip("this processor has no such mode")

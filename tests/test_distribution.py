@@ -170,6 +170,7 @@ def editable(tmp_path, dependencies):
     return clone, run
 
 
+@pytest.mark.slow
 def test_an_editable_installation_is_a_plain_entry_on_the_path(editable, tmp_path):
     clone, run = editable
     found = run("from unroll import Stream; import unroll; print(unroll.__file__)", cwd=clone.parent)

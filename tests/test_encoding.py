@@ -141,6 +141,7 @@ class TestCache:
             self.made(path, tmp_path)
         assert [file for file in (tmp_path / "ids").iterdir() if file.suffix != ".lock"] == []
 
+    @pytest.mark.slow
     def test_processes_that_start_at_once_make_it_once(self, large, tmp_path):
         code = (
             "import sys; from lm.text.encoding import *; from lm.text.chunks import *\n"

@@ -124,6 +124,7 @@ class TestAgreement:
         assert said.startswith("agrees")
         assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["model.json", "model.pt2"]
 
+    @pytest.mark.slow
     def test_a_file_that_is_wrong_is_not_written(self, language_model, tmp_path, monkeypatch):
         """As the GRU is in onnxscript's issue 2852: the same but for one gate."""
         step = load_step(language_model(lm.language.GRU), None, None)

@@ -48,6 +48,7 @@ USES = [
 ]
 
 
+@pytest.mark.slow
 def test_a_library_of_the_application_is_named_by_what_needs_it(wheel):
     code = f"""
 from unroll.errors import UserError

@@ -284,6 +284,7 @@ COMPILE = "import torch; from unroll.kernels import build; print(build.library(t
 
 
 @compiler
+@pytest.mark.slow
 def test_two_processes_compile_at_once_and_a_broken_file_is_compiled_again(anew):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     started = [

@@ -178,6 +178,7 @@ class TestDownload:
         assert [process.wait() for process in processes] == [0] * 4
         assert [path.read_bytes() for path in (tmp_path / "cache").iterdir()] == [self.TEXT]
 
+    @pytest.mark.slow
     def test_train_py_downloads_trains_and_answers_a_failed_download_in_one_line(self, server, train, tmp_path):
         text = ["model=char_three", f"data.url={server}/text.txt", f"data.cache={tmp_path}/cache"]
         finished = train(*text, f"data.sha256={self.SUM}", "data.batch_size=64", "trainer.max_epochs=1", "logger=none")

@@ -311,6 +311,7 @@ class TestErrorsInAModel:
         assert line.startswith(f"error: {words}")
 
 
+@pytest.mark.slow
 def test_a_task_brings_its_own_metrics(run, train, program, folder):
     trained = run("model=wave_lstm", "trainer.max_epochs=6", "hydra.run.dir=run")
     assert trained.returncode == 0, trained.stderr

@@ -188,6 +188,7 @@ class TestResume:
         weights = longer.weights()
         assert all(torch.equal(tensor, weights[name]) for name, tensor in run.weights().items())
 
+    @pytest.mark.slow
     def test_an_average_of_the_last_part_is_begun_anew_when_the_run_is_extended(self, tmp_path):
         overrides = [*SHORT, "average=mean", "callbacks.average.start=0.5"]
         run, longer = Run(tmp_path, "run", overrides), Run(tmp_path, "longer", [*overrides, "trainer.max_epochs=4"])
@@ -198,6 +199,7 @@ class TestResume:
         weights = longer.weights()
         assert all(torch.equal(tensor, weights[name]) for name, tensor in run.weights().items())
 
+    @pytest.mark.slow
     def test_more_epochs_than_a_one_cycle_schedule_was_made_for(self, tmp_path):
         run = Run(tmp_path, "run", ["trainer.limit_train_batches=10", "trainer.max_epochs=2", *EXACT])
         run.finish()
