@@ -42,7 +42,10 @@ KINDS = {
     "8 bits": (numpy.uint8, [50, 200], ".png", (50, 200)),
     "16 bits, PNG": (numpy.uint16, [50 * 257, 200 * 257], ".png", (50, 200)),
     "16 bits, TIFF": (numpy.uint16, [50 * 257, 200 * 257], ".tif", (50, 200)),
-    "16 bits, dark": (numpy.uint16, [0, 1000], ".png", (0, 4)),
+    "16 bits of which 12 count": (numpy.uint16, [500, 4000], ".png", (31, 249)),
+    "16 bits of which 14 count": (numpy.uint16, [4000, 5000], ".tif", (62, 78)),
+    "16 bits of which 8 count": (numpy.uint16, [50, 200], ".png", (50, 200)),
+    "below 0": (numpy.int32, [-500, 4000], ".tif", "integers below 0, from -500 to 4000"),
     "floats from 0 to 1": (numpy.float32, [0.2, 0.8], ".tif", (51, 204)),
     "floats beyond": (numpy.float32, [-0.5, 0.5], ".tif", "floats outside 0 to 1, from -0.5 to 0.5"),
     "floats to 255": (numpy.float32, [50, 200], ".tif", "floats outside 0 to 1, from 50.0 to 200.0"),
@@ -77,19 +80,42 @@ class TestReading:
         else:
             assert self.colours(path) == tuple((shade,) * 3 for shade in expected)
 
-    def test_colours_of_16_bits_keep_their_upper_8(self, tmp_path):
-        rows = b"".join(b"\0" + b"\x32\x80\x64\x80\xc8\x80" * 8 for _ in range(8))  # 50, 100, 200 and a half
+    @pytest.mark.parametrize("bits", [12, 16])
+    @pytest.mark.parametrize("values", [(50, 100, 200), (50, 100, 200, 255), (200, 255)], ids=["RGB", "RGBA", "LA"])
+    def test_colours_of_16_bits_keep_the_upper_8_that_count(self, tmp_path, values, bits):
+        one = b"".join(struct.pack(">H", (value << bits - 8) + 7) for value in values)
+        kind = {3: 2, 4: 6, 2: 4}[len(values)]
         parts = [
-            (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)),
-            (b"IDAT", zlib.compress(rows)),
+            (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, kind, 0, 0, 0)),
+            (b"IDAT", zlib.compress((b"\0" + 8 * one) * 8)),
             (b"IEND", b""),
         ]
         chunks = (
             struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
             for name, data in parts
         )
-        (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
-        assert self.colours(tmp_path / "a.png") == ((50, 100, 200), (50, 100, 200))
+        path = tmp_path / "a.png"
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+        if (len(values), bits) == (2, 12):
+            with pytest.raises(UserError, match="grey of less than 16 bits in 16, with transparency; save them in 8"):
+                read_image(path, 8)
+        else:
+            expected = values[:3] if len(values) > 2 else 3 * values[:1]
+            assert numpy.allclose(self.colours(path), expected, atol=2)  # what alpha leaves of white, and rounding
+
+    @pytest.mark.parametrize(
+        ("tag", "now", "shade"), [(262, 0, 255 - 249), (339, 2, 249)], ids=["0 is white", "signed"]
+    )
+    def test_a_scan(self, tmp_path, tag, now, shade):
+        path = tmp_path / "a.tif"
+        Image.fromarray(numpy.full((8, 8), 1000, numpy.uint16)).save(path)
+        written, changed = (struct.pack("<HHIH", tag, 3, 1, value) for value in (1, now))
+        path.write_bytes(path.read_bytes().replace(written, changed))
+        assert self.colours(path) == 2 * ((shade,) * 3,)
+
+    def test_a_grey_map_that_says_which_value_is_white(self, tmp_path):
+        (tmp_path / "a.pgm").write_bytes(b"P5 8 8 4095\n" + 64 * struct.pack(">H", 500))
+        assert self.colours(tmp_path / "a.pgm") == 2 * ((31,) * 3,)
 
     @pytest.mark.parametrize("ending", ["gif", "webp", "tiff", "png"])
     def test_the_first_of_several_images_is_read_and_said(self, tmp_path, data, ending):
@@ -182,6 +208,17 @@ class TestDecoding:
         pixels.with_suffix(".json").unlink()  # it is written last
         assert torch.equal(decode(files, 16, tmp_path / "cache").pixels, whole)
 
+    @pytest.mark.parametrize(("values", "shades"), [([60, 4000], [4, 249]), ([60, 40000], [0, 156])])
+    def test_as_many_of_16_bits_count_in_all_files_as_one_needs(self, tmp_path, values, shades):
+        for number, value in enumerate(values):
+            Image.fromarray(numpy.full((8, 8), value, numpy.uint16)).save(tmp_path / f"{number}.png")
+        files = sorted(tmp_path.glob("*.png"))
+        found = decode(files, 8, tmp_path / "cache")
+        assert found.pixels[:, 0, 0, 0].tolist() == shades
+        darker = decode(files[:1], 8, tmp_path / "cache", found.bits)  # such as validation images
+        assert torch.equal(darker.pixels, found.pixels[:1])
+        assert torch.equal(read_image(files[0], 8, found.bits), found.pixels[0])  # one to be classified
+
 
 class TestParts:
     def test_a_damaged_file_is_named_and_left_out(self, tmp_path, data):
@@ -229,6 +266,17 @@ class TestParts:
         (tmp_path / "images" / "valid" / "disc").rename(tmp_path / "images" / "valid" / "disk")
         with pytest.raises(UserError, match=r"disk/\d+.png: its class is not among those of training"):
             data().summary()
+
+    def test_how_many_of_16_bits_count_is_said_kept_and_taken_from_a_checkpoint(self, tmp_path, data):
+        for number in range(20):
+            path = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(numpy.full((8, 8), 16 * number, numpy.uint16)).save(path)
+        made = data(valid_fraction=0.5)
+        assert made.summary().endswith("of files with 16 bits, 10 count, as no value needs more")
+        later = data(valid_fraction=0.5)
+        later.as_in({**made.description(), "bits": 12})
+        assert (made.splits.train.pixels.float().mean() / later.splits.train.pixels.float().mean()).round() == 4
 
     def test_too_few_to_set_some_aside(self, tmp_path, data):
         write_shapes(tmp_path / "images", 10)

@@ -23,6 +23,7 @@ class TrainedImageClassifier(TrainedModel):
         classes: their names.
         size: height and width of the images that it was trained on.
         mean, std: of each channel of the training images, for pixels from 0 to 1.
+        bits: that count in files of 16 bits, as for `vision.data.files.read_image`.
     """
 
     model: nn.Module
@@ -30,6 +31,7 @@ class TrainedImageClassifier(TrainedModel):
     size: Size
     mean: list[float]
     std: list[float]
+    bits: int
     what = "an image classifier"
 
     @classmethod
@@ -42,7 +44,7 @@ class TrainedImageClassifier(TrainedModel):
         check_sizes(metadata, classes=len(data["classes"]))
         if len(data["mean"]) != CHANNELS or len(data["std"]) != CHANNELS:
             raise ValueError
-        return cls(model, data["classes"], data["size"], data["mean"], data["std"])
+        return cls(model, data["classes"], data["size"], data["mean"], data["std"], data.get("bits", 0))
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """What the model reads, float `[images, 3, height, width]`, from the same as uint8."""

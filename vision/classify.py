@@ -28,7 +28,7 @@ def main() -> None:
     with errors_in_one_line():
         loaded = TrainedImageClassifier.load(checkpoint_file(arguments.checkpoint), class_named(arguments.model))
         for path in arguments.images:
-            (probabilities,) = classify(loaded, read_image(path, loaded.size)[None])
+            (probabilities,) = classify(loaded, read_image(path, loaded.size, loaded.bits)[None])
             top = probabilities.topk(max(1, min(arguments.top, len(probabilities))))
             named = (f"{loaded.classes[at]} {value:.3f}" for value, at in zip(*map(Tensor.tolist, top), strict=True))
             print(f"{path}: {', '.join(named)}", flush=True)

@@ -1,6 +1,7 @@
 """The Lightning data modules of images: what `conf/data/` chooses from."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
@@ -239,12 +240,14 @@ class ImageFiles(ImageData):
         self.valid_fraction = valid_fraction
         self.cache = cache
         self.notes: list[str] = []  # what was left out
+        self.known_classes: list[str] = []  # of a checkpoint
+        self.bits = 0  # that count in files of 16 bits
 
     def read(self) -> Splits:
         parts = {name: self.folder / name for name in ("train", "valid", "test") if (self.folder / name).is_dir()}
         found = {name: find_images(folder) for name, folder in parts.items()} if "train" in parts else {}
         given = found.pop("train") if found else find_images(self.folder)
-        classes = sorted(set(given.labels))
+        classes = self.known_classes or sorted(set(given.labels))
         train = self.images(given, classes)
         others = {name: self.images(of_part, classes) for name, of_part in found.items()}
         if "valid" not in others:
@@ -254,9 +257,17 @@ class ImageFiles(ImageData):
         return Splits(train, others["valid"], others.get("test"), classes)
 
     def images(self, found: Found, classes: list[str]) -> Images:
-        images, notes = labelled(found, classes, self.size, self.cache)
+        images, notes, self.bits = labelled(found, classes, self.size, self.cache, self.bits)
         self.notes += notes
         return images
+
+    def description(self) -> dict[str, Any]:
+        return {**super().description(), "bits": self.bits}
+
+    def as_in(self, description: Mapping[str, Any]) -> None:
+        """The classes, and how many bits of 16 count."""
+        self.known_classes = list(description.get("classes", ()))
+        self.bits = description.get("bits", 0)
 
     def summary(self) -> str:
         return "; ".join([super().summary(), *self.notes])

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 from torch import Tensor
 
 from reading.folders import FOREIGN, Found, files_by_class
@@ -21,9 +22,14 @@ from unroll.files import locked, read_json, replacing, write_json
 from unroll.training.cache import cache_folder, shown_progress
 from vision.data.batches import Images
 
-FORMAT = 2
+FORMAT = 3
 MANY = 1024  # files that are decoded before their pixels are written
 HEIF = {".heic", ".heif"}
+LOWER = {  # the lower bits of a packing of 16 bits, and the other way round; None: Pillow has no name for them
+    **{f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA", "RGBX") for order, other in ("BL", "LB")},
+    **{f"{mode};16N": f"{mode};16{'B' if sys.byteorder == 'little' else 'L'}" for mode in ("RGB", "RGBA", "RGBX")},
+    "LA;16B": None,
+}
 SEVERAL_CLASSES = "must have a folder for each class, two at least, with image files in it"
 
 
@@ -35,59 +41,132 @@ class Unreadable(UserError):
         self.reason = reason
 
 
-def read_image(path: Path, size: int) -> Tensor:
+def read_image(path: Path, size: int, bits: int | None = None) -> Tensor:
     """The middle of an image, scaled: uint8 `[3, size, size]`.
 
-    It is turned as its EXIF data say; what is transparent becomes white. Of an animation it is the first frame. Grey
-    values of 16 bits are divided by 257, floats from 0 to 1 multiplied by 255.
+    It is turned as its EXIF data say; what is transparent becomes white. Of an animation it is the first frame. Floats
+    from 0 to 1 are multiplied by 255. Of values of 16 bits, as many bits count as the values need: 12-bit images come
+    in files of 16 bits.
+
+    Args:
+        path: the file.
+        size: height and width.
+        bits: that count in files of 16 bits, 8 to 16, unless a file needs more; None: as many as this file needs.
 
     Raises:
         Unreadable: not an image that can be read, or the range of its numbers is not known.
         UserError: the file is missing.
     """
-    return first_frame(path, size)[0]
+    return first_frame(path, size, bits).pixels
 
 
-def first_frame(path: Path, size: int) -> tuple[Tensor, bool]:
-    """An image as `read_image` reads it, and whether its file has further ones."""
+class Frame(NamedTuple):
+    """An image as `read_image` reads it, whether its file has further ones, and how many of 16 bits its values need;
+    0 in a file of fewer."""
+
+    pixels: Tensor
+    has_more: bool
+    bits: int
+
+
+def first_frame(path: Path, size: int, bits: int | None = None) -> Frame:
     readable_endings()
     try:
         with Image.open(path) as file:
-            several = getattr(file, "n_frames", 1) > 1
+            has_more = getattr(file, "n_frames", 1) > 1
+            packing = packing_of(file)
+            white_is_0 = getattr(file, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
             image: Image.Image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I") or image.mode == "F":
-                image = in_eight_bits(image, path)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BOX)
+        needed = 0
+        if image.mode.startswith("I") or image.mode == "F":
+            image, needed = in_eight_bits(image, path, packing, bits)
+            image = ImageOps.invert(image) if white_is_0 else image
+        elif packing in LOWER:
+            image, needed = colours_in_eight_bits(image, path, packing, bits)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BOX)
     except UserError:
         raise
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except Exception as error:  # Pillow raises many kinds
         raise Unreadable(path, f"not an image that can be read ({type(error).__name__})") from None
-    return torch.from_numpy(numpy.array(image)).permute(2, 0, 1), several
+    return Frame(torch.from_numpy(numpy.array(image)).permute(2, 0, 1), has_more, needed)
 
 
-def in_eight_bits(image: Image.Image, path: Path) -> Image.Image:
-    """Grey values of 16 bits, or floats from 0 to 1, in 8 bits. (Pillow itself would cut them off at 255.)
+def packing_of(file: ImageFile.ImageFile) -> str:
+    """How a file packs its pixels, as Pillow names it, such as RGB;16B; `ppm` where a file says which value is white,
+    so that Pillow scales them."""
+    codec, _, _, found = file.tile[0] if file.tile else ("", None, 0, "")
+    found = found[0] if isinstance(found, tuple) and found else found
+    return codec if codec == "ppm" or not isinstance(found, str) else found
+
+
+def bits_of(values: numpy.ndarray, bits: int | None) -> int:
+    """How many bits values of 16 need, of those that cameras and scanners have; at least so many as are given."""
+    return next(size for size in (8, 10, 12, 14, 16) if size >= (bits or 0) and values.max() < 2**size)
+
+
+def scaled(values: numpy.ndarray, bits: int) -> numpy.ndarray:
+    """Values of so many bits in 8."""
+    return (values * (255 / (2**bits - 1))).round().astype(numpy.uint8)
+
+
+def in_eight_bits(image: Image.Image, path: Path, packing: str, bits: int | None) -> tuple[Image.Image, int]:
+    """Grey values of 16 bits, or floats from 0 to 1, in 8 bits (Pillow itself would cut them off at 255), and how many
+    of 16 bits they need.
 
     Raises:
         Unreadable: they are beyond that.
     """
     values = numpy.asarray(image)
     low, high = values.min(), values.max()
-    if image.mode.startswith("I;16") or (image.mode == "I" and path.suffix.lower() == ".png"):
-        values = values / 257
-    elif image.mode == "F" and low >= 0 and high <= 1:  # not so for NaN
-        values = values * 255
-    else:
-        kind = "floats outside 0 to 1" if image.mode == "F" else "integers of 32 bits"
-        advice = "save them in 8 or 16 bits"
-        what = f"its pixels are {kind}, from {low} to {high}; {advice}"
-        raise Unreadable(path, what, f"as their pixels are {kind} ({advice})")
-    return Image.fromarray(values.round().astype(numpy.uint8))
+    if packing == "ppm":
+        return Image.fromarray(scaled(values, 16)), 0
+    sixteen = ";16" in image.mode + packing or path.suffix.lower() == ".png"
+    if image.mode.startswith("I") and sixteen and low >= 0:
+        needed = bits_of(values, bits)
+        return Image.fromarray(scaled(values, needed)), needed
+    if image.mode == "F" and low >= 0 and high <= 1:  # not so for NaN
+        return Image.fromarray(scaled(values, 1)), 0
+    kind = "floats outside 0 to 1" if image.mode == "F" else "integers of 32 bits" if low >= 0 else "integers below 0"
+    advice = "save them in 8 or 16 bits"
+    what = f"its pixels are {kind}, from {low} to {high}; {advice}"
+    raise Unreadable(path, what, f"as their pixels are {kind} ({advice})")
+
+
+def colours_in_eight_bits(image: Image.Image, path: Path, packing: str, bits: int | None) -> tuple[Image.Image, int]:
+    """Colours of 16 bits in 8, and how many bits they need.
+
+    Pillow reads the upper 8 bits of each; the lower ones are what it reads from the same file in the other byte order.
+
+    Args:
+        image: the upper bits.
+        path: the file.
+        packing: see `packing_of`.
+        bits: as for `read_image`.
+
+    Raises:
+        Unreadable: the upper bits are empty, and the lower ones can't be had.
+    """
+    upper = numpy.asarray(image)
+    if (bits or 0) > 14 or upper[..., :3].max() >= 2**6:
+        return image, 16
+    other = LOWER[packing]
+    if other is None:
+        kind = "grey of less than 16 bits in 16, with transparency"
+        raise Unreadable(path, f"its pixels are {kind}; save them in 8 bits", f"as their pixels are {kind}")
+    with Image.open(path) as file:
+        file.tile = [(*tile[:3], (other, *tile[3][1:]) if isinstance(tile[3], tuple) else other) for tile in file.tile]
+        lower = numpy.asarray(ImageOps.exif_transpose(file))
+    values = 256 * upper.astype(numpy.uint16) + lower
+    needed = bits_of(values[..., :3], bits)
+    parts = [scaled(values[..., :3], needed)]
+    if values.shape[2] > 3:
+        parts.append(scaled(values[..., 3:], bits_of(values[..., 3:], None)))
+    return Image.fromarray(numpy.concatenate(parts, 2), image.mode), needed
 
 
 def find_images(folder: Path) -> Found:
@@ -123,14 +202,16 @@ def readable_endings() -> set[str]:
 
 class Decoded(NamedTuple):
     """Pixels, uint8 `[files, 3, size, size]`; why files could not be read, by their numbers (their pixels are black);
-    and the files with further images, of which the first is read."""
+    the files with further images, of which the first is read; and how many bits count in those of 16, 0 if there are
+    none."""
 
     pixels: Tensor
     damaged: dict[int, str]
     several: list[int]
+    bits: int
 
 
-def decode(files: Sequence[Path], size: int, cache: str | Path | None = None) -> Decoded:
+def decode(files: Sequence[Path], size: int, cache: str | Path | None = None, bits: int = 0) -> Decoded:
     """The images of files, decoded by all cores at the first call and then mapped from a file in the cache.
 
     It is made again when the name, the size or the time of a file has changed. It appears whole or not at all; of
@@ -140,41 +221,47 @@ def decode(files: Sequence[Path], size: int, cache: str | Path | None = None) ->
         files: image files.
         size: as for `read_image`.
         cache: the folder of the file, by default the user's cache folder.
+        bits: that count at least in files of 16 bits; as many as the one with the most needs count in all of them.
     """
     states = [file.stat() for file in files]
     known_as = [(str(file), state.st_size, state.st_mtime_ns) for file, state in zip(files, states, strict=True)]
-    key = hashlib.sha256(repr((FORMAT, size, known_as)).encode()).hexdigest()[:32]
+    key = hashlib.sha256(repr((FORMAT, size, bits, known_as)).encode()).hexdigest()[:32]
     path = cache_folder(cache) / "images" / f"{key}.bin"
     shape = (len(files), 3, size, size)
     with locked(path.with_suffix(".lock")):
         if not is_whole(path, shape):
-            write(files, size, path, sum(state.st_size for state in states))
+            write(files, size, bits, path, sum(state.st_size for state in states))
     pixels = torch.from_numpy(numpy.memmap(path, numpy.uint8, "c", shape=shape))  # torch warns about read-only memory
     found = read_json(path.with_suffix(".json"))
-    return Decoded(pixels, {int(number): reason for number, reason in found["damaged"].items()}, found["several"])
+    damaged = {int(number): reason for number, reason in found["damaged"].items()}
+    return Decoded(pixels, damaged, found["several"], found["bits"])
 
 
 def is_whole(path: Path, shape: Sequence[int]) -> bool:
     """Whether the cache has all pixels, and what was found out about the files."""
     about = read_json(path.with_suffix(".json"))
-    found = isinstance(about.get("damaged"), dict) and isinstance(about.get("several"), list)
+    kinds = {"damaged": dict, "several": list, "bits": int}
+    found = all(isinstance(about.get(name), kind) for name, kind in kinds.items())
     return found and path.is_file() and path.stat().st_size == math.prod(shape)
 
 
-def write(files: Sequence[Path], size: int, path: Path, total: int) -> None:
+def write(files: Sequence[Path], size: int, bits: int, path: Path, total: int) -> None:
     """Decodes the files into one; the list of those that could not be read is written last, beside it."""
     print(f"reading {len(files):,} images once; their pixels are kept in {path}", file=sys.stderr)
     damaged: dict[int, str] = {}
     several: list[int] = []
+    needed: dict[int, int] = {}
 
     def pixels(number: int) -> bytes:
         try:
-            image, has_more = first_frame(files[number], size)
+            image, has_more, of_file = first_frame(files[number], size, bits)
         except UserError as error:
             damaged[number] = getattr(error, "reason", "as they can't be read")
             return bytes(3 * size * size)
         if has_more:
             several.append(number)
+        if of_file:
+            needed[number] = of_file
         return image.numpy().tobytes()
 
     path.with_suffix(".json").unlink(missing_ok=True)
@@ -188,11 +275,23 @@ def write(files: Sequence[Path], size: int, path: Path, total: int) -> None:
             some = range(first, min(first + MANY, len(files)))
             out.writelines(pool.map(pixels, some))
             advance(sum(files[number].stat().st_size for number in some))
-    write_json(path.with_suffix(".json"), {"damaged": damaged, "several": sorted(several)})
+        count_in_all = max(needed.values(), default=0)
+        for number in (number for number, of_file in needed.items() if of_file < count_in_all):
+            out.seek(number * 3 * size * size)
+            out.write(read_image(files[number], size, count_in_all).numpy().tobytes())
+    write_json(path.with_suffix(".json"), {"damaged": damaged, "several": sorted(several), "bits": count_in_all})
 
 
-def labelled(found: Found, classes: Sequence[str], size: int, cache: str | Path | None) -> tuple[Images, list[str]]:
-    """The images that can be read, and what is to be said of the others.
+class Labelled(NamedTuple):
+    """The images that can be read, what is to be said of the others, and `Decoded.bits`."""
+
+    images: Images
+    notes: list[str]
+    bits: int
+
+
+def labelled(found: Found, classes: Sequence[str], size: int, cache: str | Path | None, bits: int = 0) -> Labelled:
+    """The images of some files with their classes.
 
     Raises:
         UserError: a class is not among `classes`, or no file can be read.
@@ -202,7 +301,7 @@ def labelled(found: Found, classes: Sequence[str], size: int, cache: str | Path 
     numbers = {name: number for number, name in enumerate(classes)}
     labels = torch.tensor([numbers[label] for label in found.labels])
     files = found.files
-    pixels, damaged, several = decode(files, size, cache)
+    pixels, damaged, several, bits = decode(files, size, cache, bits)
     if len(damaged) == len(files):
         reasons = "; ".join(sorted(set(damaged.values())))
         raise UserError(f"{files[0]}: not an image that can be read, as all {len(damaged):,} others ({reasons})")
@@ -214,4 +313,6 @@ def labelled(found: Found, classes: Sequence[str], size: int, cache: str | Path 
     notes = [found.note()] if found.note() else []
     if several:
         notes.append(f"files with several images, of which the first is read: {len(several):,}")
-    return images, notes
+    if 0 < bits < 16:
+        notes.append(f"of files with 16 bits, {bits} count, as no value needs more")
+    return Labelled(images, notes, bits)
