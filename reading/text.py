@@ -5,6 +5,7 @@ import codecs
 import gzip
 import lzma
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ MARKS = {  # the longer one first: the mark of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+SETTING, OPTION = "data.encoding=", "--encoding "  # how a run, and a command, is told the encoding
 NUL, STRAY = re.compile("\0"), re.compile("[\0\x80-\x84\x86-\x9f]")
 LOOKED_AT = 2**17  # bytes around what can't be read
 SHOWN = 30  # characters
@@ -82,36 +84,44 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read ({strerror or error})") from None
 
 
-def read_text(path: Path, encoding: str = UTF_8) -> str:
+def read_text(path: Path, encoding: str = UTF_8, setting: str = SETTING) -> str:
     """The text of a file, without a byte order mark; line ends as they are.
 
     Args:
         path: the file.
         encoding: as Python names it; a byte order mark overrules it.
+        setting: how the user says it.
 
     Raises:
         UserError: the file can't be read, or is not text in this encoding.
     """
     with reading(path), opened(path) as file:
         content = file.read()
-    return decoded(content, encoding, path)
+    return decoded(content, encoding, path, setting)
 
 
-def decoded(content: bytes, encoding: str, name: str | Path) -> str:
+def read_argument(name: str, encoding: str = UTF_8) -> str:
+    """The text of a file that a command is given, or of standard input for `-`, as `read_text`."""
+    if name == "-":
+        return decoded(sys.stdin.buffer.read(), encoding, "standard input", OPTION)
+    return read_text(Path(name), encoding, OPTION)
+
+
+def decoded(content: bytes, encoding: str, name: str | Path, setting: str = SETTING) -> str:
     """The text of some bytes, as `read_text`.
 
     Args:
         content: the bytes.
-        encoding: as for `read_text`.
+        encoding, setting: as for `read_text`.
         name: of their file, for messages.
     """
     encoding = marked(content) or encoding
     try:
         text = content.decode(encoding)
     except UnicodeError as error:
-        raise not_text(name, content, encoding, getattr(error, "start", 0)) from None
+        raise not_text(name, content, encoding, getattr(error, "start", 0), setting=setting) from None
     if (place := stray(text, encoding)) is not None:
-        raise not_text(name, content, encoding, len(text[:place].encode(encoding, "replace")))
+        raise not_text(name, content, encoding, len(text[:place].encode(encoding, "replace")), setting=setting)
     return text
 
 
@@ -127,7 +137,9 @@ def stray(text: str, encoding: str) -> int | None:
     return found.start() if found else None
 
 
-def not_text(name: str | Path, content: bytes, encoding: str, place: int = 0, offset: int = 0) -> UserError:
+def not_text(
+    name: str | Path, content: bytes, encoding: str, place: int = 0, offset: int = 0, setting: str = SETTING
+) -> UserError:
     """What to raise for bytes that are no text in this encoding: it says which one fits, and how they read in it.
 
     Args:
@@ -136,6 +148,7 @@ def not_text(name: str | Path, content: bytes, encoding: str, place: int = 0, of
         encoding: the one that does not fit.
         place: the first byte that can't be read.
         offset: of the first of the bytes in the file.
+        setting: how the user says an encoding.
     """
     called = "UTF-8" if encoding == UTF_8 else encoding
     wrong = f"{name}: not {called} text (byte {offset + place} cannot be read"
@@ -151,7 +164,7 @@ def not_text(name: str | Path, content: bytes, encoding: str, place: int = 0, of
     text = content.decode(better, "ignore")
     begin = max(text.rfind("\n", 0, before) + 1, before - SHOWN // 2)
     sample = " ".join(text[begin : begin + SHOWN].split("\n")[0].split())
-    return UserError(f"{wrong}); as {better} it reads “{sample}”: data.encoding={better}")
+    return UserError(f"{wrong}); as {better} it reads “{sample}”: {setting}{better}")
 
 
 def is_damaged(content: bytes, encoding: str) -> bool:

@@ -1,12 +1,15 @@
 """Folders with a folder per class: what is left out, of texts and of images alike, and what is said of it."""
 
+import io
+
 import numpy
 import pytest
 from PIL import Image
 
 from lm.documents.files import read_documents
+from lm.tagging.command import lines_of
 from reading.folders import files_by_class, is_hidden
-from reading.text import read_text
+from reading.text import read_argument, read_text
 from unroll.errors import UserError
 from vision.data.data_modules import ImageFiles
 from vision.data.files import find_images
@@ -124,3 +127,26 @@ def test_a_byte_that_an_encoding_does_not_have_is_no_reason_to_advise_another(tm
     (tmp_path / "a.txt").write_bytes("привет, как дела? хорошо ли поживаете".encode("cp1251") + b"\x98")
     with pytest.raises(UserError, match=r"not cp1251 text \(byte 37 cannot be read; the rest is, so"):
         read_text(tmp_path / "a.txt", "cp1251")
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["file", "stdin"])
+@pytest.mark.parametrize(
+    ("content", "encoding", "found"),
+    [
+        ("un café\n".encode(), "utf-8", "un café\n"),
+        ("\ufeffun café\n".encode(), "utf-8", "un café\n"),
+        ("un café\n".encode("utf-16"), "utf-8", "un café\n"),
+        ("un café\n".encode("cp1252"), "cp1252", "un café\n"),
+        ("un café\n".encode("cp1252"), "utf-8", None),
+    ],
+)
+def test_texts_that_commands_are_given(tmp_path, monkeypatch, named, content, encoding, found):
+    (tmp_path / "a.txt").write_bytes(content)
+    name = str(tmp_path / "a.txt") if named else "-"
+    for read in (read_argument, lambda name, encoding: "".join(lines_of([name], encoding))):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
+        if found is not None:
+            assert read(name, encoding) == found
+        else:
+            with pytest.raises(UserError, match=r"not (UTF-8|utf-8) text.*--encoding (cp1252|NAME)"):
+                read(name, encoding)

@@ -104,7 +104,7 @@ def command(monkeypatch, capsys):
 
     def run(module, *arguments, text="the cat\n"):
         monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(text.encode()))))
         found = import_module(module)
         main = found.main if hasattr(found, "main") else import_module(f"{module}.__main__").main
         try:

@@ -1,7 +1,6 @@
 """The classes of documents: `python -m lm.classify CKPT FILE …`; several checkpoints give the mean of what they say."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lm.documents.checkpoint import TrainedClassifier
+from reading.text import UTF_8, known_encoding, read_argument
 from unroll.errors import UserError
 from unroll.resume.checkpoint import checkpoint_file, class_named
 from unroll.terminal import errors_in_one_line
@@ -35,20 +35,6 @@ def classify(models: Sequence[TrainedClassifier], text: str) -> Tensor:
     return torch.stack(found).mean(0)
 
 
-def read(name: str) -> str:
-    """The text of a file, or of standard input for `-`.
-
-    Raises:
-        UserError: it can't be read.
-    """
-    try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{name}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{'standard input' if name == '-' else name}: not UTF-8 text") from None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m lm.classify", description="The classes of documents, and how probable they are."
@@ -59,6 +45,7 @@ def main() -> None:
         nargs="+",
         help="checkpoints (files that end in .ckpt, or run directories), then texts; -: standard input",
     )
+    parser.add_argument("--encoding", default=UTF_8, metavar="NAME", help="of the texts (default: %(default)s)")
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
     arguments = parser.parse_args()
     with errors_in_one_line():
@@ -66,11 +53,11 @@ def main() -> None:
         files = [name for name in arguments.paths if name not in checkpoints]
         if not checkpoints or not files:
             raise UserError("give a checkpoint or run directory, and a text file (or - for standard input)")
-        model_class = class_named(arguments.model)
+        model_class, encoding = class_named(arguments.model), known_encoding(arguments.encoding)
         models = [TrainedClassifier.load(checkpoint_file(Path(name)), model_class) for name in checkpoints]
         for name in files:
             try:
-                probabilities = classify(models, read(name))
+                probabilities = classify(models, read_argument(name, encoding))
             except UserError as error:
                 raise UserError(f"{name}: {error}" if str(error) == "the text is empty" else str(error)) from None
             best = int(probabilities.argmax())

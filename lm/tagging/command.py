@@ -1,9 +1,11 @@
 """Labels for the words of a text: `python -m lm.tag CKPT < text.txt`; `--redact NP` blacks out spans instead."""
 
 import argparse
+import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,6 +14,7 @@ from lm.tagging.columns import read_columns
 from lm.tagging.schemes import Scheme
 from lm.tagging.spans import spans
 from lm.tagging.words import Place, places
+from reading.text import OPTION, UTF_8, known_encoding, marked, read_argument
 from unroll.errors import UserError
 from unroll.resume.checkpoint import checkpoint_file, class_named
 from unroll.state import State
@@ -65,23 +68,26 @@ def redacted(text: str, words: Sequence[Place], labels: Sequence[str], kind: str
     return text
 
 
-def lines_of(files: Sequence[str]) -> Iterator[str]:
+def lines_of(files: Sequence[str], encoding: str = UTF_8) -> Iterator[str]:
     """The lines of the files, or of standard input, as they come.
+
+    Args:
+        files: their names; `-`: standard input.
+        encoding: of all; a byte order mark overrules it.
 
     Raises:
         UserError: a file can't be read.
     """
     for file in files or ["-"]:
+        if file != "-":
+            yield from io.StringIO(read_argument(file, encoding), newline=None)
+            continue
+        stdin: Any = sys.stdin
+        stdin.reconfigure(encoding=marked(stdin.buffer.peek(4)[:4]) or encoding)
         try:
-            if file == "-":
-                yield from sys.stdin
-            else:
-                with open(file, encoding="utf-8") as lines:
-                    yield from lines
-        except OSError as error:
-            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-        except UnicodeDecodeError:
-            raise UserError(f"{'standard input' if file == '-' else file}: not UTF-8 text") from None
+            yield from stdin
+        except UnicodeError:
+            raise UserError(f"standard input: not {encoding} text; {OPTION}NAME says which it is") from None
 
 
 def tag_columns(reader: Reader, lines: Iterable[str], columns: list[str]) -> None:
@@ -102,6 +108,7 @@ def main() -> None:
     parser.add_argument("files", metavar="FILE", nargs="*", help="texts (default, and -: standard input)")
     parser.add_argument("--redact", metavar="LABEL", help="print the text with these spans blacked out")
     parser.add_argument("--columns", metavar="NAMES", help="a word per line, with these columns: word,pos")
+    parser.add_argument("--encoding", default=UTF_8, metavar="NAME", help="of the texts (default: %(default)s)")
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
     arguments = parser.parse_args()
     with errors_in_one_line():
@@ -117,7 +124,7 @@ def main() -> None:
             raise UserError(f"--redact {arguments.redact}: choose from: {', '.join(kinds)}")
         if arguments.redact is not None and arguments.columns is not None:
             raise UserError("--redact blacks out running text; leave --columns out")
-        lines = lines_of(arguments.files)
+        lines = lines_of(arguments.files, known_encoding(arguments.encoding))
         if arguments.columns is not None:
             tag_columns(reader, lines, columns)
             return
