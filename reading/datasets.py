@@ -12,15 +12,14 @@ if TYPE_CHECKING:
 SPLITS = {"train": ("train",), "valid": ("validation", "valid", "dev", "val"), "test": ("test",)}
 
 
-def load(path: str, split: str) -> Any:
-    """A `datasets.Dataset`. Nothing is downloaded.
+def whole(path: str) -> tuple[Any, str | None]:
+    """What a path names, a `datasets.Dataset` or `DatasetDict`, and the split that it chooses. Nothing is downloaded.
 
     Args:
-        path: `hf:FOLDER`, or `hf:FOLDER:SPLIT`; what `save_to_disk` wrote, or what `load_dataset` reads.
-        split: "train", "valid" or "test", where there are several splits and the path names none.
+        path: as for `load`.
 
     Raises:
-        UserError: there is none, or there are other splits.
+        UserError: there is none, or it can't be read.
     """
     require(path, "datasets", "datasets")
     import datasets
@@ -40,14 +39,35 @@ def load(path: str, split: str) -> Any:
     except Exception as error:  # of many kinds
         reason = " ".join(str(error).split("\n")[0].split())
         raise UserError(f"{path}: not a data set that can be read ({type(error).__name__}: {reason})") from None
-    if isinstance(found, datasets.Dataset):
-        if chosen is not None:
-            raise UserError(f"{path}: the data set has no splits; leave :{chosen} out")
+    if isinstance(found, datasets.Dataset) and chosen is not None:
+        raise UserError(f"{path}: the data set has no splits; leave :{chosen} out")
+    return found, chosen
+
+
+def has_split(path: str, split: str) -> bool:
+    """Whether there is "train", "valid" or "test", beside others, in a data set of which no split is chosen."""
+    found, chosen = whole(path)
+    return chosen is None and isinstance(found, dict) and any(name in found for name in SPLITS[split])
+
+
+def load(path: str, split: str) -> Any:
+    """A `datasets.Dataset`. Nothing is downloaded.
+
+    Args:
+        path: `hf:FOLDER`, or `hf:FOLDER:SPLIT`; what `save_to_disk` wrote, or what `load_dataset` reads.
+        split: "train", "valid" or "test", where there are several splits and the path names none.
+
+    Raises:
+        UserError: there is none, or there are other splits.
+    """
+    found, chosen = whole(path)
+    if not isinstance(found, dict):
         return found
     names = [chosen] if chosen is not None else SPLITS[split]
     match = next((one for one in names if one in found), None)
     if match is None:
-        raise UserError(f"{path}: choose a split, as in hf:{folder}:{next(iter(found))}; there are: {', '.join(found)}")
+        folder = path.removesuffix(f":{chosen}")
+        raise UserError(f"{path}: choose a split, as in {folder}:{next(iter(found))}; there are: {', '.join(found)}")
     return found[match]
 
 
@@ -82,13 +102,19 @@ def token_column(dataset: Any, column: str) -> "list[Tensor]":
 
 
 def read_dataset(path: str, split: str) -> Any:
-    """A data set as a polars DataFrame, numbers of classes as their names (arguments as for `load`)."""
+    """A data set as a polars DataFrame, numbers of classes as their names, in lists too (arguments as for `load`)."""
     import polars
 
     found = load(path, split)
     frame: Any = polars.from_arrow(found.with_format("arrow")[:])
-    named = {name: feature.names for name, feature in found.features.items() if hasattr(feature, "int2str")}
+
+    def named(column: Any, names: list[str]) -> Any:
+        return column.replace_strict(list(range(len(names))), names, default=None, return_dtype=polars.String)
+
+    of_rows = {name: feature.names for name, feature in found.features.items() if hasattr(feature, "int2str")}
+    inner: dict[str, Any] = {name: getattr(feature, "feature", None) for name, feature in found.features.items()}
+    of_lists = {name: feature.names for name, feature in inner.items() if hasattr(feature, "int2str")}
     return frame.with_columns(
-        polars.col(column).replace_strict(list(range(len(names))), names, default=None, return_dtype=polars.String)
-        for column, names in named.items()
+        *(named(polars.col(column), names) for column, names in of_rows.items()),
+        *(polars.col(column).list.eval(named(polars.element(), names)) for column, names in of_lists.items()),
     )

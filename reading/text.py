@@ -26,9 +26,11 @@ MARKS = {  # the longer one first: the mark of UTF-32 begins with that of UTF-16
 }
 SETTING, OPTION = "data.encoding=", "--encoding "  # how a run, and a command, is told the encoding
 NUL, STRAY = re.compile("\0"), re.compile("[\0\x80-\x84\x86-\x9f]")
+WORD = re.compile(r"[^\W\d_]*[^\x00-\x7f\W\d_][^\W\d_]*")  # of which a letter is not ASCII
+TWO_SCRIPTS = re.compile("[a-zA-Z][\u0370-\u0fff]|[\u0370-\u0fff][a-zA-Z]")  # Greek, Cyrillic, Hebrew, Arabic, Thai, …
 LOOKED_AT = 2**17  # bytes around what can't be read
 SHOWN = 30  # characters
-AS_LIKELY = 0.7  # of the best guess's confidence
+AS_LIKELY = 0.8  # of the best guess's confidence
 UNSURE = 0.1  # a confidence
 USUAL = ("cp1252", "cp932", "euc_kr", "cp1251")  # of guesses that are as likely
 SUPERSETS = {
@@ -191,25 +193,28 @@ def fitting(content: bytes) -> str | None:
         encoding_era=EncodingEra.MODERN_WEB | EncodingEra.LEGACY_ISO,
         compat_names=False,
     )
-    likely: list[str] = []
     alone = not re.search(rb"[\x80-\xff]{2}", telling)
     if alone and found[0]["confidence"] < UNSURE and reads(content, USUAL[0]):  # a degree sign, or a single accent
         return USUAL[0]
+    readable: dict[str, float] = {}  # the confidence of each guess that it can be
     for guess in found:
-        if guess["encoding"] is None or guess["confidence"] < AS_LIKELY * found[0]["confidence"]:
-            continue
-        encoding = codecs.lookup(guess["encoding"]).name.replace("-", "_")
-        likely += [name for name in (SUPERSETS.get(encoding, encoding), encoding) if reads(content, name)]
+        if guess["encoding"] is not None:
+            encoding = codecs.lookup(guess["encoding"]).name.replace("-", "_")
+            names = (name for name in (SUPERSETS.get(encoding, encoding), encoding) if reads(content, name))
+            readable |= {name: guess["confidence"] for name in names if name not in readable}
+    most = max(readable.values(), default=0)
+    likely = [encoding for encoding, confidence in readable.items() if confidence >= AS_LIKELY * most]
     return next((encoding for encoding in USUAL if encoding in likely), likely[0] if likely else None)
 
 
 def reads(content: bytes, encoding: str) -> bool:
-    """Whether bytes, of which the last character may be cut, are text in an encoding."""
+    """Whether bytes, of which the last character may be cut, are text in an encoding: of few words in two scripts."""
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(content)
     except UnicodeError:
         return False
-    return stray(text, encoding) is None
+    words = WORD.findall(text)
+    return stray(text, encoding) is None and 4 * sum(map(bool, map(TWO_SCRIPTS.search, words))) <= len(words)
 
 
 def known_encoding(encoding: str) -> str:

@@ -123,6 +123,28 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path):
         files_by_class(tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("ein, größe;x\nzwei, ä;y\n", "cp1252"),  # not Hebrew letters within words
+        ("l'été à Paris", "cp1252"),  # nor Cyrillic ones
+        ("naïve façade", "cp1252"),
+        ("как дела", "cp1251"),
+        ("שלום עולם", "cp1255"),
+        ("καλημέρα κόσμε", "cp1253"),
+        ("příliš žluťoučký kůň", "cp1250"),
+        ("こんにちは世界", "cp932"),
+        ("안녕하세요", "euc_kr"),
+    ],
+)
+def test_the_encoding_of_a_few_words_is_advised(tmp_path, text, encoding):
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    with pytest.raises(UserError, match="as .* it reads “(.*)”: data.encoding=(.*)") as error:
+        read_text(tmp_path / "a.txt")
+    advised = str(error.value).rpartition("=")[2]
+    assert text.encode(encoding).decode(advised) == text
+
+
 def test_a_byte_that_an_encoding_does_not_have_is_no_reason_to_advise_another(tmp_path):
     (tmp_path / "a.txt").write_bytes("привет, как дела? хорошо ли поживаете".encode("cp1251") + b"\x98")
     with pytest.raises(UserError, match=r"not cp1251 text \(byte 37 cannot be read; the rest is, so"):

@@ -14,13 +14,14 @@ from typing_extensions import Required, Unpack
 from lm.language.corpora import human_numbers, lines_between
 from lm.language.show import show_batch
 from lm.language.split import split_windows
-from lm.text.chunks import Text, whole, without_end
+from lm.text.chunks import Chunk, Text, whole, without_end
 from lm.text.encoding import Encoded, Recipe, encode, encode_files
-from lm.text.files import UTF_8, known_encoding, plain_text
+from lm.text.files import UTF_8, known_encoding, plain_text, text_of_dataset
 from lm.text.tokenizers import TokenizerName
 from lm.text.tokens import NextTokenData
 from lm.text.vocabulary import Vocabulary
 from lm.text.words import ALONE
+from reading.tables import DATASET
 from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, checked
 from unroll.errors import ArgumentError, UserError
@@ -279,6 +280,7 @@ class TextFiles(TextData):
         valid_fraction: the share of the training file's bytes that is set aside then; no word is cut.
         split: what is evaluated: "valid" or "test".
         encoding: of the files, as Python names it.
+        column: of the texts, where a file is `hf:FOLDER` (see `lm.text.files.text_of_dataset`).
         cache: where the ids of large files are kept, as for `lm.text.encoding.encode_files`, and the plain text of
             compressed ones, as for `lm.text.files.plain_text`.
         backwards: read the text from its end to its start; the ids are then held in memory.
@@ -297,6 +299,7 @@ class TextFiles(TextData):
         valid_fraction: Fraction = 0.1,
         split: Literal["valid", "test"] = "valid",
         encoding: str = UTF_8,
+        column: str = "text",
         cache: str | None = None,
         backwards: bool = False,
         **text: Unpack[TextSettings],
@@ -306,6 +309,7 @@ class TextFiles(TextData):
             raise UserError("data.split=test: there is no test part; give one: data.test=FILE")
         self.backwards = backwards
         self.encoding = known_encoding(encoding)
+        self.column = column
         self.train_file = train
         self.valid_file = valid
         self.test_file = test if split == "test" else None
@@ -313,17 +317,22 @@ class TextFiles(TextData):
         self.cache = cache
 
     def read(self) -> Encoded:
-        train = whole(plain_text(self.train_file, self.encoding, self.cache))
+        train = self._text(self.train_file, "train")
         if self.valid_file is not None:
-            valid = whole(plain_text(self.valid_file, self.encoding, self.cache))
+            valid = self._text(self.valid_file, "valid")
         else:
             train, valid = without_end(train, self.valid_fraction, words=self.recipe.tokenizer != "characters")
         if self.test_file is not None:
-            valid = whole(plain_text(self.test_file, self.encoding, self.cache))
+            valid = self._text(self.test_file, "test")
         encoded = encode_files(train, valid, self.recipe, self.cache)
         if not self.backwards:
             return encoded
         return replace(encoded, train=encoded.train.flip(0), valid=encoded.valid.flip(0))
+
+    def _text(self, file: str, split: str) -> Chunk:
+        if file.startswith(DATASET):
+            return whole(text_of_dataset(file, split, self.column, self.cache))
+        return whole(plain_text(file, self.encoding, self.cache))
 
     def description(self) -> dict[str, Any]:
         return {**super().description(), "backwards": self.backwards}

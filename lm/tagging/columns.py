@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from reading.datasets import read_dataset
 from unroll.errors import UserError
 
 Sentence = list[list[str]]  # the columns of each word
@@ -70,6 +71,50 @@ def read_columns(text: str, names: Sequence[str] | None, name: str | Path) -> Co
     if not sentences:
         raise UserError(f"{name}: has no sentences")
     return Columns(names, sentences)
+
+
+def lists_of(path: str, split: str) -> Any:
+    """The columns of a data set of Hugging Face that hold lists of words or labels, as a polars DataFrame.
+
+    Args:
+        path, split: as for `reading.datasets.load`.
+
+    Raises:
+        UserError: it can't be read, or has no such column.
+    """
+    import polars
+
+    frame = read_dataset(path, split)
+    kinds = {name: getattr(kind, "inner", None) for name, kind in frame.schema.items()}
+    names = [name for name, kind in kinds.items() if kind is not None and (kind == polars.String or kind.is_integer())]
+    if not names:
+        raise UserError(f"{path}: has no column of lists, of the words of a sentence and of their labels")
+    return frame.select(polars.col(names).cast(polars.List(polars.String)))
+
+
+def read_lists(frame: Any, name: str) -> Columns:
+    """The sentences of some columns of lists: a row is one, and has a value for each word. Empty rows are none.
+
+    Args:
+        frame: a polars DataFrame, as `lists_of` gives.
+        name: of the data set, for messages.
+
+    Raises:
+        UserError: the lists of a row are of several lengths or have gaps, or there is no sentence.
+    """
+    sentences: list[Sentence] = []
+    for number, row in enumerate(frame.iter_rows()):
+        lists = [values or [] for values in row]
+        if len({len(values) for values in lists}) > 1:
+            counts = ", ".join(f"{len(values)} {column}" for column, values in zip(frame.columns, lists, strict=True))
+            raise UserError(f"{name}, row {number}: has {counts}; each word needs a value in each column")
+        if any(not value for values in lists for value in values):
+            raise UserError(f"{name}, row {number}: a word or label is missing")
+        if lists[0]:
+            sentences.append([list(word) for word in zip(*lists, strict=True)])
+    if not sentences:
+        raise UserError(f"{name}: has no sentences")
+    return Columns(list(frame.columns), sentences)
 
 
 def declared(lines: Sequence[str]) -> list[str]:

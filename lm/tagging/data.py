@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal, TypedDict
 import torch
 from typing_extensions import Required, Unpack
 
-from lm.tagging.columns import Columns, Sentence, read_columns, words_of
+from lm.tagging.columns import Columns, Sentence, lists_of, read_columns, read_lists, words_of
 from lm.tagging.encoder import Ids, WordEncoder, lookup_form
 from lm.tagging.model import UNKNOWN
 from lm.tagging.schemes import Scheme, SchemeName, recognised
 from lm.tagging.spans import count
 from lm.text.labelled import LabelledData, Splits
+from reading.tables import DATASET
 from reading.text import UTF_8, known_encoding, marked, not_text, opened, reading
 from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, checked
@@ -24,7 +25,7 @@ from unroll.training.cache import given_or_downloaded
 from unroll.training.split import set_aside_end
 
 SHOWN = 4
-WORDS = ("word", "form", "token")  # what the column of the words is called where nobody says
+WORDS = ("word", "form", "token", "words", "tokens")  # what the column of the words is called where nobody says
 Names = Annotated[
     Sequence[str], Rule(lambda value: checks.is_list(value) and len(set(value)) == len(value), "a list of columns")
 ]
@@ -100,8 +101,12 @@ class TaggedWords(LabelledData):
         self.batch_size = batch_size
         self.bptt = bptt
 
-    def named(self, columns: Sequence[str]) -> None:
+    def named(self, columns: Sequence[str], whose: str = "data.columns names") -> None:
         """Takes up the names of the columns.
+
+        Args:
+            columns: the names.
+            whose: they are, for messages.
 
         Raises:
             UserError: one that is chosen is not among them.
@@ -110,7 +115,7 @@ class TaggedWords(LabelledData):
         word = chosen or next((name for name in WORDS if name in columns), WORDS[0])
         for name in (word, label, *extra):
             if name not in columns:
-                raise UserError(f"there is no column {name}; data.columns names {', '.join(columns)}")
+                raise UserError(f"there is no column {name}; {whose} {', '.join(columns)}")
         self.columns = list(columns)
         self.word, self.label = word, label
 
@@ -237,7 +242,8 @@ class TaggedFiles(TaggedWords):
     """Files of the user's own, a word per line (see `lm.tagging.columns`).
 
     Args:
-        train, valid, test: the files; without `valid`, the end of the training file is set aside.
+        train, valid, test: the files, or `hf:FOLDER` (see `lm.tagging.columns.lists_of`); without `valid`, the end of
+            the training file is set aside.
         valid_fraction: the share of its sentences that is.
         encoding: of the files, as Python names it.
         words: as for `TaggedWords`.
@@ -261,7 +267,10 @@ class TaggedFiles(TaggedWords):
         self.notes: list[str] = []
 
     def read(self) -> Splits:
-        train, *others = (None if path is None else self._read(Path(path)) for path in self.files)
+        train, *others = (
+            None if path is None else self._read(path, split)
+            for path, split in zip(self.files, ("train", "valid", "test"), strict=True)
+        )
         assert train is not None
         self.named(train.names)
         for file, found in zip(self.files[1:], others, strict=True):
@@ -277,8 +286,14 @@ class TaggedFiles(TaggedWords):
         known = self.splits.train if self.files[1] is not None else [*self.splits.train, *self.splits.valid]
         return sorted(set(self.values(known, self.label)))
 
-    def _read(self, path: Path) -> Columns:
-        path = path.expanduser()
+    def _read(self, name: str, split: str) -> Columns:
+        if name.startswith(DATASET):
+            if hasattr(self, "columns") and split == "train":
+                raise UserError(f"{name}: has names for its columns; leave data.columns out, and say data.label=…")
+            lists = lists_of(name, split)
+            self.named(lists.columns, f"data.word, data.label and data.extra choose from the lists of {name}:")
+            return read_lists(lists.select(list(dict.fromkeys((self.word, self.label, *self.extra)))), name)
+        path = Path(name).expanduser()
         with reading(path), opened(path) as file:
             content = file.read()
         try:

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 from lm.text.chunks import CHUNK
+from reading.datasets import load
 from reading.text import UTF_8, is_compressed, known_encoding, marked, not_text, opened, reading, stray
+from unroll.errors import UserError
 from unroll.files import locked, replacing
 from unroll.training.cache import cache_folder
 
@@ -25,6 +27,35 @@ def checksum(path: Path, folder: Path) -> str:
             with replacing(remembered) as unfinished:
                 unfinished.write_text(digest.hexdigest())
         return remembered.read_text()
+
+
+def text_of_dataset(path: str, split: str, column: str, cache: str | Path | None = None) -> Path:
+    """A file of the texts in a data set of Hugging Face, each of which ends a line; it is made once, in the cache.
+
+    Args:
+        path, split: as for `reading.datasets.load`.
+        column: of the texts.
+        cache: as for `plain_text`.
+
+    Raises:
+        UserError: the data set can't be read, or the column is not there or has something else than texts.
+    """
+    dataset = load(path, split)
+    if column not in dataset.column_names:
+        named = ", ".join(dataset.column_names)
+        raise UserError(f"{path}: there is no column {column}; choose one of {named}: data.column=…")
+    key = hashlib.sha256(repr((dataset._fingerprint, column)).encode()).hexdigest()[:32]
+    copy = cache_folder(cache) / "texts" / f"{key}.txt"
+    with locked(copy.with_suffix(".lock")):
+        if not copy.exists():
+            print(f"keeping {path} as plain text in {copy}", file=sys.stderr)
+            with replacing(copy) as unfinished, open(unfinished, "w", encoding=UTF_8, newline="") as target:
+                for row, text in enumerate(dataset[column]):
+                    if not isinstance(text, str):
+                        what = "nothing" if text is None else type(text).__name__
+                        raise UserError(f"{path}, row {row}: the column {column} holds {what}, not text")
+                    target.write(text if text.endswith("\n") else f"{text}\n")
+    return copy
 
 
 def plain_text(path: str | Path, encoding: str = UTF_8, cache: str | Path | None = None) -> Path:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Required, Unpack
 
+from reading.datasets import has_split
 from reading.folders import Found
+from reading.tables import DATASET
 from unroll import checks
 from unroll.checks import Count, Fraction, Size, checked
 from unroll.errors import UserError
@@ -19,6 +21,7 @@ from unroll.training.data import Data
 from unroll.training.split import set_aside
 from vision.data.batches import Flip, ImageBatches, Images, move
 from vision.data.cifar10 import read_cifar10
+from vision.data.datasets import images_of_dataset
 from vision.data.files import find_images, labelled
 from vision.data.shapes import NAMES, draw_shapes
 
@@ -214,7 +217,7 @@ class ImageFiles(ImageData):
     """Image files of the user's own: a folder with a folder per class, or with such folders train, valid and test.
 
     Args:
-        path: the folder.
+        path: the folder, or `hf:FOLDER`, as for `vision.data.datasets.images_of_dataset`.
         size: height and width that images are scaled to; their middle is taken.
         valid_fraction: the share of each class that is set aside, drawn by `seed`, if there is no folder valid.
         cache: where the pixels are kept, as for `vision.data.files.decode`.
@@ -235,7 +238,7 @@ class ImageFiles(ImageData):
         **batches: Unpack[ImageSettings],
     ) -> None:
         super().__init__(**batches)
-        self.folder = Path(path).expanduser()
+        self.path, self.folder = path, Path(path).expanduser()
         self.size = size
         self.valid_fraction = valid_fraction
         self.cache = cache
@@ -243,10 +246,19 @@ class ImageFiles(ImageData):
         self.known_classes: list[str] = []  # of a checkpoint
         self.bits = 0  # that count in files of 16 bits
 
+    def find(self) -> dict[str, Found]:
+        """The files of each part; those of training may be for validation too."""
+        if self.path.startswith(DATASET):
+            parts = ["train", *(part for part in ("valid", "test") if has_split(self.path, part))]
+            return {part: images_of_dataset(self.path, part, self.cache) for part in parts}
+        parts = [part for part in ("train", "valid", "test") if (self.folder / part).is_dir()]
+        if "train" not in parts:
+            return {"train": find_images(self.folder)}
+        return {part: find_images(self.folder / part) for part in parts}
+
     def read(self) -> Splits:
-        parts = {name: self.folder / name for name in ("train", "valid", "test") if (self.folder / name).is_dir()}
-        found = {name: find_images(folder) for name, folder in parts.items()} if "train" in parts else {}
-        given = found.pop("train") if found else find_images(self.folder)
+        found = self.find()
+        given = found.pop("train")
         classes = self.known_classes or sorted(set(given.labels))
         train = self.images(given, classes)
         others = {name: self.images(of_part, classes) for name, of_part in found.items()}

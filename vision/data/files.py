@@ -125,8 +125,7 @@ def in_eight_bits(image: Image.Image, path: Path, packing: str, bits: int | None
     low, high = values.min(), values.max()
     if packing == "ppm":
         return Image.fromarray(scaled(values, 16)), 0
-    sixteen = ";16" in image.mode + packing or path.suffix.lower() == ".png"
-    if image.mode.startswith("I") and sixteen and low >= 0:
+    if ";16" in image.mode + packing and low >= 0:
         needed = bits_of(values, bits)
         return Image.fromarray(scaled(values, needed)), needed
     if image.mode == "F" and low >= 0 and high <= 1:  # not so for NaN
