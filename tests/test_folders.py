@@ -139,7 +139,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path):
 )
 def test_the_encoding_of_a_few_words_is_advised(tmp_path, text, encoding):
     (tmp_path / "a.txt").write_bytes(text.encode(encoding))
-    with pytest.raises(UserError, match="as .* it reads “(.*)”: data.encoding=(.*)") as error:
+    with pytest.raises(UserError, match=r"as .* it reads “(.*)”: data.encoding=(.*)") as error:
         read_text(tmp_path / "a.txt")
     advised = str(error.value).rpartition("=")[2]
     assert text.encode(encoding).decode(advised) == text
