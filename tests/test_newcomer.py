@@ -114,13 +114,37 @@ class TestResume:
             ["model=char_three", "data=text", "data.train=mine.txt", "data.bptt=3"],
             "write data.layout=windows data.bptt=3",
         ),
+        (["data=text", "data.train=nowhere.txt"], "nowhere.txt: there is no such file"),
+        (["optimizer.groups={embedding: {lr: 1e-4}}"], "optimizer.groups.embedding: the model has no such layer"),
+        (["task=show_batch", "data=text", "data.train=nowhere.txt"], "nowhere.txt: there is no such file"),
+        (["-m", "model.width=8,16"], "there is no model.width"),
         (["task=sing"], "task=sing: must be one of: train, show_batch, summary, lr_find, plan, evaluate"),
     ],
 )
 def test_advice(answer, tmp_path, typed, words):
     (tmp_path / "mine.txt").write_text(TEXT)
     assert words in answer(*typed)
-    assert not list(tmp_path.glob("outputs/tasks/*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+class TestAStartThatFails:
+    """It leaves no directory; `test_a_run_that_diverges…` shows that one which fails later keeps its own."""
+
+    def test_leaves_a_directory_that_was_there_as_it_was(self, answer, tmp_path):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "notes.txt").write_text("mine")
+        answer("data=text", "data.train=nowhere.txt", "hydra.run.dir=mine")
+        assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["mine", "mine/notes.txt"]
+
+    def test_leaves_the_runs_beside_it(self, answer, train, tmp_path):
+        assert train(*QUICK).returncode == 0
+        before = sorted(tmp_path.rglob("*"))
+        answer("init=nowhere", *QUICK)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_nor_does_a_command_leave_a_folder_without_files(self, train, tmp_path):
+        assert train("task=summary").returncode == 0
+        assert not list(tmp_path.iterdir())
 
 
 def test_a_model_of_fixed_windows_gets_them(train, tmp_path):

@@ -250,8 +250,11 @@ class TestReport:
         assert answer.stderr == "error: no runs in .\n"
 
     def test_any_folders_can_be_given(self, run_of, program, tmp_path):
-        run_of("one/a", ["data.bptt=8"])
-        run_of("two/b", ["data.bptt=20"], 0.5)
-        answer = program("unroll.cli.report", "one", "two", "--metric", "valid/accuracy", "--folder", "here")
-        assert answer.returncode == 0, answer.stderr
-        assert [row["data.bptt"] for row in rows(tmp_path / "here")] == ["20", "8"]
+        run_of("runs/one/a", ["data.bptt=8"])
+        run_of("runs/two/b", ["data.bptt=20"], 0.5)
+        both = ["runs/one", "runs/two", "--metric", "valid/accuracy"]
+        for folder, further in (("runs", []), ("here", ["--folder", "here"])):
+            answer = program("unroll.cli.report", *both, *further)
+            assert answer.returncode == 0, answer.stderr
+            assert [row["data.bptt"] for row in rows(tmp_path / folder)] == ["20", "8"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "runs"]

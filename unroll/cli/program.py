@@ -65,8 +65,9 @@ def run(config: DictConfig) -> float | None:
     try:
         check(config)
         if config.task == "train":
-            return train(config, run_dir, overrides, continues=config.checkpoint.requeue)
+            return train(config, run_dir, overrides, config.checkpoint.requeue, once_begun=run_directory.keep)
         command(config)
+        run_directory.clean_up()
         return None
     except Exception as error:
         end_with(error)
@@ -74,6 +75,7 @@ def run(config: DictConfig) -> float | None:
 
 def job(config: DictConfig, run_dir: Path, overrides: list[str]) -> float | None:
     """A run of a sweep: continued if it was begun, left if it is finished. A failure leaves the other jobs alone."""
+    run_directory.keep()
     run_directory.delete_failure(run_dir)
     try:
         check(config)
@@ -235,6 +237,7 @@ def raised_in(error: Exception, packages: Sequence[str]) -> bool:
 def end_with(error: Exception) -> NoReturn:
     """Ends the program: with one line if the user can do something about the error, else with its traceback."""
     explanation = explain(error, sys.argv[1:])
+    run_directory.clean_up()
     if WANTS_TRACEBACK or explanation is None:
         traceback.print_exception(error)  # raised, it would get Hydra's frames as well
         sys.exit(1)

@@ -3,6 +3,7 @@
 import io
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -32,6 +33,7 @@ Kind = TypeVar("Kind", DictConfig, ListConfig)
 
 HELD: set[Path] = set()  # directories that are this process's until it ends
 UNTIL_THE_END = ExitStack()  # what holds them
+UNDO = ExitStack()  # deletes what this start has made in vain
 
 LAST = Path("checkpoints", "last.ckpt")
 FAILURE = "failure.json"
@@ -62,6 +64,7 @@ class ClaimRunDirectory(Callback):
                 config.hydra.output_subdir = None
                 if not is_typed(config, "hydra.run.dir"):
                     config.hydra.run.dir = f"outputs/tasks/{config.task}"
+            note_missing(Path(config.hydra.run.dir))
         elif is_typed(config, "hydra.run.dir"):
             hold(Path(config.hydra.run.dir))
             exit_if_occupied(Path(config.hydra.run.dir), config)
@@ -87,6 +90,7 @@ def claim(config: DictConfig, mode: str) -> None:
     """Makes the directory `hydra.run.dir` or `hydra.sweep.dir`, or the first of `…_2`, `…_3` that is free."""
     HydraConfig.instance().set_config(config)  # the name is made of the choices
     wanted = Path(config.hydra[mode].dir)
+    note_missing(wanted.parent)
     with suppress(OSError):  # Hydra meets the same error when it makes the directory, and names it
         wanted.parent.mkdir(parents=True, exist_ok=True)
         for number in count(1):
@@ -95,6 +99,7 @@ def claim(config: DictConfig, mode: str) -> None:
                 directory.mkdir()
             except FileExistsError:
                 continue
+            UNDO.callback(delete_unused, directory)
             with read_write(config.hydra):
                 config.hydra[mode].dir = str(directory)
                 config.hydra.overrides.hydra.append(f"hydra.{mode}.dir={directory}")  # for the jobs of a sweep
@@ -103,11 +108,49 @@ def claim(config: DictConfig, mode: str) -> None:
 
 def hold(run_dir: Path) -> None:
     """Makes the directory this process's until it ends, or exits: two runs would each write its configuration."""
+    note_missing(run_dir.parent)
+    for path in (run_dir, run_dir / ".lock", run_dir / ".hydra"):
+        if not path.exists():
+            UNDO.callback(delete_unused, path)
     try:
         UNTIL_THE_END.enter_context(lock(run_dir))
     except (UserError, OSError) as error:
         sys.exit(f"error: {explain(error, [])}")
     HELD.add(run_dir.resolve())
+
+
+def note_missing(folder: Path) -> None:
+    """Notes which folders, from this one up, are not there yet: a start in vain leaves none of them empty."""
+    for path in (*reversed(folder.parents), folder):  # the innermost, which is deleted first, comes last
+        if not path.exists():
+            UNDO.callback(delete_if_empty, path)
+
+
+def delete_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def delete_unused(path: Path) -> None:
+    """Deletes what a start has made, unless there are checkpoints, or jobs of a sweep, in its directory."""
+    directory = path.parent if path.name in (".lock", ".hydra") else path
+    if any(other.is_dir() for other in directory.glob("[!.]*")):
+        return
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def clean_up() -> None:
+    """Deletes what was made in vain: the directory of a run that has not begun or a sweep without jobs, and folders."""
+    UNTIL_THE_END.close()  # a lock is one of the files
+    UNDO.close()
+
+
+def keep() -> None:
+    """Keeps the directory, whatever comes later: training has begun."""
+    UNDO.pop_all()
 
 
 def exit_if_occupied(run_dir: Path, config: DictConfig) -> None:

@@ -1,6 +1,8 @@
 """`python -m unroll.cli.report DIR…`: the results of any set of runs."""
 
 import argparse
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from unroll.cli import LIBRARIES
@@ -19,11 +21,20 @@ def main() -> None:
         parser.add_argument("directories", metavar="DIR", type=Path, nargs="+", help="runs, sweeps, or folders of them")
         parser.add_argument("--metric", default=DEFAULT_METRIC, help="what to rank by (default: %(default)s)")
         parser.add_argument(
-            "--folder", type=Path, help="where the report goes (default: DIR, if it is one; else the current folder)"
+            "--folder", type=Path, help="where the report goes (default: DIR, or the folder that all are in)"
         )
         arguments = parser.parse_args()
-        one = arguments.directories[0] if len(arguments.directories) == 1 else Path()
-        write_report(arguments.directories, arguments.folder or one, arguments.metric)
+        folder = arguments.folder or common_folder(arguments.directories)
+        write_report(arguments.directories, folder, arguments.metric)
+
+
+def common_folder(directories: Sequence[Path]) -> Path:
+    """The innermost folder that all are in, such as `outputs`; the current one if they share no more than a drive."""
+    try:
+        common = Path(os.path.commonpath([directory.resolve() for directory in directories]))
+    except ValueError:  # another drive
+        return Path()
+    return common if common.name else Path()
 
 
 if __name__ == "__main__":
