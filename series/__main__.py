@@ -6,10 +6,13 @@ import sys
 from collections.abc import Sequence
 from itertools import repeat
 from pathlib import Path
+from typing import Any
+
+import numpy
 
 from series.checkpoint import TrainedForecaster
 from series.data import standard, written
-from series.files import Series, read_series
+from series.files import Series, ended, read_series
 from series.forecast import forecast
 from unroll.errors import UserError
 from unroll.resume.checkpoint import checkpoint_file, class_named
@@ -24,6 +27,7 @@ def main() -> None:
     parser.add_argument("file", help="a table with the columns of the training file")
     parser.add_argument("--steps", type=int, default=100, help="how many (default: %(default)s)")
     parser.add_argument("--quantiles", metavar="0.1,0.5,0.9", default="", help="further columns, one for each")
+    parser.add_argument("--future", metavar="FILE", help="what is known ahead, if not in rows at the end of the file")
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
     arguments = parser.parse_args()
     if arguments.steps < 1:
@@ -33,10 +37,16 @@ def main() -> None:
         loaded = TrainedForecaster.load(checkpoint_file(arguments.checkpoint), class_named(arguments.model))
         # A forecast goes on from the last piece of a series, so gaps before it do no harm.
         gaps = loaded.file["gaps"] if loaded.file["gaps"] in ("keep", "fill") else "split"
-        found = read_series(arguments.file, loaded.columns, **{**loaded.file, "gaps": gaps})
+        how_read = {**loaded.file, "gaps": gaps}
+        found = read_series(arguments.file, loaded.columns, **how_read)
         for note in found.notes:
             print(note, file=sys.stderr)
         ends: dict[str, Series] = {series.name: series for series in found.series}
+        if loaded.beside.known:
+            targets = [loaded.columns.index(name) for name in loaded.targets]
+            ends = {name: ended(series, targets) for name, series in ends.items()}
+        if arguments.future is not None:
+            ends = with_future(loaded, ends, arguments.future, how_read)
         short = [name for name, series in ends.items() if len(series.values) < loaded.horizon]
         if short and len(short) < len(ends):
             print(
@@ -56,6 +66,33 @@ def main() -> None:
                 writer.writerow(
                     row + [written(value, std) for part, std in zip(values, stds, strict=True) for value in part]
                 )
+
+
+def with_future(
+    loaded: TrainedForecaster, ends: dict[str, Series], file: str, how_read: dict[str, Any]
+) -> dict[str, Series]:
+    """The series with what another file knows of the steps after them.
+
+    Raises:
+        UserError: nothing is known ahead by the model, or the file does not go on where a series ends.
+    """
+    known = list(loaded.beside.known)
+    if not known:
+        raise UserError(f"--future {file}: is for a model that was trained with data.known=[…]")
+    found = {series.name: series for series in read_series(file, known, **{**how_read, "static": []}).series}
+    made = {}
+    for name, series in ends.items():
+        if name not in found:
+            raise UserError(f"{file}: has no rows of the series {name}")
+        coming = found[name]
+        if series.clock is not None and coming.wall is not None:
+            (expected,) = series.clock.walls(1)
+            if coming.wall[0] != expected:
+                raise UserError(f"{file}: begins at {coming.wall[0]}, and {name or 'the series'} goes on at {expected}")
+        after = numpy.full((len(coming.values), len(loaded.columns)), numpy.nan)
+        after[:, [loaded.columns.index(column) for column in known]] = coming.values
+        made[name] = series._replace(after=after)
+    return made
 
 
 def numbers_of(levels: str) -> list[float]:

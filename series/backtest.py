@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from series.beside import with_known
 from series.data import SeriesFiles
 from series.windows import Span
 from unroll.checks import Size, checked
@@ -50,7 +51,7 @@ class Backtest:
         by_series: dict[str, Tensor] = {}
         for span in data.valid_spans:
             sums = torch.zeros(len(ERRORS), data.horizon, 2, dtype=torch.float64)
-            for step, points in self.forecasts(learner, span):
+            for step, points in self.forecasts(learner, span, data):
                 sums += total(errors(span, data, step, points))
             by_series[span.name] = by_series[span.name] + sums if span.name in by_series else sums
         whole = torch.stack([*by_series.values()]).sum(0)
@@ -66,12 +67,12 @@ class Backtest:
         named["rmse"] = math.sqrt(named["mse"])
         return {f"backtest/{name}": value for name, value in named.items()}
 
-    def forecasts(self, learner: Learner, span: Span) -> Iterator[tuple[int, Tensor]]:
+    def forecasts(self, learner: Learner, span: Span, data: SeriesFiles) -> Iterator[tuple[int, Tensor]]:
         """Each step that is forecast from, and the points `[targets, horizon]`, standardised."""
         model: Any = learner.model
         state: State = None
         first = 0
-        for part in span.values[: span.stop].split(READ):
+        for part in with_known(span.values, data.known_at, data.horizon)[: span.stop].split(READ):
             outputs, state = model(part[None].to(learner.device), state)
             points = model.outlook.point(outputs)[0].cpu()
             for step in range(first, first + len(part)):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from series.beside import with_known
 from series.data import SeriesFiles
 from series.distributions import Outlook
 from unroll.lightning import pl
@@ -36,7 +37,8 @@ class ForecastPlot(pl.Callback):
         model, span = pl_module.model, data.longest_of_validation()
         values = span.values[-READ:]
         was_training = model.training
-        outputs = model.eval()(values[None].to(pl_module.device))[0][0].cpu()  # [steps, targets, horizon, …]
+        inputs = with_known(values, data.known_at, data.horizon)[None].to(pl_module.device)
+        outputs = model.eval()(inputs)[0][0].cpu()  # [steps, targets, horizon, …]
         model.train(was_training)
         outlook = model.outlook
         assert isinstance(outlook, Outlook)
@@ -47,5 +49,5 @@ class ForecastPlot(pl.Callback):
         if outlook.spread:
             parts += [outlook.quantile(outputs, torch.tensor(level))[list(origins)] for level in BAND]
         made = [span.in_units(part.transpose(1, 2), data.at).numpy() for part in parts]
-        truth = span.in_units(values)[:, data.at].numpy()
+        truth = span.in_units(values[:, data.at], data.at).numpy()
         save_plot(trainer, self.folder, "forecast", forecasts(truth, list(origins), made, data.targets, data.horizon))

@@ -1,16 +1,17 @@
 """Forecasters from their checkpoints."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
 from torch import nn
 
 from reading.tables import Form
+from series.beside import PERIODS, Beside
 from series.files import read_series
 from series.model import Forecaster
-from unroll.checks import Size
+from unroll.checks import Size, is_of
 from unroll.resume.checkpoint import TrainedModel, check_sizes
 
 HOW_READ = {*signature(read_series).parameters, *Form.__annotations__} - {"path", "columns", "form"}
@@ -25,6 +26,8 @@ class TrainedForecaster(TrainedModel):
         targets: what it forecasts.
         horizon: how many steps.
         counts: whether numbers are counts, which are not standardised.
+        beside: what it reads beside the columns.
+        scales: mean and standard deviation of each column, by the name of a series of the training file.
         file: how files are read: arguments of `series.files.read_series`.
     """
 
@@ -34,6 +37,8 @@ class TrainedForecaster(TrainedModel):
     horizon: Size
     counts: bool
     file: dict[str, Any]
+    beside: Beside = field(default_factory=Beside)
+    scales: Mapping[str, Any] = field(default_factory=dict)
     what = "a forecaster"
 
     @classmethod
@@ -45,10 +50,20 @@ class TrainedForecaster(TrainedModel):
         data = metadata["data"]
         columns, targets, horizon = data["columns"], data["targets"], data["horizon"]
         last = [columns.index(name) for name in targets]
-        check_sizes(metadata, features=len(columns), last=last, horizon=horizon)
+        beside, scales = Beside(**data["beside"]), data["scales"]
+        if not (is_of([*beside.known, *beside.calendar], list[str]) and set(beside.calendar) <= set(PERIODS)):
+            raise TypeError
+        if not is_of([*beside.static.values()], list[list[str]]) or list(beside.static) != data["file"]["static"]:
+            raise TypeError
+        if not is_of([*scales.values()], list[list[list[float]]]):
+            raise TypeError
+        if any(len(part) != len(columns) for scale in scales.values() for part in scale):
+            raise ValueError
+        check_sizes(metadata, features=len(columns) + beside.size, last=last, horizon=horizon)
         file = data["file"]
         if not {"series", "time", "gaps"} <= set(file) <= HOW_READ:
             raise KeyError
-        if not all(value is None or isinstance(value, (str, bool)) for value in file.values()):
+        plain = [value for name, value in file.items() if name != "static"]
+        if not all(value is None or isinstance(value, (str, bool)) for value in plain):
             raise TypeError
-        return cls(model, columns, targets, horizon, data["counts"], file)
+        return cls(model, columns, targets, horizon, data["counts"], file, beside, scales)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from reading.tables import Form, Quotes
 from reading.text import UTF_8, known_encoding
-from series.files import Found, Gaps, Series, read_series
+from series.beside import Beside, periods_of
+from series.files import Found, Gaps, Series, ended, read_series
 from series.model import Context
 from series.numbers import Decimal
 from series.simple import find_season, fit_linear
@@ -44,7 +46,11 @@ class SeriesFiles(Data):
         valid: the file to validate on; without one, the end of each series of the training file is set aside.
         valid_fraction: the share of each series' steps that is set aside then.
         columns: what the model reads; by default all columns but `series` and `time`.
-        targets: the columns that it forecasts; by default `columns`.
+        targets: the columns that it forecasts; by default `columns`, without those that are known ahead.
+        known: columns whose numbers are known ahead, such as prices or holidays: up to the horizon, they are read for
+            each step that is forecast. At the end of a file, rows without targets have those of the steps to come.
+        calendar: read the time of the day, of the week and of the year, of these steps too.
+        static: columns with one value for each series, such as its region, read as one of those in the training file.
         series, time, gaps, decimal, time_format, time_zone: as for `series.files.read_series`.
         encoding, separator, quotes, header: as for `reading.tables.read_table`.
         horizon: how many steps are forecast.
@@ -73,6 +79,9 @@ class SeriesFiles(Data):
         valid_fraction: Fraction = 0.2,
         columns: Names | None = None,
         targets: Names | None = None,
+        known: Names | None = None,
+        calendar: bool = False,
+        static: Names | None = None,
         series: str | int | None = None,
         time: str | int | None = None,
         gaps: Gaps = "refuse",
@@ -97,6 +106,7 @@ class SeriesFiles(Data):
         self.files = (train, valid)
         self.valid_fraction = valid_fraction
         self.chosen = (as_names(columns), as_names(targets))
+        self.known, self.calendar = as_names(known) or [], calendar
         self.how_read: dict[str, Any] = {
             "series": None if series is None else str(series),
             "time": None if time is None else str(time),
@@ -105,6 +115,7 @@ class SeriesFiles(Data):
             "time_format": time_format,
             "time_zone": time_zone,
             "known_format": None,
+            "static": as_names(static) or [],
             **Form(encoding=known_encoding(encoding), separator=separator, quotes=quotes, header=header),
         }
         self.horizon = horizon
@@ -121,21 +132,34 @@ class SeriesFiles(Data):
     def in_training(self) -> Found:
         """What is in the training file: the columns that are read or forecast, and the series."""
         columns, targets = self.chosen
-        wanted = None if columns is None else [*columns, *(name for name in targets or () if name not in columns)]
+        wanted = None if columns is None else list(dict.fromkeys([*columns, *(targets or ()), *self.known]))
         found = read_series(self.files[0], wanted, **self.how_read)
-        for name in targets or ():
-            if name not in found.columns:
-                raise UserError(f"data.targets: there is no column {name}; choose from: {', '.join(found.columns)}")
-        return found
+        for key, names in (("targets", targets or ()), ("known", self.known)):
+            for name in names:
+                if name not in found.columns:
+                    raise UserError(f"data.{key}: there is no column {name}; choose from: {', '.join(found.columns)}")
+        return self._ended(found)
+
+    def _ended(self, found: Found) -> Found:
+        """The series to their last targets, if rows behind them may have what is known ahead."""
+        targets = [place for place, name in enumerate(found.columns) if name in self._targets_among(found.columns)]
+        if not targets:
+            raise UserError("data.known: nothing is left to be forecast; data.targets=[…] names what is")
+        return found._replace(series=[ended(series, targets) for series in found.series]) if self.known else found
+
+    def _targets_among(self, columns: Sequence[str]) -> list[str]:
+        _, targets = self.chosen
+        return [name for name in columns if name not in self.known] if targets is None else list(targets)
 
     @cached_property
     def in_validation(self) -> Found | None:
         """What is in the validation file; None if there is none."""
         if self.files[1] is None:
             return None
-        return read_series(
+        found = read_series(
             self.files[1], self.columns, split="valid", **{**self.how_read, "known_format": self.time_format}
         )
+        return self._ended(found)
 
     @property
     def time_format(self) -> str | None:
@@ -144,16 +168,34 @@ class SeriesFiles(Data):
 
     @property
     def columns(self) -> list[str]:
-        """What is read: `columns`, and the targets."""
+        """What is read of a file: `columns`, the targets, and what is known ahead."""
         columns, targets = self.chosen
         if columns is None:
             return self.in_training.columns
-        return [*columns, *(name for name in targets or () if name not in columns)]
+        return list(dict.fromkeys([*columns, *(targets or ()), *self.known]))
 
     @property
     def targets(self) -> list[str]:
-        _, targets = self.chosen
-        return self.columns if targets is None else list(targets)
+        return self._targets_among(self.columns)
+
+    @cached_property
+    def beside(self) -> Beside:
+        """What is read beside the columns.
+
+        Raises:
+            UserError: a calendar is wanted, and there are no dates.
+        """
+        series = self.in_training.series
+        periods: list[str] = []
+        if self.calendar:
+            if series[0].wall is None:
+                raise UserError("data.calendar=true: is for files with dates; data.time=… names their column")
+            periods = next((found for one in series if (found := periods_of(one))), [])
+        kinds = zip(*(one.static for one in series), strict=True)
+        static = {
+            name: list(dict.fromkeys(values)) for name, values in zip(self.how_read["static"], kinds, strict=True)
+        }
+        return Beside(self.known, periods, static)
 
     @cached_property
     def scales(self) -> dict[str, tuple[list[float], list[float]]]:
@@ -187,8 +229,14 @@ class SeriesFiles(Data):
         """Steps of a series to forecast from. Args: stop: the end of what may be read."""
         scale = self.scales.get(series.name) or self.scale_of(series.values)
         mean, std = scale
-        values = torch.from_numpy((series.values[:stop] - mean) / std).float()
+        columns = (series.values - mean) / std
+        values = torch.from_numpy(numpy.concatenate([columns, self.beside.of(series)], 1)[:stop]).float()
         return Span(series.name, values, start, stop - self.horizon, scale)
+
+    @property
+    def known_at(self) -> list[int]:
+        """Where what is known ahead is among what a model reads."""
+        return self.beside.places(self.columns)
 
     @property
     def at(self) -> list[int]:
@@ -254,12 +302,15 @@ class SeriesFiles(Data):
         spans = self.train_spans
         return ForecastWindows(
             spans, self.at, self.horizon, self.batch_size, self.bptt, parts=math.ceil(self.batch_size / len(spans)),
-            before=self.context, shuffle=self.shuffle, seed=self.seed,
+            before=self.context, known=self.known_at, shuffle=self.shuffle, seed=self.seed,
         )  # fmt: skip
 
     @cached_property
     def valid(self) -> ForecastWindows:
-        return ForecastWindows(self.valid_spans, self.at, self.horizon, self.batch_size, self.bptt, season=self.season)
+        return ForecastWindows(
+            self.valid_spans, self.at, self.horizon, self.batch_size, self.bptt, season=self.season,
+            known=self.known_at,
+        )  # fmt: skip
 
     def linear(self, context: int) -> Tensor:
         """The weights of the linear model, `[horizon, context]`, fitted to the training split."""
@@ -267,12 +318,13 @@ class SeriesFiles(Data):
 
     def model_arguments(self) -> dict[str, Any]:
         return {
-            "features": len(self.columns),
+            "features": len(self.columns) + self.beside.size,
             "horizon": self.horizon,
             "last": self.at,
             "context": self.context,
             "segment": self.segment,
             "missing": self.missing,
+            "known": self.known_at,
         }
 
     def description(self) -> dict[str, Any]:
@@ -284,19 +336,22 @@ class SeriesFiles(Data):
             "season": self.season,
             "counts": self.counts,
             "missing": self.missing,
+            "beside": asdict(self.beside),
             "scales": {name: list(scale) for name, scale in self.scales.items()},
             "file": {**self.how_read, "known_format": self.time_format},
         }
 
     def as_in(self, description: Mapping[str, Any]) -> None:
         """The columns, and the scales: a file that has other numbers in it is read as the model was trained."""
-        if {"columns", "targets", "scales", "season", "context", "counts", "missing"} <= set(description):
+        if {"columns", "targets", "scales", "season", "context", "counts", "missing", "beside"} <= set(description):
             kept = (description["columns"], description["targets"])
             columns, targets = (typed or known for typed, known in zip(self.chosen, kept, strict=True))
             self.chosen = columns, targets
             self.scales = {name: (mean, std) for name, (mean, std) in description["scales"].items()}
             self.context, self.season = description["context"], description["season"]
             self.counts, self.missing = description["counts"], description["missing"]
+            self.beside = Beside(**description["beside"])
+            self.known, self.how_read["static"] = list(self.beside.known), list(self.beside.static)
             self.how_read["known_format"] = description["file"]["known_format"]
 
     def summary(self) -> str:
@@ -307,6 +362,9 @@ class SeriesFiles(Data):
             [
                 f"{counts[0]:,} training and {counts[1]:,} validation steps of {len(found[0].series):,} series",
                 f"reads {', '.join(self.columns)}, forecasts the next {self.horizon} of {', '.join(self.targets)}",
+                *([f"knows {', '.join(self.known)} ahead"] if self.known else []),
+                *([f"reads the time of the {', '.join(self.beside.calendar)}"] if self.beside.calendar else []),
+                *(f"{name}: {len(values):,} values" for name, values in self.beside.static.items()),
                 f"a season of {self.season} steps" if self.season > 1 else "no season",
                 *(note for of_file in found for note in of_file.notes),
                 *(f"{name} has one value throughout training, and is scaled by 1" for name in constant),
@@ -326,8 +384,9 @@ class SeriesFiles(Data):
         """The first steps of a training series, in the units of the file, and what is to be forecast from the last."""
         span = self.train_spans[0]
         count = min(SHOWN, len(span.values) - 1)
-        read = span.in_units(span.values[:count])
-        ahead = span.in_units(span.values[count : count + min(self.horizon, SHOWN)])
+        columns = span.values[:, : len(self.columns)]
+        read = span.in_units(columns[:count])
+        ahead = span.in_units(columns[count : count + min(self.horizon, SHOWN)])
         rows = [["", *self.columns]]
         for name, values in (("read", read), ("to forecast", ahead)):
             rows += [[name, *map(written, row, span.scale[1])] for row in values.tolist()]

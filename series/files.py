@@ -1,6 +1,7 @@
 """Series of numbers from tables."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -25,11 +26,17 @@ class Series(NamedTuple):
         name: what tells it from the other series of the file; "" for the only one.
         values: float64 `[steps, columns]`; nan where a number is missing.
         clock: the time of the last step, and how it goes on; None without a time column.
+        wall: what clocks show at each step, datetime64[us] `[steps]`; None without a time column, and for numbers.
+        static: what the series has in each static column.
+        after: rows behind the last that has a target, like `values`, for what is known ahead.
     """
 
     name: str
     values: numpy.ndarray
     clock: Clock | None = None
+    wall: numpy.ndarray | None = None
+    static: tuple[str, ...] = ()
+    after: numpy.ndarray = numpy.zeros((0, 0))
 
 
 class Found(NamedTuple):
@@ -58,6 +65,7 @@ def read_series(
     time_format: str | None = None,
     time_zone: str | None = None,
     known_format: str | None = None,
+    static: Sequence[str] = (),
     split: str = "train",
     **form: Unpack[Form],
 ) -> Found:
@@ -74,6 +82,7 @@ def read_series(
         time_format: of the time, as for `strptime`; None to find it.
         time_zone: of times without an offset from UTC, such as "Europe/Berlin"; None where clocks are not put forward.
         known_format: the format of the training file, which decides where two fit.
+        static: columns with one value for each series.
         split: of a data set, as for `read_table`.
         form: as for `read_table`.
 
@@ -82,7 +91,7 @@ def read_series(
     """
     if not is_table(path):
         raise UserError(f"{path}: must be a .csv, .tsv or .parquet file, or another table")
-    others = [name for name in (series, time) if name is not None]
+    others = [name for name in (series, time, *static) if name is not None]
     table = read_table(path, [*others, *(columns or ())], split=split, **form)
     table.require(*others)
     nameless = [*table.unnamed, *(name for name in table.frame.columns if name in INDEX)]
@@ -118,8 +127,51 @@ def read_series(
                 clock = Clock(times.at[last].item(), wall, times.zone, times.write, step)
             steps = numpy.full((places[stop - 1] - places[start] + 1, len(chosen)), numpy.nan)
             steps[places[start:stop] - places[start]] = values[rows[start:stop]]
-            found.append(Series(name, steps, clock))
+            wall = (
+                None
+                if times is None or times.wall is None
+                else spread(times.wall[rows[start:stop]], places[start:stop])
+            )
+            kinds = tuple(one_value(table, column, rows, name) for column in static)
+            found.append(Series(name, steps, clock, wall, kinds))
     return Found(chosen, found, [f"{path}: {note}" for note in table.notes], times and times.format)
+
+
+def ended(series: Series, targets: Sequence[int]) -> Series:
+    """A series to its last step that has a target, with the rows behind it in `after`."""
+    with_target = numpy.isfinite(series.values[:, list(targets)]).any(1).nonzero()[0]
+    steps = 1 + int(with_target[-1]) if len(with_target) else 0
+    behind = len(series.values) - steps
+    if not steps or not behind:
+        return series
+    wall, clock = series.wall, series.clock
+    if clock is not None and clock.step is not None:
+        at = clock.at - behind * clock.step.size if clock.step.kind == "time" else clock.at
+        clock = replace(clock, at=at, wall=None if wall is None else wall[steps - 1])
+    values, after = series.values[:steps], series.values[steps:]
+    return series._replace(values=values, clock=clock, wall=None if wall is None else wall[:steps], after=after)
+
+
+def spread(wall: numpy.ndarray, places: numpy.ndarray) -> numpy.ndarray:
+    """The times of all steps from those of some, at places that rise."""
+    steps = numpy.arange(places[0], places[-1] + 1)
+    return numpy.interp(steps, places, wall.astype("int64")).round().astype("datetime64[us]")
+
+
+def one_value(table: Table, column: str, rows: numpy.ndarray, name: str) -> str:
+    """What all rows of a series have in a column.
+
+    Raises:
+        UserError: they have several values.
+    """
+    values = table.frame[column][rows].drop_nulls().unique(maintain_order=True)
+    if len(values) > 1:
+        of_series = f" of the series {name}" if name else ""
+        raise UserError(
+            f"{table.name}: data.static: the rows{of_series} have {len(values):,} values in the column {column} "
+            f"({values[0]!r}, {values[1]!r}, …); a static column has one for each series"
+        )
+    return str(values[0]).strip() if len(values) else ""
 
 
 def rows_by_name(table: Table, series: str | None) -> dict[str, numpy.ndarray]:

@@ -16,6 +16,7 @@ Places = Annotated[Sequence[int], list_of(whole(0), "[0,1]")]
 
 Context = Annotated[int, whole(2)]
 LEAST_SCALE = 1e-5  # of standardised numbers
+AHEAD = 16  # units for what is known of a step ahead
 
 
 class Forecaster(nn.Module):
@@ -35,6 +36,8 @@ class Forecaster(nn.Module):
         objective: what is forecast, as in `series.distributions.outlook`.
         quantiles: their levels, of objective "quantiles".
         missing: read beside the numbers which of them are missing.
+        known: the places of features that are known ahead. Their numbers at each of the next `horizon` steps are read
+            for the forecast of that step.
         cell: the kind of recurrent layer.
         hidden_size: units per layer.
         num_layers: layers.
@@ -52,6 +55,7 @@ class Forecaster(nn.Module):
         objective: str = "mse",
         quantiles: Sequence[float] = LEVELS,
         missing: bool = False,
+        known: Sequence[int] = (),
         cell: Literal["gru", "lstm", "rnn"] = "gru",
         hidden_size: Size = 64,
         num_layers: Size = 1,
@@ -63,7 +67,8 @@ class Forecaster(nn.Module):
         self.outlook = outlook(objective, quantiles)
         self.horizon, self.context, self.segment = horizon, context, segment
         self.last = list(last)
-        self.missing = missing
+        self.missing, self.width = missing, features
+        self.known = [*known]
         self.others = [column for column in range(features * (1 + missing)) if column not in self.last]
         self.reach = min(segment + 1, context)
         self.register_buffer("linear", torch.zeros(horizon, context))
@@ -73,11 +78,17 @@ class Forecaster(nn.Module):
         self.head = nn.Linear(hidden_size, horizon * self.outlook.size)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        if self.known:
+            self.now, self.ahead = nn.Linear(hidden_size, AHEAD), nn.Linear(len(self.known), AHEAD)
+            self.known_head = nn.Linear(AHEAD, self.outlook.size)
+            nn.init.zeros_(self.known_head.weight)
+            nn.init.zeros_(self.known_head.bias)
 
     def forward(self, inputs: Tensor, state: State = None) -> tuple[Tensor, State]:
         """
         Args:
-            inputs: float `[rows, time, features]`; nan where a number is missing.
+            inputs: float `[rows, time, features]`; nan where a number is missing. With `known`, `[rows, time, features
+                + horizon · known]`: those of the next steps behind them (`series.beside.with_known`).
             state: of the recurrent layers `[layers, rows, …]`, the latest values `[context − 1, rows, features]` (twice
                 as many with `missing`), and whether there were any `[1, rows, 1]`; None for zeros.
 
@@ -85,6 +96,7 @@ class Forecaster(nn.Module):
             Outputs `[rows, time, targets, horizon, 2 + size]`, as in `series.distributions`; the state after them.
         """
         rows, targets = inputs.size(0), len(self.last)
+        inputs, ahead = inputs.tensor_split([self.width], -1)
         recurrent, read = self._with_history(inputs, state)
         windows = read[..., self.last].unfold(1, self.context, 1)  # [rows, time, targets, context]
         level, relative, scale = relative_to_last(windows)
@@ -96,6 +108,9 @@ class Forecaster(nn.Module):
         hidden, recurrent = self.rnn(embedded.transpose(1, 2).flatten(0, 1), recurrent)
         hidden = hidden.unflatten(0, (rows, targets)).transpose(1, 2)
         added = self.head(self.dropout(hidden)).unflatten(-1, (self.horizon, -1))
+        if self.known:
+            of_steps = self.ahead(ahead.unflatten(-1, (self.horizon, -1))).unsqueeze(2)  # the same for all targets
+            added = added + self.known_head(torch.relu(self.now(hidden).unsqueeze(3) + of_steps))
         centre = level + scale * (relative @ self.linear.T)  # type: ignore[operator]
         outputs = torch.cat([centre[..., None], scale[..., None].expand_as(centre[..., None]), added], -1)
         return outputs, self._state(recurrent, read, rows)

@@ -4,7 +4,7 @@ import calendar
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import numpy
@@ -67,18 +67,21 @@ class Clock:
 
     def following(self, steps: int) -> Iterator[str]:
         """The times of the steps that follow, as the file writes them; empty if that is not known."""
-        return islice(self._following(), steps)
+        return islice(map(self.write, self._following()), steps) if self.step else islice(repeat(""), steps)
 
-    def _following(self) -> Iterator[str]:
+    def walls(self, steps: int) -> numpy.ndarray:
+        """The same as clocks show it, datetime64[us]."""
+        times = [time.replace(tzinfo=None) for time in islice(self._following(), steps)]
+        return numpy.array(times, dtype="datetime64[us]")
+
+    def _following(self) -> Iterator[Any]:
         step, at = self.step, self.at
+        assert step is not None
         wall = None if self.wall is None else to_datetime(self.wall, self.zone)
         while True:
-            if step is None:
-                yield ""
-                continue
             if wall is None:
                 at = at + step.size
-                yield self.write(at)
+                yield at
                 continue
             if step.kind == "time":
                 at = at + step.size
@@ -86,7 +89,7 @@ class Clock:
                 wall = naive if self.zone is None else naive.replace(tzinfo=timezone.utc).astimezone(self.zone)
             else:
                 wall = step.following(wall)
-            yield self.write(wall)
+            yield wall
 
 
 def to_datetime(wall: numpy.datetime64, zone: tzinfo | None) -> datetime:

@@ -50,6 +50,7 @@ class ForecastWindows(Stream):
         parts: how many parts each span is cut into, which are rows of their own.
         before: steps that a part reads before the first that is scored.
         season: steps of a season; None for no simple forecasts.
+        known: the places of columns that are known ahead, which stand behind the inputs of each step (`with_known`).
         batch_size, bptt, shuffle, seed: as for `Stream`.
     """
 
@@ -63,6 +64,7 @@ class ForecastWindows(Stream):
         parts: int = 1,
         before: int = 0,
         season: int | None = None,
+        known: Sequence[int] = (),
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
@@ -80,6 +82,7 @@ class ForecastWindows(Stream):
         self.latest = self.values  # and, in its place where a number is missing, the latest before it
         if season and self.values.isnan().any():
             self.latest = torch.cat([without_missing(span.values[:, list(at)]) for span in spans])
+        self.known = torch.cat([without_missing(span.values)[:, list(known)] for span in spans]) if known else None
         sizes = torch.tensor([len(span.values) for span in spans])
         self.begins = (sizes.cumsum(0) - sizes).repeat_interleave(sizes) if season else None
         self.horizon, self.season = horizon, season
@@ -108,8 +111,11 @@ class ForecastWindows(Stream):
             known = earlier >= self.begins[places]
             found += [now, torch.where(known[..., None], self.latest[earlier.clamp(min=0)], now)]
         targets = torch.stack(found, -1).transpose(2, 3)
+        inputs = window.inputs
+        if self.known is not None:  # of steps that are not scored it is of no matter: no state depends on it
+            inputs = torch.cat([inputs, self.known[(places + ahead).clamp(max=len(self.known) - 1)].flatten(2)], -1)
         mask = None if scored.all() else scored.cpu()
-        return Window.of(window.inputs, targets, window.on_host[0], mask)
+        return Window.of(inputs, targets, window.on_host[0], mask)
 
     @property
     def nbytes(self) -> int:
@@ -118,6 +124,7 @@ class ForecastWindows(Stream):
     def move(self, device: torch.device) -> None:
         super().move(device)
         self.values, self.latest = self.values.to(device), self.latest.to(device)
+        self.known = None if self.known is None else self.known.to(device)
         self.begins = None if self.begins is None else self.begins.to(device)
 
     @property

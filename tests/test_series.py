@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from hypothesis import strategies
 
+from series.beside import with_known
 from series.checkpoint import TrainedForecaster
 from series.data import SeriesFiles, standard
 from series.dilated import Dilated
@@ -331,6 +332,60 @@ def test_window_by_window_is_the_same_as_whole_and_rows_start_anew(cell, missing
     assert not torch.allclose(outputs[0], whole[0])
 
 
+def test_what_is_known_of_a_step_ahead_is_read_for_its_forecast_alone():
+    model = forecaster(known=[1])
+    torch.nn.init.normal_(model.known_head.weight)
+    values = torch.randn(12, 3)
+    found = model(with_known(values, [1], 4)[None])[0][0, 5]  # [targets, horizon, …]
+    for step in range(6, 12):
+        changed = values.clone()
+        changed[step, 1] += 1
+        differs = (model(with_known(changed, [1], 4)[None])[0][0, 5] != found).any(-1)
+        assert differs.tolist() == [[step == 6 + ahead for ahead in range(4)]] * 2
+    state, parts = None, []
+    for part in with_known(values, [1], 4).split([5, 1, 6]):
+        outputs, state = model(part[None], state)
+        parts.append(outputs)
+    torch.testing.assert_close(torch.cat(parts, 1), model(with_known(values, [1], 4)[None])[0])
+
+
+@pytest.mark.parametrize(("batch_size", "bptt"), [(1, 7), (3, 20)])
+def test_windows_have_what_is_known_ahead(tmp_path, batch_size, bptt):
+    path = tmp_path / "a.csv"
+    rows = [f"{step % 7},{100 + step}" for step in range(200)] + [f",{300 + step}" for step in range(5)]
+    path.write_text("\n".join(["sold,price", *rows]))
+    data = SeriesFiles(train=str(path), known=["price"], horizon=4, batch_size=batch_size, bptt=bptt)
+    data.scales = {"": ([0.0, 0.0], [1.0, 1.0])}
+    assert (data.targets, data.known_at, data.model_arguments()["features"]) == (["sold"], [1], 2)
+    assert len(data.in_training.series[0].values) == 200
+    assert data.in_training.series[0].after[:, 1].tolist() == [*range(300, 305)]
+    for stream in (data.train, data.valid):
+        for window in stream:
+            inputs = window.inputs[window.full_mask]
+            assert torch.equal(inputs[:, 2:], inputs[:, 1:2] + torch.arange(1, 5))
+
+
+def test_the_calendar_goes_on_after_the_end_and_each_series_is_told(tmp_path):
+    path = tmp_path / "a.csv"
+    polars.concat([weather(60), weather(50, "south", 7)]).write_csv(path)
+    columns = {"columns": ["wind"], "series": "station", "time": "time", "calendar": True, "static": ["sun", "station"]}
+    with pytest.raises(UserError, match=r"data.static: the rows of the series north have 2 values in the column sun"):
+        SeriesFiles(train=str(path), **columns).in_training  # noqa: B018
+    data = SeriesFiles(train=str(path), horizon=6, **columns | {"static": ["station"]})
+    north, south = data.in_training.series
+    assert data.beside.calendar == ["day", "week", "year"]
+    found = data.beside.of(north)
+    hours = 2 * numpy.pi * numpy.arange(60) / 24
+    numpy.testing.assert_allclose(found[:, :2], numpy.stack([numpy.sin(hours), numpy.cos(hours)], 1), atol=1e-12)
+    assert found[:, 6:].tolist() == [[1.0, 0.0]] * 60
+    assert data.beside.of(south)[0, 6:].tolist() == [0.0, 1.0]
+    after = data.beside.after(north, data.columns, 6, data.scales["north"])
+    hours = 2 * numpy.pi * numpy.arange(60, 66) / 24
+    numpy.testing.assert_allclose(after[:, 0], numpy.sin(hours), atol=1e-6)
+    unseen = data.beside.of(north._replace(static=("west",)))
+    assert unseen[:, 6:].tolist() == [[0.0, 0.0]] * 60
+
+
 def test_a_forecaster_that_has_learnt_nothing_forecasts_that_nothing_changes():
     model, inputs = Forecaster(3, 4, [2, 0], context=6), torch.randn(2, 9, 3)
     assert torch.equal(model.outlook.point(model(inputs)[0]), inputs[..., [2, 0], None].expand(-1, -1, -1, 4))
@@ -565,6 +620,46 @@ def test_a_run_its_evaluation_its_resume_and_its_forecasts(trained, train, progr
     assert refused.stderr.startswith("error: --quantiles 1.5: must be numbers between 0 and 1")
 
 
+@pytest.mark.slow
+def test_a_run_that_knows_some_numbers_ahead(train, program, tmp_path):
+    draw = numpy.random.default_rng(0)
+    price = draw.normal(size=420).round(3)
+    sold = polars.Series(50 - 10 * price + draw.normal(size=420))
+    start = polars.datetime(2026, 1, 1) + polars.duration(hours=polars.Series(range(420)))
+    table = polars.select(time=start.dt.strftime("%Y-%m-%d %H:%M"), sold=sold, price=polars.Series(price))
+    table[:400].write_csv(tmp_path / "a.csv")
+    table.with_columns(sold=polars.when(polars.int_range(420) < 400).then("sold")).write_csv(tmp_path / "rows.csv")
+    table[400:].drop("sold").write_csv(tmp_path / "future.csv")
+    typed = ["model=forecaster", "data.train=a.csv", "data.time=time", "data.known=[price]", "data.calendar=true"]
+    typed += ["data.horizon=8", "data.bptt=20", "optimizer.lr=3e-2", "trainer.max_epochs=6", "hydra.run.dir=run"]
+    finished = train(*typed, "threads=1", "callbacks.curves=null")
+    assert finished.returncode == 0, finished.stderr
+    assert "knows price ahead" in finished.stderr
+    metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    assert metrics["valid/skill"] > 0.6
+    tested = train("task=evaluate", "ckpt=run", "evaluate=backtest")
+    shown = dict(line.split() for line in tested.stdout.splitlines())
+    assert float(shown["backtest/mse"]) == pytest.approx(float(shown["valid/mse"]), rel=1e-3)
+    made = program("series", "run", "rows.csv", "--steps", 8)
+    assert made.returncode == 0, made.stderr
+    assert program("series", "run", "a.csv", "--steps", 8, "--future", "future.csv").stdout == made.stdout
+    rows = list(csv.DictReader(io.StringIO(made.stdout)))
+    assert list(rows[0]) == ["time", "sold"]
+    assert rows[0]["time"] == "2026-01-17 16:00"
+    errors = numpy.array([float(row["sold"]) for row in rows]) - sold.to_numpy()[400:408]
+    assert numpy.abs(errors).mean() < 6  # without the price 8
+    for arguments, words in (
+        ([], "8 steps of price must be known after the end, and 0 are: add rows that have no targets to the file"),
+        (
+            ["--future", "rows.csv"],
+            "rows.csv: begins at 2026-01-01T00:00:00.000000, and the series goes on at 2026-01-17",
+        ),
+    ):
+        refused = program("series", "run", "a.csv", "--steps", 8, *arguments)
+        assert refused.returncode == 1
+        assert words in refused.stderr
+
+
 def test_what_the_model_does_not_forecast_limits_how_far_it_can_go_on():
     one = TrainedForecaster(Forecaster(2, 3, [0], context=4).eval(), ["a", "b"], ["a"], 3, False, {})
     series = Series("", numpy.random.default_rng(0).normal(size=(20, 2)))
@@ -580,6 +675,8 @@ def test_what_the_model_does_not_forecast_limits_how_far_it_can_go_on():
     [
         ("data.targets=[heat]", "there is no column heat; choose from: station, time, temperature, wind, sun"),
         ("data.columns=[wind,wind]", "data.columns=['wind', 'wind']: must be a list of columns, each once, or null"),
+        ("data.known=[heat]", "there is no column heat; choose from:"),
+        ("data.known=[temperature,wind]", "data.known: nothing is left to be forecast; data.targets=[…] names what is"),
         ("data.gaps=no", "data.gaps=no: must be one of: refuse, split, keep, fill"),
         ("data.context=1", "data.context=1: must be a whole number, 2 or more, or null"),
         ("model.cell=tanh", "model.cell=tanh: must be one of: gru, lstm, rnn"),
