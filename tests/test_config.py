@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from unroll.cli import build, help
-from unroll.cli.config import check
+from unroll.cli.config import check, groups
 from unroll.cli.messages import explain, quoted_if_needed
 from unroll.cli.run_directory import split_override
 from unroll.errors import UserError
@@ -363,3 +363,13 @@ def test_the_choices_of_a_group_are_asked_for_with_a_question_mark():
     assert "gated recurrent units" in next(
         line for line in help.choices_of("model").splitlines() if line[2:6] == "gru "
     )
+
+
+@pytest.mark.parametrize("group", sorted(groups() - help.NOT_CHOSEN_BY_NAME))
+def test_a_choice_is_told_by_a_sentence_of_its_own(group):
+    _, *lines = help.choices_of(group).splitlines()
+    for line in lines:
+        name, *words = line.split()
+        assert words, name
+        assert words[-1] != "al"
+        assert group != "model" or "same" not in words, f"{name}: the list is sorted by name, so as what?"

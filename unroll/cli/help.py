@@ -57,4 +57,4 @@ def first_sentence(file: Path) -> str:
             break
         if not line.startswith("# @package"):
             words.append(line.removeprefix("# "))
-    return re.split(r"(?<=[.:;]) ", " ".join(words))[0].rstrip(".:;")
+    return re.split(r"(?<!et al\.)(?<=[.:;]) ", " ".join(words))[0].rstrip(".:;")
