@@ -51,15 +51,18 @@ class TrainedForecaster(TrainedModel):
         columns, targets, horizon = data["columns"], data["targets"], data["horizon"]
         last = [columns.index(name) for name in targets]
         beside, scales = Beside(**data["beside"]), data["scales"]
-        if not (is_of([*beside.known, *beside.calendar], list[str]) and set(beside.calendar) <= set(PERIODS)):
+        if not is_of([*beside.known, *beside.calendar], list[str]):
             raise TypeError
+        if not (set(beside.known) <= set(columns) and set(beside.calendar) <= set(PERIODS)):
+            raise KeyError
         if not is_of([*beside.static.values()], list[list[str]]) or list(beside.static) != data["file"]["static"]:
             raise TypeError
         if not is_of([*scales.values()], list[list[list[float]]]):
             raise TypeError
         if any(len(part) != len(columns) for scale in scales.values() for part in scale):
             raise ValueError
-        check_sizes(metadata, features=len(columns) + beside.size, last=last, horizon=horizon)
+        places = beside.places(columns)
+        check_sizes(metadata, features=len(columns) + beside.size, last=last, horizon=horizon, known=places)
         file = data["file"]
         if not {"series", "time", "gaps"} <= set(file) <= HOW_READ:
             raise KeyError
