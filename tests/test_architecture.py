@@ -75,7 +75,7 @@ def test_the_arrows_point_one_way(source, forbidden, apart):
     assert breaches(source, forbidden, apart) == []
 
 
-LEAVES = ("unroll.checks", "unroll.distributed", "unroll.errors", "unroll.lazy", "unroll.state")
+LEAVES = ("unroll.checks", "unroll.distributed", "unroll.errors", "unroll.lazy", "unroll.precision", "unroll.state")
 MODELS = (
     "lm.language.blocks",
     "lm.language.heads",

@@ -320,7 +320,7 @@ def test_a_run_that_is_resumed_elsewhere_hears_of_other_digits(anew, monkeypatch
 @pytest.mark.parametrize("on", [True, False])
 def test_without_bfloat16_instructions_mixed_precision_trains(kind, on, monkeypatch):
     """oneDNN has no LSTM in bfloat16 there, and raises."""
-    monkeypatch.setattr("unroll.nn.lstm.has_bfloat16", lambda: False)
+    monkeypatch.setattr("unroll.nn.lstm.cpu_has_bfloat16", lambda: False)
     layer, x, state = case(kind, 8, 12, 3, 5, torch.float32)
     exact = results(layer, x, state)
     kernels.use(on)

@@ -7,6 +7,7 @@ from torch.nn.functional import linear
 from unroll.kernels import steps
 from unroll.nn.cell import Cell
 from unroll.nn.layer import RecurrentLayer, read_by_steps
+from unroll.precision import cpu_has_bfloat16
 
 Pair = tuple[Tensor, Tensor]
 
@@ -42,7 +43,7 @@ class LSTM(RecurrentLayer, nn.LSTM):  # type: ignore[misc]
 
     def read(self, x: Tensor, state: Pair | None) -> tuple[Tensor, Pair]:
         mixed = x.is_cpu and torch.is_autocast_enabled("cpu")
-        if mixed and not has_bfloat16():
+        if mixed and not cpu_has_bfloat16():
             with torch.autocast("cpu", enabled=False):
                 return self.read(x.float(), None if state is None else (state[0].float(), state[1].float()))
         if mixed or not steps.can_run(x):
@@ -51,9 +52,3 @@ class LSTM(RecurrentLayer, nn.LSTM):  # type: ignore[misc]
             state = 2 * (x.new_zeros(self.num_layers, x.size(0), self.hidden_size),)
         self.check_forward_args(x, state, None)
         return read_by_steps(self, steps.lstm, x, state)  # type: ignore[return-value]
-
-
-def has_bfloat16() -> bool:
-    """Whether PyTorch's LSTM is fast in bfloat16. Without AVX-512 oneDNN has none, and raises."""
-    onednn = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return bool(onednn and torch.cpu._is_avx512_bf16_supported())
