@@ -6,6 +6,7 @@ import gzip
 import inspect
 import json
 import lzma
+import re
 import signal
 import subprocess
 import sys
@@ -98,7 +99,12 @@ class TestResume:
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        (["data=text"], "data.train is not given; write data.train=…"),
+        (["data=text"], "data.train is not given; write data.train=… (docs/configure.md)"),
+        (["trainer.max_epoch=3"], " (docs/configure.md)"),
+        (["resume=nowhere"], " (docs/resume.md)"),
+        (["model=tagger", "data=columns", "data.train=mine.txt"], " (docs/tagging.md)"),
+        (["model=classifier", "data=documents", "data.train=mine.txt"], " (docs/documents.md)"),
+        (["model=forecaster", "data.train=mine.txt"], " (docs/series.md)"),
         (["experiment=fine_tune"], "init is not given; write init=…, a run of experiment=pretrain"),
         (["data.train=a.txt"], "there is no data.train; under data, choose from: "),
         (["data.train=a.txt"], "; data=columns, data=documents, data=documents_text, data=series, data=text have it"),
@@ -123,7 +129,9 @@ class TestResume:
 )
 def test_advice(answer, tmp_path, typed, words):
     (tmp_path / "mine.txt").write_text(TEXT)
-    assert words in answer(*typed)
+    line = answer(*typed)
+    assert words in line
+    assert all((ROOT / page).is_file() for page in re.findall(r"\((docs/\S+)\)$", line))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

@@ -24,8 +24,9 @@ from unroll.checks import (
     yes_or_no,
     zero_or_more,
 )
-from unroll.errors import UserError
+from unroll.errors import ArgumentError, UserError
 
+PAGE = "docs/configure.md"
 ROOT_CONFIG = "train"
 TASKS = ("train", "show_batch", "summary", "lr_find", "plan", "evaluate")
 
@@ -78,7 +79,7 @@ def check(config: DictConfig) -> None:
     for key, rule in RULES.items():
         value = OmegaConf.select(config, key, default=rule)
         if value is not rule and not rule.holds(value):
-            raise UserError(f"{key}={value}: must be {rule.words}")
+            raise ArgumentError(key, value, rule.words)
     scales_losses = str(config.trainer.precision).startswith("16")
     if scales_losses and config.trainer.gradient_clip_val and config.optimizer.get("fused"):
         raise UserError("trainer.precision=16-mixed with trainer.gradient_clip_val needs optimizer.fused=false")

@@ -2,6 +2,8 @@
 
 import difflib
 import re
+import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,13 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unroll.cli.config import choices, compose_config, groups, with_bases
-from unroll.errors import UserError, install_command
+from unroll.cli.config import PAGE, choices, compose_config, groups, with_bases
+from unroll.errors import ArgumentError, UserError, install_command
 from unroll.terminal import one_line
 
 
 def explain(error: BaseException, overrides: Iterable[str]) -> str | None:
-    """What is wrong with what the user gave, in one line, with the choices there are.
+    """What is wrong with what the user gave, in one line, with the choices there are and the page that says more.
 
     Args:
         error: raised by this project, Hydra or OmegaConf.
@@ -27,6 +29,29 @@ def explain(error: BaseException, overrides: Iterable[str]) -> str | None:
     Returns:
         The line, or None if the error is not the user's.
     """
+    explanation = without_page(error, overrides)
+    return explanation and f"{explanation}{page_of(error)}"
+
+
+def page_of(error: BaseException) -> str:
+    """The page of the documentation, in brackets, that the code which raised an error names as its `PAGE`.
+
+    It is that of the innermost module, or the package around it; a value out of its range says all that there is.
+    """
+    if isinstance(error, (ConfigCompositionException, MissingConfigException)):
+        return f" ({PAGE})"
+    if not isinstance(error, UserError) or isinstance(error, ArgumentError):
+        return ""
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        name = frame.f_globals.get("__name__", "")
+        while name:
+            if page := getattr(sys.modules.get(name), "PAGE", None):
+                return f" ({page})"
+            name = name.rpartition(".")[0]
+    return ""
+
+
+def without_page(error: BaseException, overrides: Iterable[str]) -> str | None:
     message = str(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")

@@ -35,6 +35,7 @@ HELD: set[Path] = set()  # directories that are this process's until it ends
 UNTIL_THE_END = ExitStack()  # what holds them
 UNDO = ExitStack()  # deletes what this start has made in vain
 
+PAGE = "docs/resume.md"
 LAST = Path("checkpoints", "last.ckpt")
 FAILURE = "failure.json"
 
@@ -58,7 +59,7 @@ class ClaimRunDirectory(Callback):
         try:
             check(config)  # before a directory is made
         except UserError as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {explain(error, [])}")
         if config.task != "train":  # no run: nothing to resume or to report
             with read_write(config.hydra):
                 config.hydra.output_subdir = None
