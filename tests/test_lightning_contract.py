@@ -232,6 +232,86 @@ def test_saves_on_exception(tmp_path):
     assert not lightning.saves_on_exception(trainer_of())
 
 
+@contract(lightning.callbacks_of, "`EarlyStopping` is called so in every copy of Lightning")
+@contract(lightning.has_stopped, "`EarlyStopping.stopping_reason` is an Enum that is 0 until it has told to stop")
+@contract(
+    lightning.check_again, "`EarlyStopping._evaluate_stopping_criteria(value)` counts `wait_count` and says whether"
+)
+def test_early_stopping():
+    def found(**settings):
+        callback = pl.callbacks.EarlyStopping("loss", min_delta=100, check_on_train_epoch_end=True, **settings)
+        return callback, *lightning.callbacks_of(trainer_of(callbacks=[callback]), "EarlyStopping")
+
+    callback, same = found(patience=2)
+    assert callback is same
+    assert not lightning.has_stopped(callback)
+    _, trainer = seen_in_fit(lambda hook, module: None, max_epochs=5, callbacks=[callback])
+    assert (trainer.current_epoch, lightning.has_stopped(callback)) == (3, True)
+    value, state = trainer.callback_metrics["loss"], callback.state_dict()
+    stops, after = lightning.check_again(callback, state, value)
+    assert (stops, after) == (True, state)
+    (patient, _), (of_threshold, _) = found(patience=3), found(patience=3, stopping_threshold=1e9)
+    stops, after = lightning.check_again(patient, state, value)
+    assert (stops, after["wait_count"], after["stopping_reason"]) == (False, 2, 0)
+    assert lightning.check_again(of_threshold, state, value)[0]
+
+
+@contract(lightning.has_processed_epoch, "`epoch_progress.current.processed` is `started` at an epoch's end")
+@contract(lightning.next_batch, "`batch_progress.is_last_batch` is false where an epoch was cut short")
+@pytest.mark.parametrize(("steps", "expected"), [(BATCHES + 1, (1, 1)), (2 * BATCHES, (2, 0))])
+def test_the_end_of_an_epoch(steps, expected):
+    seen, trainer = seen_in_fit(
+        lambda hook, module: lightning.has_processed_epoch(module.trainer), max_epochs=-1, max_steps=steps
+    )
+    assert (dict(seen)["training_step 0"], dict(seen)["on_train_end"]) == (False, True)
+    assert lightning.next_batch(trainer) == expected
+
+
+@contract(lightning.owes_plateau_steps, "`fit_loop.resumed_on_epoch_end`: the file is of the hooks of an epoch's end")
+@contract(lightning.step_plateaus, '`update_lr_schedulers("epoch", update_plateau_schedulers=True)` steps those alone')
+@contract(lightning.end_restart, "`fit_loop._restarting` leaves out their step in the epoch that is gone on with")
+def test_schedules_that_look_at_a_metric(tmp_path):
+    class WithSchedules(Module):
+        def configure_optimizers(self):
+            optimizer = super().configure_optimizers()
+            lowered = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=10)
+            by_epoch = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)
+            return [optimizer], [by_epoch, {"scheduler": lowered, "monitor": "loss"}]
+
+    found = []
+
+    class Look(pl.Callback):
+        def on_train_start(self, trainer, module):
+            if trainer.current_epoch:
+                trainer.callback_metrics["loss"] = torch.tensor(1.0)
+                before = trainer.optimizers[0].param_groups[0]["lr"]
+                lightning.step_plateaus(trainer)
+                found.append((lightning.owes_plateau_steps(trainer), before, trainer.fit_loop._restarting))
+
+        def on_train_epoch_end(self, trainer, module):
+            lightning.end_restart(trainer)
+
+    def fit(name, callbacks, ckpt_path=None):
+        trainer = trainer_of(max_epochs=4, callbacks=callbacks)
+        trainer.fit(WithSchedules(), stream(), ckpt_path=ckpt_path, weights_only=True)
+        return trainer.optimizers[0].param_groups[0]["lr"]
+
+    class Save(pl.Callback):
+        def on_train_epoch_end(self, trainer, module):
+            if trainer.current_epoch == 1:
+                trainer.save_checkpoint(tmp_path / "end.ckpt")
+
+        def on_train_batch_start(self, trainer, module, batch, index):
+            if (trainer.current_epoch, index) == (2, 2):
+                trainer.save_checkpoint(tmp_path / "middle.ckpt")
+
+    whole = fit("whole", [Save()])
+    assert fit("end", [Look()], tmp_path / "end.ckpt") == pytest.approx(whole)
+    assert found[0][::2] == (True, False)
+    fit("middle", [Look()], tmp_path / "middle.ckpt")
+    assert found[1][::2] == (False, True)
+
+
 @contract(lightning.weight_averages, "`WeightAveraging._swap_models` puts the average in the place of the weights")
 @contract(lightning.averaged_models, "`WeightAveraging._average_model` is what is averaged into")
 @contract(lightning.put_weights_back, "`WeightAveraging._swap_models(module)`, called again, puts the weights back")
@@ -449,6 +529,38 @@ def test_set_before_validation(tmp_path):
         *(f"validation_step {number}" for number in range(BATCHES)),
         "on_train_end",
     ]
+
+
+@contract(lightning.is_behind_batch, "in the hooks after a batch it is processed, and not completed")
+@contract(
+    lightning.set_behind_batch, "`_should_check_val_fx` and `_num_ready_batches_reached` say what follows a batch"
+)
+@pytest.mark.parametrize("settings", [{}, {"limit_val_batches": 0}, {"val_check_interval": 2}])
+@pytest.mark.parametrize("batch", [0, 1, BATCHES - 1])
+def test_set_behind_batch(tmp_path, batch, settings):
+    class Save(pl.Callback):
+        found = False
+
+        def on_train_batch_end(self, trainer, module, outputs, window, index):
+            if (trainer.current_epoch, index) == (1, batch):
+                trainer.save_checkpoint(tmp_path / "some.ckpt")
+
+        def on_save_checkpoint(self, trainer, module, checkpoint):
+            self.found = lightning.is_behind_batch(trainer)
+            lightning.set_behind_batch(checkpoint, trainer)
+
+        def on_train_epoch_start(self, trainer, module):
+            lightning.train_loaders(trainer)[0].set_epoch(trainer.current_epoch)
+
+    save, logger, log_of_rest = Save(), Steps(), Steps()
+    whole, _ = seen_in_fit(lambda hook, module: None, logger=logger, max_epochs=3, callbacks=[save], **settings)
+    assert save.found
+    rest, _ = seen_in_fit(
+        lambda hook, module: None, tmp_path / "some.ckpt", log_of_rest, max_epochs=3, callbacks=[Save()], **settings
+    )
+    assert rest[1:] == whole[-len(rest) + 1 :]
+    assert sum(hook.startswith("training_step") for hook, _ in rest) == 2 * BATCHES - 1 - batch
+    assert log_of_rest.steps == logger.steps[-len(log_of_rest.steps) :]
 
 
 @contract(lightning.opened_experiment, "a logger's `_experiment` is None until `experiment` opens one")

@@ -42,6 +42,36 @@ def test_one_value_that_fails_leaves_the_others_alone(train, tmp_path):
     assert line.startswith("error: sweep holds another sweep (model=gru data.bptt=8,0,20 ")
 
 
+STOPPED_EARLY = [
+    *["+callbacks.stop._target_=pytorch_lightning.callbacks.EarlyStopping", "+callbacks.stop.monitor=valid/loss"],
+    *["+callbacks.stop.patience=1", "+callbacks.stop.min_delta=100"],
+]
+
+
+def test_a_job_that_was_stopped_early_is_finished(train, tmp_path):
+    sweep = ["-m", "seed=0", *STOPPED_EARLY, "hydra.sweep.dir=sweep", *SHORT]
+    assert train(*sweep).returncode == 0
+    result = (tmp_path / "sweep" / "0" / "result.json").read_text()
+    assert json.loads(result)["epochs"] == 2
+    assert "sweep/0: this run is finished: it was stopped early" in train(*sweep).stderr
+    assert (tmp_path / "sweep" / "0" / "result.json").read_text() == result
+
+
+@pytest.mark.slow
+def test_a_job_that_was_stopped_early_can_be_extended(train, tmp_path):
+    def epochs_after(*typed):
+        process = train(*typed)
+        assert process.returncode == 0, process.stderr
+        return json.loads((tmp_path / "sweep" / "0" / "result.json").read_text())["epochs"], process.stderr
+
+    sweep = ["-m", "seed=0", *STOPPED_EARLY, "hydra.sweep.dir=sweep", *SHORT]
+    assert epochs_after(*sweep)[0] == 2
+    assert epochs_after("resume=sweep/0", "callbacks.stop.patience=2")[0] == 3
+    epochs, errors = epochs_after(*sweep)  # with the patience of before again
+    assert epochs == 3
+    assert "EarlyStopping of valid/loss had ended this fit" in errors
+
+
 def test_the_best_is_what_the_objective_says(train, tmp_path):
     sweep = ["-m", "model=gru", "label_smoothing=0,0.9", "trainer.max_epochs=1", "hydra.sweep.dir=sweep", *SHORT]
     assert train(*sweep, "objective=valid/accuracy").returncode == 0

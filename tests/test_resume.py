@@ -63,7 +63,8 @@ RUNS = {
     ],
     "labels of words": [
         *["model=tagger", "data=columns", "data.train=words.txt", "data.columns=[word,pos,tag]", "data.batch_size=8"],
-        *["model.crf=true", "trainer.max_epochs=2", "average=mean"],
+        *["model.crf=true", "trainer.max_epochs=3", "average=mean", "schedule=plateau"],
+        *["schedule.patience=0", "schedule.threshold=0.99"],
     ],
 }
 

@@ -149,8 +149,8 @@ def train(
         once_begun: called when training has begun.
     """
     relative_dir = os.path.relpath(run_dir)
-    if continues and run_directory.is_finished(run_dir, config):
-        say(f"{relative_dir}: this run is finished; a larger trainer.max_epochs or trainer.max_steps extends it")
+    if continues and (line := run_directory.finished(run_dir, config, overrides)) is not None:
+        say(f"{relative_dir}: {line}")
         return run_directory.metric(run_dir, config.monitor)
 
     import_torch()
@@ -205,7 +205,7 @@ def train(
     if (line := learner.conclusion()) is not None:
         say(line)
     reached = trainer.callback_metrics.get(config.monitor)
-    return None if reached is None else reached.item()
+    return run_directory.metric(run_dir, config.monitor) if reached is None else reached.item()
 
 
 def fit(trainer: Any, learner: Any, data: Any, checkpoint: Path | None) -> None:

@@ -362,14 +362,24 @@ def metric(run_dir: Path, name: str) -> float | None:
     return metrics.get(name) if isinstance(metrics, dict) else None
 
 
-def is_finished(run_dir: Path, config: DictConfig) -> bool:
-    """Whether the run ended by itself and is not extended now."""
+def finished(run_dir: Path, config: DictConfig, overrides: Sequence[str]) -> str | None:
+    """A line that says that the run ended by itself and is not extended now; None if it did not, or is.
+
+    Args:
+        run_dir: the run directory.
+        config: the configuration.
+        overrides: all that was typed, for the run and now.
+    """
     result = read_json(run_dir / "result.json")
     done = [result.get(name) for name in ("epochs", "steps")]
     if result.get("status") != "finished" or not is_of(done, list[int]):
-        return False
+        return None
     epochs, steps = done
-    return epochs >= config.trainer.max_epochs or 0 < config.trainer.max_steps <= steps
+    if epochs >= config.trainer.max_epochs or 0 < config.trainer.max_steps <= steps:
+        return "this run is finished; a larger trainer.max_epochs or trainer.max_steps extends it"
+    if result.get("stopped_early") is True and result.get("overrides") == list(overrides):
+        return "this run is finished: it was stopped early; other settings of what stopped it extend it (resume=)"
+    return None
 
 
 @contextmanager

@@ -15,6 +15,10 @@ from unroll.streams.resumable import Resumable
 KERNELS = "kernels"  # the checkpoint's key: what its digits depend on
 RANDOM_STATES = "random_state"  # the checkpoint's key: the random generators of each process
 GRADIENTS = "gradients"  # those that were not yet stepped with, of each process
+METRICS = "metrics"  # the latest of each, which callbacks and schedules look at
+EARLY_STOPS = "early_stops"  # what has told the trainer to stop: the metric's value, and the callback's settings
+EARLY_STOPPING_SETTINGS = ("patience", "min_delta", "check_finite", "stopping_threshold", "divergence_threshold")
+READING = "reading"  # whether a pass over the training loaders had begun: a DataLoader draws a number for each
 PLACES = "places"  # of the training loaders: the epoch of each, and its batches that were trained on
 TORCHDATA_COUNTS = {"_num_yielded", "_sampler_iter_yielded"}  # batches, in the state of its loader
 
@@ -45,6 +49,12 @@ class ResumesExactly:
         if resumed is None:
             return
         lightning.mend_total_of_batches(trainer)
+        trainer.callback_metrics.update(resumed[METRICS] or {})
+        if lightning.owes_plateau_steps(trainer):
+            lightning.step_plateaus(trainer)
+        goes_on = lightning.in_middle_of_epoch(trainer)
+        if not goes_on and resumed[READING]:
+            lightning.begin_reading(trainer)
         rank, random_states = trainer.global_rank, resumed[RANDOM_STATES]
         if rank < len(random_states):
             random_state.restore(random_states[rank])
@@ -55,9 +65,9 @@ class ResumesExactly:
             gradient = gradients.get(name)
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
         loaders = lightning.train_loaders(trainer)
-        if not lightning.in_middle_of_epoch(trainer):
-            lightning.begin_reading(trainer)  # anew: a DataLoader draws a random number for each pass
-        elif len(loaders) == len(resumed[PLACES]):
+        if not goes_on and not resumed[READING]:
+            lightning.begin_reading(trainer)
+        elif goes_on and len(loaders) == len(resumed[PLACES]):
             for loader, place in zip(loaders, resumed[PLACES], strict=True):
                 go_on(loader, place)
 
@@ -66,6 +76,9 @@ class ResumesExactly:
             stream = read_by(loader)
             if stream is not None:
                 stream.set_epoch(trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        lightning.end_restart(trainer)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if lightning.saves_on_exception(trainer):
@@ -89,15 +102,26 @@ class ResumesExactly:
         checkpoint[RANDOM_STATES] = gathered(random)
         checkpoint[GRADIENTS] = gathered(gradients)
         checkpoint[PLACES] = places(trainer)
+        checkpoint[READING] = not lightning.has_processed_epoch(trainer)
+        checkpoint[METRICS] = {name: value.cpu() for name, value in trainer.callback_metrics.items()}
+        checkpoint[EARLY_STOPS] = early_stops(trainer)
         if in_step:
             before_batch(checkpoint, trainer, trainer.current_epoch, lightning.batches_completed(trainer))
+        elif lightning.is_behind_batch(trainer):
+            lightning.set_behind_batch(checkpoint, trainer)
+        elif lightning.has_processed_epoch(trainer):
+            epoch, batch = lightning.next_batch(trainer)
+            if batch:
+                before_batch(checkpoint, trainer, epoch, batch)
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if lightning.is_fitting(trainer):
             refuse_begun_swa(trainer, checkpoint)
+            take_up_early_stops(trainer, checkpoint)
             if KERNELS in checkpoint and (line := kernels.difference(checkpoint[KERNELS])) and trainer.is_global_zero:
                 warnings.warn(line, stacklevel=2)
-            self.resumed = {key: checkpoint.get(key) or [] for key in (RANDOM_STATES, GRADIENTS, PLACES)}
+            keys = (RANDOM_STATES, GRADIENTS, READING, PLACES, METRICS)
+            self.resumed = {key: checkpoint.get(key) or [] for key in keys}
 
 
 # Loaders
@@ -215,6 +239,47 @@ def step_back(state: Any, batch: int, mode: str) -> None:
         state[name] = min(batch, state[name]) if mode == "max_size" else max(0, state[name] - 1)
     for part in state.values():
         step_back(part, batch, mode)
+
+
+# Early stopping
+
+
+def early_stops(trainer: Any) -> dict[str, dict[str, Any]]:
+    """What is to be known of each `EarlyStopping` that has told the trainer to stop, by its key in a checkpoint."""
+    return {
+        callback.state_key: {"value": trainer.callback_metrics.get(callback.monitor), "settings": settings(callback)}
+        for callback in lightning.callbacks_of(trainer, "EarlyStopping")
+        if trainer.should_stop and lightning.has_stopped(callback)
+    }
+
+
+def settings(early_stopping: Any) -> dict[str, Any]:
+    return {name: getattr(early_stopping, name) for name in EARLY_STOPPING_SETTINGS}
+
+
+def take_up_early_stops(trainer: Any, checkpoint: dict[str, Any]) -> None:
+    """Ends a fit that `EarlyStopping` had ended, unless the callback is left out now or would not stop it any more.
+
+    Its patience is the one that it is given now: Lightning would take the checkpoint's, without a word.
+    """
+    for callback in lightning.callbacks_of(trainer, "EarlyStopping"):
+        states, key = checkpoint["callbacks"], callback.state_key
+        if key in states:
+            states[key] = {**states[key], "patience": callback.patience}
+        stopped = checkpoint.get(EARLY_STOPS, {}).get(key)
+        if stopped is None:
+            continue
+        stops, state = True, states[key]
+        if stopped["settings"] != settings(callback) and stopped["value"] is not None:
+            stops, states[key] = lightning.check_again(callback, state, stopped["value"].cpu())
+        if stops:
+            trainer.should_stop = True
+            reason = str(state["stopping_reason_message"]).partition(". ")[0]
+            warnings.warn(
+                f"EarlyStopping of {callback.monitor} had ended this fit ({reason}): nothing more is trained; with "
+                f"more patience, another threshold, or without it the fit goes on",
+                stacklevel=2,
+            )
 
 
 # Gradients and averages

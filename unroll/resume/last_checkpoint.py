@@ -16,11 +16,12 @@ import torch
 from unroll.checks import Positive, Size, checked
 from unroll.errors import Interrupted
 from unroll.lightning import KNOWN, Checkpoint, pl, refuse_unknown_trainer
+from unroll.resume.checkpoint import glance
 from unroll.resume.exact import ResumesExactly, before_batch, weights
 from unroll.resume.lightning import (
-    batches_completed,
     is_fitting,
     look_for_last,
+    next_batch,
     put_weights_back,
     reduce_over_processes,
     set_before_validation,
@@ -123,15 +124,12 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
         if weight_averages(trainer):
             self.weights = weights(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        epoch, batch = trainer.current_epoch, batches_completed(trainer)
-        if batch >= trainer.num_training_batches:
-            batch = 0  # a run that is extended begins with a new epoch
-        else:
-            epoch -= 1  # Lightning counts an epoch that max_steps has cut short as done
+        epoch, batch = next_batch(trainer)  # of a fit that is extended
         self.ended = True
         self._save(trainer, partial(before_batch, trainer=trainer, epoch=epoch, batch=batch))
 
@@ -139,10 +137,7 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         """Renames a file that is there already if it holds more steps than the fit begins with."""
         if not trainer.is_global_zero or not self.path.exists():
             return
-        try:
-            steps = torch.load(self.path, map_location="meta", mmap=True, weights_only=True)["global_step"]
-        except Exception:  # no checkpoint of ours, or damaged
-            steps = None
+        steps = glance(self.path).get("global_step")  # None if it is no checkpoint, or damaged
         if steps is None or steps > self.began_with:
             kept = self.path.with_name(f"last-{'unreadable' if steps is None else steps}.ckpt")
             self.path.replace(kept)

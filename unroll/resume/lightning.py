@@ -7,6 +7,7 @@ function here against the installed version, and says which one has to be mended
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from copy import copy
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from unroll.resume.checkpoint import glance
 
 # What a trainer is doing
 
@@ -58,6 +61,40 @@ def loader_mode(trainer: Any) -> str:
 def batches_completed(trainer: Any) -> int:
     """The number of batches of the epoch that training has completed."""
     return int(trainer.fit_loop.epoch_loop.batch_progress.current.completed)
+
+
+def owes_plateau_steps(trainer: Any) -> bool:
+    """Whether a fit goes on from a file that was written before the epoch's step of schedules that look at a metric."""
+    return bool(trainer.fit_loop.resumed_on_epoch_end)
+
+
+def step_plateaus(trainer: Any) -> None:
+    """Takes the step of an epoch's end of the schedules that look at a metric."""
+    trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+
+
+def end_restart(trainer: Any) -> None:
+    """Lets an epoch that was gone on with end as any other: Lightning would leave out those schedules' step."""
+    trainer.fit_loop._restarting = False
+
+
+def has_processed_epoch(trainer: Any) -> bool:
+    """Whether an epoch has come to its end, and no other was begun."""
+    progress = trainer.fit_loop.epoch_progress.current
+    return bool(progress.processed == progress.started)
+
+
+def next_batch(trainer: Any) -> tuple[int, int]:
+    """With which batch of which epoch a fit goes on when an epoch has come to its end.
+
+    Lightning counts an epoch that `max_steps` or early stopping has cut short as done.
+    """
+    epochs = int(trainer.fit_loop.epoch_progress.current.processed)
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    batches = int(progress.current.completed)
+    if progress.is_last_batch or batches >= trainer.num_training_batches:
+        return epochs, 0
+    return epochs - 1, batches
 
 
 def is_ahead(trainer: Any) -> bool:
@@ -119,11 +156,41 @@ def put_weights_back(trainer: Any, module: Any) -> None:
         callback._swap_models(module)
 
 
+def callbacks_of(trainer: Any, kind: str) -> list[Any]:
+    """The callbacks of a class of Lightning's, whichever copy of Lightning it is of."""
+    return [callback for callback in trainer.callbacks if kind in (base.__name__ for base in type(callback).mro())]
+
+
 def saves_on_exception(trainer: Any) -> bool:
     """Whether a callback of Lightning's writes a checkpoint where a step fails."""
-    return any(
-        kind.__name__ == "OnExceptionCheckpoint" for callback in trainer.callbacks for kind in type(callback).mro()
-    )
+    return bool(callbacks_of(trainer, "OnExceptionCheckpoint"))
+
+
+# Early stopping
+
+
+def has_stopped(callback: Any) -> bool:
+    """Whether an `EarlyStopping` has told the trainer to stop."""
+    return bool(callback.stopping_reason.value)
+
+
+def check_again(callback: Any, state: dict[str, Any], value: Tensor) -> tuple[bool, dict[str, Any]]:
+    """The check by which an `EarlyStopping` told the trainer to stop, with the settings that it has now.
+
+    Args:
+        callback: with its present settings.
+        state: what its `state_dict` was after that check.
+        value: of the metric, at that check.
+
+    Returns:
+        Whether it stops the trainer again, and its `state_dict` after that.
+    """
+    again = copy(callback)
+    again.load_state_dict(state)
+    again.wait_count -= again.stopping_reason.name == "PATIENCE_EXHAUSTED"  # counted by that check
+    again.stopping_reason, again.patience = callback.stopping_reason, callback.patience
+    stops, _ = again._evaluate_stopping_criteria(value)
+    return stops, again.state_dict()
 
 
 # Processes, devices and precision
@@ -234,8 +301,34 @@ def set_before_validation(checkpoint: dict[str, Any]) -> None:
         count.update(ready=1, started=1, processed=0, completed=0)
 
 
+def is_behind_batch(trainer: Any) -> bool:
+    """Whether the hooks after a training batch are being called."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    return bool(progress.processed == progress.completed + 1)
+
+
+def set_behind_batch(checkpoint: dict[str, Any], trainer: Any) -> None:
+    """Changes the progress of a checkpoint that is written in the hooks after a batch, if no other batch follows: the
+    validation, or the end of the epoch, is about to begin.
+
+    From the file as it is, Lightning would leave them out, and give the next epoch no batches.
+    """
+    loop, fit_loop = trainer.fit_loop.epoch_loop, checkpoint["loops"]["fit_loop"]
+    validates = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+    if not validates and not loop._num_ready_batches_reached():
+        return
+    for count in ("total", "current"):
+        fit_loop["epoch_loop.batch_progress"][count]["completed"] += 1
+    if validates:
+        set_before_validation(checkpoint)
+    elif not loop._should_accumulate():
+        fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+
+
 def look_for_last(trainer_type: type, is_last: Callable[[Any], bool]) -> None:
     """Makes `fit(ckpt_path="last")` of this Trainer find the files of other callbacks than `ModelCheckpoint`, too.
+
+    Of several, it is the one with most steps.
 
     Args:
         trainer_type: `Trainer` of a copy of Lightning.
@@ -255,7 +348,7 @@ def look_for_last(trainer_type: type, is_last: Callable[[Any], bool]) -> None:
             callback for callback in self.trainer.checkpoint_callbacks if hasattr(callback, "_find_last_checkpoints")
         ]
         paths += [Path(path) for callback in models for path in callback._find_last_checkpoints(self.trainer)]
-        return str(max(paths, key=lambda path: path.stat().st_mtime))
+        return str(max(paths, key=lambda path: glance(path).get("global_step", -1)))  # a clock may have gone back
 
     with_others.looks_for_last = True  # type: ignore[attr-defined]
     connector._parse_ckpt_path = with_others

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unroll.errors import Interrupted
-from unroll.files import write_json
+from unroll.files import read_json, write_json
 from unroll.lightning import pl
 from unroll.resume.checkpoint import glance
 from unroll.training.learner import Learner
@@ -104,9 +104,13 @@ class Result(pl.Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(module, Learner)
-        seconds = self._seconds()
+        path, seconds = self.folder / "result.json", self._seconds()
+        before = read_json(path)
+        if status == "finished" == before.get("status") and before.get("steps") == trainer.global_step:
+            return  # nothing was trained since
         result = {
             "status": status,
+            "stopped_early": status == "finished" and trainer.should_stop,
             "metrics": self.metrics,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
@@ -117,4 +121,4 @@ class Result(pl.Callback):
             "seed": self.seed,
             "overrides": self.overrides,
         }
-        write_json(self.folder / "result.json", result)
+        write_json(path, result)
