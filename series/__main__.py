@@ -54,6 +54,8 @@ def main() -> None:
             )
             ends = {name: series for name, series in ends.items() if name not in short}
         named, timed = loaded.file["series"], loaded.file["time"]
+        if named is None and loaded.file.get("wide"):
+            named = "series"
         writer = csv.writer(sys.stdout)
         writer.writerow([name for name in (named, timed) if name is not None] + columns(loaded.targets, levels))
         for series in ends.values():

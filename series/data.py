@@ -51,7 +51,7 @@ class SeriesFiles(Data):
             each step that is forecast. At the end of a file, rows without targets have those of the steps to come.
         calendar: read the time of the day, of the week and of the year, of these steps too.
         static: columns with one value for each series, such as its region, read as one of those in the training file.
-        series, time, gaps, decimal, time_format, time_zone: as for `series.files.read_series`.
+        wide, series, time, gaps, decimal, time_format, time_zone: as for `series.files.read_series`.
         encoding, separator, quotes, header: as for `reading.tables.read_table`.
         horizon: how many steps are forecast.
         context: how many of the latest values a linear model reads; by default half of a usual series, 336 at most.
@@ -82,6 +82,7 @@ class SeriesFiles(Data):
         known: Names | None = None,
         calendar: bool = False,
         static: Names | None = None,
+        wide: bool = False,
         series: str | int | None = None,
         time: str | int | None = None,
         gaps: Gaps = "refuse",
@@ -116,6 +117,7 @@ class SeriesFiles(Data):
             "time_zone": time_zone,
             "known_format": None,
             "static": as_names(static) or [],
+            "wide": wide,
             **Form(encoding=known_encoding(encoding), separator=separator, quotes=quotes, header=header),
         }
         self.horizon = horizon

@@ -66,6 +66,7 @@ def read_series(
     time_zone: str | None = None,
     known_format: str | None = None,
     static: Sequence[str] = (),
+    wide: bool = False,
     split: str = "train",
     **form: Unpack[Form],
 ) -> Found:
@@ -83,6 +84,8 @@ def read_series(
         time_zone: of times without an offset from UTC, such as "Europe/Berlin"; None where clocks are not put forward.
         known_format: the format of the training file, which decides where two fit.
         static: columns with one value for each series.
+        wide: each row is a series, one number after the other in the columns of the file; `series` is the column of its
+            name, the first by default. The numbers are called "value".
         split: of a data set, as for `read_table`.
         form: as for `read_table`.
 
@@ -91,9 +94,14 @@ def read_series(
     """
     if not is_table(path):
         raise UserError(f"{path}: must be a .csv, .tsv or .parquet file, or another table")
+    if wide and time is not None:
+        raise UserError("data.wide=true: is for files without a column of the time; leave data.time out")
     others = [name for name in (series, time, *static) if name is not None]
-    table = read_table(path, [*others, *(columns or ())], split=split, **form)
+    table = read_table(path, [] if wide else [*others, *(columns or ())], split=split, **form)
     table.require(*others)
+    if wide:
+        series = series or table.frame.columns[0]
+        table, others = by_steps(table, series, static), [series, *static]
     nameless = [*table.unnamed, *(name for name in table.frame.columns if name in INDEX)]
     chosen = [name for name in table.frame.columns if name not in (*others, *nameless)]
     if columns is None:
@@ -135,6 +143,30 @@ def read_series(
             kinds = tuple(one_value(table, column, rows, name) for column in static)
             found.append(Series(name, steps, clock, wall, kinds))
     return Found(chosen, found, [f"{path}: {note}" for note in table.notes], times and times.format)
+
+
+def by_steps(table: Table, series: str, static: Sequence[str]) -> Table:
+    """The numbers of series that are rows of a table, below each other in the column "value", each to its last.
+
+    Raises:
+        UserError: two rows have the same name.
+    """
+    import polars
+
+    frame = table.frame.with_row_index("row of the file")
+    twice = frame[series].is_duplicated()
+    if twice.any():
+        row = int(twice.arg_max())
+        raise UserError(f"{table.where(row)}: several rows are called {frame[series][row]}, and each is to be a series")
+    numbers = frame.unpivot(index=["row of the file", series, *static], variable_name="step", value_name="value")
+    numbers = numbers.with_row_index("place")
+    last = numbers.drop_nulls("value").group_by("row of the file").agg(polars.max("place").alias("last"))
+    numbers = numbers.join(last, on="row of the file").filter(polars.col("place") <= polars.col("last"))
+    numbers = numbers.sort("row of the file", "place")
+    if len(last) < len(frame):
+        table.notes.append(f"{len(frame) - len(last):,} rows without numbers left out")
+    lines = None if table.lines is None else [table.lines[row] for row in numbers["row of the file"]]
+    return Table(table.name, numbers.select(series, *static, "value"), lines, table.notes)
 
 
 def ended(series: Series, targets: Sequence[int]) -> Series:

@@ -34,8 +34,8 @@ def fit_linear(spans: Sequence[Span], at: Sequence[int], horizon: int, context: 
         values = span.values[:, list(at)]
         latest = without_missing(values)
         for start, stop, products in ((first, cut, fitted), (cut, span.stop, chosen_on)):
-            origins = torch.arange(start + number % every, stop, every)
-            for some in origins.split(4096):
+            origins = torch.tensor(range(start + number % every, stop, every), dtype=torch.int64)
+            for some in origins.split(4096) if len(origins) else ():
                 products.add(*pairs(latest, values, some, horizon, context))
     everything = fitted + chosen_on
     if not fitted.count or not chosen_on.count:

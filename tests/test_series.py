@@ -195,6 +195,23 @@ def test_what_is_left_out_of_a_file_is_said(tmp_path):
     ]  # fmt: skip
 
 
+def test_each_row_is_a_series_in_wide_files(tmp_path):
+    (tmp_path / "a.csv").write_text('"V1","V2","V3","V4","V5"\n"H1",1,2.5,,\n"H2",3,,4,5\n"H3",,,,\n"H4",6,,,\n')
+    found = read_series(str(tmp_path / "a.csv"), wide=True)
+    assert found.columns == ["value"]
+    assert found.notes[0] == f"{tmp_path / 'a.csv'}: 1 rows without numbers left out"
+    read = {series.name: series.values[:, 0].tolist() for series in found.series}
+    numpy.testing.assert_equal(read, {"H1": [1, 2.5], "H2": [3, math.nan, 4, 5], "H4": [6]})
+    (tmp_path / "b.csv").write_text("region,name,1,2\nnorth,a,1,2\nsouth,b,3,much\nsouth,b,3,4\n")
+    with pytest.raises(UserError, match=r"b.csv, line 3: several rows are called b, and each is to be a series"):
+        read_series(str(tmp_path / "b.csv"), series="name", static=["region"], wide=True)
+    (tmp_path / "b.csv").write_text("region,name,1,2\nnorth,a,1,2\nsouth,b,3,much\n")
+    with pytest.raises(UserError, match=r"b.csv, line 3: the column value has 'much', not a number"):
+        read_series(str(tmp_path / "b.csv"), series="name", static=["region"], wide=True)
+    with pytest.raises(UserError, match=r"data.wide=true: is for files without a column of the time"):
+        read_series(str(tmp_path / "b.csv"), time="1", wide=True)
+
+
 def test_several_series_that_are_read_as_one_are_told_apart(tmp_path):
     rows = [f"2020-01-0{day},{shop},{day}" for day in range(1, 6) for shop in "AB"]
     (tmp_path / "a.csv").write_text("\n".join(["day,shop,sold", *rows]))
