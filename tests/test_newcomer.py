@@ -288,4 +288,5 @@ def test_ctrl_c_while_it_starts_ends_it_without_a_traceback(tmp_path, after):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode in (-signal.SIGINT, 130)
+    assert not list(tmp_path.iterdir())
     assert "Traceback" not in errors or after < 0.1  # Python itself may just be starting

@@ -4,12 +4,14 @@ import io
 import os
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
 
 from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
@@ -60,6 +62,7 @@ class ClaimRunDirectory(Callback):
             check(config)  # before a directory is made
         except UserError as error:
             sys.exit(f"error: {explain(error, [])}")
+        signal.signal(signal.SIGINT, end_start)
         if config.task != "train":  # no run: nothing to resume or to report
             with read_write(config.hydra):
                 config.hydra.output_subdir = None
@@ -147,6 +150,12 @@ def clean_up() -> None:
     """Deletes what was made in vain: the directory of a run that has not begun or a sweep without jobs, and folders."""
     UNTIL_THE_END.close()  # a lock is one of the files
     UNDO.close()
+
+
+def end_start(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends the program at once on Ctrl-C, until training has handlers of its own; an import could print a traceback."""
+    clean_up()
+    os._exit(128 + number)
 
 
 def keep() -> None:
