@@ -34,6 +34,7 @@ from unroll.errors import UserError
 from unroll.files import write_json
 from unroll.resume.checkpoint import read, write
 from unroll.training.cache import download
+from unroll.training.loggers import MetricsFile
 from vision.data.files import decode
 
 LARGEST = 3000  # bytes of a file; what is beyond fails as on a full disk, with another number
@@ -71,6 +72,14 @@ def test_a_file_that_was_there_before_stays_whole(name, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [name]
     write_it(path, many)
     read_it(path)
+
+
+def test_a_row_of_the_log_for_which_there_is_no_room_ends_with_the_files_name(tmp_path):
+    log = MetricsFile(str(tmp_path / "metrics.csv"))
+    log.log_metrics({"loss": 1.0}, 0)
+    log.path.write_text(log.path.read_text() * 400)  # there is no room for a row more
+    with full_disk(), pytest.raises(OSError, match=r"metrics\.csv"):
+        log.log_metrics({"loss": 1.0}, 1)
 
 
 class TestCaches:
@@ -222,7 +231,10 @@ def test_a_second_run_in_a_directory_changes_nothing_in_it(tmp_path):
     for others in (["hydra.run.dir=run", "seed=3"], ["hydra.run.dir=run", "seed=3", "checkpoint.requeue=true"]):
         second = TrainProcess(*others, folder=tmp_path)
         _, errors = second.communicate()
-        assert (second.returncode, errors) == (1, "error: run: another process is training in this directory\n")
+        assert (second.returncode, errors) == (
+            1,
+            "error: run: another process is training in this directory (docs/resume.md)\n",
+        )
     assert (tmp_path / "run" / ".hydra" / "config.yaml").read_bytes() == config
     first.send_signal(signal.SIGTERM)
     _, errors = first.communicate()

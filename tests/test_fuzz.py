@@ -14,6 +14,8 @@ from omegaconf import DictConfig
 
 import lm.language
 from lm.documents.files import read_documents
+from lm.export.hub import export_to_hub
+from lm.export.steps import load_step
 from lm.language.checkpoint import TrainedLanguageModel
 from lm.tagging.data import TaggedFiles
 from series.files import read_series
@@ -21,7 +23,8 @@ from unroll import load_state, save_state
 from unroll.cli.run_directory import read_yaml
 from unroll.errors import UserError
 from unroll.files import read_json
-from unroll.resume.checkpoint import read
+from unroll.resume.checkpoint import HUB_METADATA, HUB_WEIGHTS, read
+from unroll.terminal import one_line
 
 FEW, MANY = 50, 1500
 
@@ -89,6 +92,28 @@ def documents(path):
     return read_documents(str(path), "text", "label")
 
 
+def save_parquet(path):
+    polars = pytest.importorskip("polars")
+    polars.DataFrame({"text": [words[:40] for words, _ in ROWS], "label": [label for _, label in ROWS]}).write_parquet(
+        path, compression="uncompressed"
+    )
+
+
+def of_hub(name):
+    """One of the two files of a folder for a model hub; the other lies beside it."""
+
+    def make(folder):
+        pytest.importorskip("safetensors")
+        if not (folder / HUB_METADATA).exists():
+            save_model(folder / "best.ckpt")
+            export_to_hub(load_step(folder / "best.ckpt", None, None), folder / "best.ckpt", folder / "hub")
+            for file in (HUB_WEIGHTS, HUB_METADATA):
+                (folder / "hub" / file).rename(folder / file)
+        return (folder / name).read_bytes()
+
+    return name, make
+
+
 READERS = {
     "csv": (text("some.csv", CSV), documents),
     "tsv": (text("some.tsv", CSV.replace(",", "\t")), documents),
@@ -112,6 +137,9 @@ READERS = {
     ),
     "state": (made("some.npz", lambda path: save_state(STATE, path)), load_state),
     "checkpoint": (made("some.ckpt", save_model), read),
+    "parquet": (made("some.parquet", save_parquet), documents),
+    "hub weights": (of_hub(HUB_WEIGHTS), TrainedLanguageModel.load),
+    "hub metadata": (of_hub(HUB_METADATA), lambda path: TrainedLanguageModel.load(path.with_name(HUB_WEIGHTS))),
     "model": (made("some.ckpt", save_model), TrainedLanguageModel.load),
     "settings": (
         text("some.yaml", "data:\n  a: [1, 2]\n  b: &x {c: d}\nmodel:\n- 3\n"),
@@ -122,7 +150,7 @@ READERS = {
 
 
 def try_one(path, read_file, content):
-    """Whether a content is read; else it is refused in one line with the file's name."""
+    """Whether a content is read; else it is refused in one line with the file's name, or that of the one beside it."""
     path.write_bytes(content)
     try:
         read_file(path)
@@ -130,7 +158,8 @@ def try_one(path, read_file, content):
         message = str(error)
     else:
         return True
-    assert path.name in message
+    assert path.name in message or (path.name == HUB_METADATA and HUB_WEIGHTS in message)
+    assert one_line(message).isprintable()
     return False
 
 

@@ -10,6 +10,16 @@ from typing import Any
 
 
 @contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Gives a file's name to an error of the system that has none, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` to write to; at the end it replaces `path`, after an error it is deleted.
 
@@ -21,11 +31,9 @@ def replacing(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f"{path.name}.tmp")  # of a.npz and a.json not the same
     unfinished.unlink(missing_ok=True)
     try:
-        yield unfinished
-        os.replace(unfinished, path)
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
+        with named(path):
+            yield unfinished
+            os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unroll.errors import require
-from unroll.files import replacing
+from unroll.files import named, replacing
 from unroll.lightning import pl
 from unroll.resume.lightning import forget_experiment, opened_experiment
 
@@ -43,7 +43,7 @@ class MetricsFile(pl.loggers.Logger):
         row = {**metrics, "step": step}
         if not set(row) <= set(self.columns):
             self._write(self.read() if self.rows else [], sorted({*self.columns, *row}))
-        with open(self.path, "a", newline="") as file:
+        with named(self.path), open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
         self.rows += 1
 
