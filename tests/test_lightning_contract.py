@@ -368,6 +368,35 @@ def test_going_on(tmp_path, batch):
     assert found == [(batch > 0, done + 1, done)]
 
 
+@contract(lightning.load_late_places, "`_combined_loader_states_to_load` is what loaders were not given in time")
+@pytest.mark.parametrize("late", [False, True])
+def test_load_late_places(tmp_path, late):
+    _, path = checkpoint_at(
+        "on_train_batch_start 2",
+        tmp_path,
+        lambda checkpoint, trainer: lightning.set_before_batch(checkpoint, trainer, epoch=1, batch=2),
+    )
+    state = torch.load(path, weights_only=True)
+    lightning.loader_states(state)[0].update(epoch=1, batches=2)
+    torch.save(state, path)
+    found = []
+
+    class Look(pl.Callback):
+        def on_train_start(self, trainer, module):
+            found.append(len(trainer.fit_loop._combined_loader_states_to_load))
+            lightning.load_late_places(trainer)
+
+        def on_train_batch_end(self, trainer, module, outputs, window, index):
+            found.append(window.inputs[0, 0].item())
+
+    def look(hook, module):
+        if hook == "configure_optimizers" and late:
+            assert module.trainer.estimated_stepping_batches == 2 * BATCHES
+
+    seen_in_fit(look, path, max_epochs=2, callbacks=[Look()])
+    assert found == [int(late), *(window.inputs[0, 0].item() for window in list(stream())[2:])]
+
+
 @contract(lightning.root_device, "`trainer.strategy.root_device` is the device of the process")
 def test_root_device():
     assert lightning.root_device(trainer_of()) == torch.device("cpu")

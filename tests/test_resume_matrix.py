@@ -337,6 +337,24 @@ class TestEarlyStopping:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("loaders", ["documents", "stateful loader"])
+def test_a_module_that_has_the_loaders_set_up_before_its_place_is_restored(loaders, tmp_path, monkeypatch):
+    configure = Module.configure_optimizers
+
+    def configure_optimizers(self):
+        assert self.trainer.estimated_stepping_batches == 30
+        return configure(self)
+
+    monkeypatch.setattr(Module, "configure_optimizers", configure_optimizers)
+    case = (loaders, "no callback", "each", "32", "epochs", "last, after a step")
+    whole = fitted((*case[:-1], "last, SIGTERM"), tmp_path / "whole")
+    fitted(case, tmp_path, stop_at=AT)
+    resumed = fitted(case, tmp_path, ckpt_path=tmp_path / "last.ckpt")
+    assert resumed.read == whole.read[-len(resumed.read) :]
+    assert 0 < len(resumed.read) < 20
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_fit_that_max_time_has_ended_is_not_trained_on(tmp_path):
     case = ("series", "no callback", "each", "32", "epochs", "last, max_time")
     assert len(fitted(case, tmp_path, stop_at=AT).read) == AT

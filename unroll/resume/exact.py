@@ -49,6 +49,7 @@ class ResumesExactly:
         if resumed is None:
             return
         lightning.mend_total_of_batches(trainer)
+        lightning.load_late_places(trainer)
         trainer.callback_metrics.update(resumed[METRICS] or {})
         if lightning.owes_plateau_steps(trainer):
             lightning.step_plateaus(trainer)

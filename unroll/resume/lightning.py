@@ -125,6 +125,16 @@ def begin_reading(trainer: Any) -> None:
     iter(trainer.fit_loop._data_fetcher)
 
 
+def load_late_places(trainer: Any) -> None:
+    """Gives loaders their places if they were set up before the checkpoint was restored.
+
+    `trainer.estimated_stepping_batches` does that in `configure_optimizers` (Lightning issue 20550).
+    """
+    if trainer.fit_loop.restarting and trainer.fit_loop._combined_loader_states_to_load:
+        trainer.fit_loop._load_combined_loader_states()
+        begin_reading(trainer)
+
+
 def mend_total_of_batches(trainer: Any) -> None:
     """Sets right how many batches have been read over all epochs, when a fit is resumed from before a batch.
 
