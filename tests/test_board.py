@@ -12,6 +12,8 @@ import pytest
 from helpers.processes import train
 from PIL import Image
 
+pytestmark = pytest.mark.slow  # it takes a run, a sweep and a server
+
 SHORT = ["trainer.max_epochs=2", "trainer.limit_train_batches=20", "trainer.limit_val_batches=5"]
 
 

@@ -144,7 +144,7 @@ class TestDownload:
         assert refused.returncode == 1
         (line,) = refused.stderr.splitlines()
         assert line.startswith("error: http://127.0.0.1:9/cifar-10-binary.tar.gz could not be downloaded (Connection")
-        assert line.endswith("try again when online, or give a copy: data.path=FILE")
+        assert line.endswith("try again when online, or give a copy: data.path=FILE (docs/images.md)")
 
     @pytest.mark.parametrize("name", ["cifar-10-binary.tar.gz", "cifar-10-batches-bin"])
     def test_a_copy_of_ones_own(self, train, folder, tmp_path, name):

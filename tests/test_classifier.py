@@ -37,7 +37,7 @@ class TestRun:
         result = json.loads((directory / "result.json").read_text())
         assert set(result) == {
             *("status", "metrics", "epochs", "steps", "images_per_second"),
-            *("seconds", "parameters", "seed", "overrides", "precision"),
+            *("seconds", "parameters", "seed", "overrides", "precision", "stopped_early"),
         }
         assert set(result["metrics"]) == {"train/loss", "valid/loss", "valid/accuracy"}
         assert result["images_per_second"] * result["seconds"] == pytest.approx(2 * 160, rel=0.01)

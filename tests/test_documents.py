@@ -175,6 +175,7 @@ def test_a_run_its_test_part_and_classes_for_text(trained, train, program, tmp_p
     assert empty.stderr == "error: -: the text is empty\n"
 
 
+@pytest.mark.slow
 def test_a_model_that_reads_backwards_and_the_mean_of_two(trained, program, tmp_path):
     for name, backwards in (("there", False), ("back", True)):
         finished = trained("trainer.max_epochs=1", f"data.backwards={backwards}", f"hydra.run.dir={name}")

@@ -194,6 +194,7 @@ class TestBytePairs:
         with pytest.raises(UserError, match=r"pip install .*\[bpe\]"):
             learn_bpe(["text"], 300)
 
+    @pytest.mark.slow
     def test_a_run_on_pieces_of_words(self, train, program, tmp_path):
         (tmp_path / "text.txt").write_text(self.text, encoding="utf-8")
         settings = [

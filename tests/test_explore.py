@@ -531,6 +531,7 @@ class TestPage:
         other.shutdown()
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path):
     import signal
     import subprocess

@@ -67,7 +67,7 @@ def test_a_model_keeps_nothing_to_itself(model_class):
 
 
 @pytest.mark.parametrize("model_class", CARRYING)
-@pytest.mark.parametrize("window", [1, 7, 20])
+@pytest.mark.parametrize("window", [1, 7])
 def test_a_row_in_windows_with_carried_state_is_the_row_in_one_piece(model_class, window):
     model = make(model_class).eval()
     tokens = torch.randint(VOCAB, (6, 101))

@@ -58,7 +58,7 @@ class Cell(nn.Module):
 """
 
 
-@pytest.mark.parametrize("units", [64, 32])
+@pytest.mark.parametrize("units", [32, pytest.param(64, marks=pytest.mark.slow)])
 def test_a_state_with_its_rows_first_is_named_with_what_is_wanted(answer, tmp_path, units):
     (tmp_path / "cell.py").write_text(CELL)
     (tmp_path / "conf" / "model").mkdir(parents=True)

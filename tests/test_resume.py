@@ -80,6 +80,7 @@ RARER = (  # others have their parts
     "jitter, two validations per epoch",
     "qrnn, moving average of the weights",
     "windows, shuffled, an average that begins by itself",
+    "lstm, warm restarts, dropout",
     "forecasts of several series, shuffled, warm-up",
     "classes of documents",
     "labels of words",
@@ -180,6 +181,7 @@ class TestResume:
         assert finished.result()["overrides"] == [*chosen, *SHORT, "trainer.max_epochs=1", "trainer.max_epochs=3"]
         assert "this run is finished" in finished.finish("resume=run")
 
+    @pytest.mark.slow
     def test_one_that_max_steps_cut_short_can_be_extended(self, tmp_path):
         run = Run(tmp_path, "run", ["trainer.max_steps=17", *SHORT])
         run.finish()
@@ -223,6 +225,7 @@ class TestResume:
         assert "dirpath has changed" not in errors
         assert "best checkpoint: after/checkpoints/best.ckpt (valid/loss 0.0010)" in errors
 
+    @pytest.mark.slow
     def test_a_directory_is_not_overwritten_but_can_be_requeued(self, tmp_path):
         overrides = [*SHORT, "trainer.max_epochs=3", "checkpoint.requeue=true"]
         run = Run(tmp_path, "run", overrides)

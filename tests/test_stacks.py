@@ -259,6 +259,7 @@ class TestParallel:
         after = after + block.mlp_out(F.gelu(block.mlp_in(rms_norm(after))))
         torch.testing.assert_close(block(x, None)[0], after, atol=1e-5, rtol=0)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("model_class", [QRNN, MinGRU, MinLSTM, *BLOCKS])
     def test_they_learn_under_mixed_precision_too(self, model_class):
         torch.manual_seed(0)

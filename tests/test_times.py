@@ -188,7 +188,7 @@ ASKED = {
     ),
     "an hour that is left out": (
         [*every("%Y-%m-%d %H:%M", "2020-03-28", 26, **HOUR), *every("%Y-%m-%d %H:%M", "2020-03-29T03:00", 20, **HOUR)],
-        "data.gaps=keep reads on; if clocks were changed there, data.time_zone=… says where",
+        "keep reads on; if clocks were changed there, data.time_zone=… says where",
         {"time_zone": "Europe/Berlin"}, ["2020-03-29 23:00"],
     ),
 }  # fmt: skip
