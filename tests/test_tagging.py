@@ -139,6 +139,16 @@ def trained(train, file):
     return run
 
 
+@pytest.mark.parametrize("small", [False, True])
+def test_how_long_vectors_are_at_first(small):
+    model = Tagger(500, 3, 80, [40], small_vectors=small)
+    for embed in (model.embed, model.characters.embed, *model.extras):
+        lengths = embed.weight.detach().norm(dim=1)
+        expected = 1 if small else embed.embedding_dim**0.5
+        assert lengths[0] == 0  # padding
+        assert lengths[1:].mean() == pytest.approx(expected, rel=0.1)
+
+
 def test_a_run_its_test_part_and_labels_for_text(trained, train, program, file, tmp_path):
     finished = trained("model.crf=true", "trainer.max_epochs=3", f"data.test={tmp_path / 'test.txt'}")
     assert finished.returncode == 0, finished.stderr

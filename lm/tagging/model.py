@@ -1,5 +1,6 @@
 """A label for every word: vectors of words and their characters, recurrent layers in one direction or both, a head."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
@@ -47,6 +48,8 @@ class Tagger(nn.Module):
         crf: score labels together with their neighbours (`lm.tagging.crf`), which takes whole sentences too.
         word_dropout: the share of words that training replaces by the unknown word.
         input_dropout, hidden_dropout, output_dropout: locked dropout of the vectors, between layers, before the head.
+        small_vectors: all vectors begin with a length of about 1 (Ma & Hovy 2016), rather than with PyTorch's values of
+            variance 1. Those of rare words hardly move from where they begin, so that large ones are noise.
     """
 
     not_captured = "it looks for each different word of a window once, which waits for the device"
@@ -72,6 +75,7 @@ class Tagger(nn.Module):
         input_dropout: Share = 0.0,
         hidden_dropout: Share = 0.0,
         output_dropout: Share = 0.0,
+        small_vectors: bool = False,
     ) -> None:
         super().__init__()
         self.bidirectional = bidirectional
@@ -90,6 +94,10 @@ class Tagger(nn.Module):
         self.drop_output = layers.LockedDropout(output_dropout)
         self.head = nn.Linear(directions * hidden_size, labels)
         self.crf = CRF(labels) if crf else None
+        if small_vectors:
+            for part in self.modules():
+                if isinstance(part, nn.Embedding):
+                    begin_small(part)
 
     @property
     def whole(self) -> bool:
@@ -142,6 +150,13 @@ class Tagger(nn.Module):
             mask: bool `[rows, time]`: the words that count, first in their row.
         """
         return scores.argmax(-1) if self.crf is None else self.crf.decode(scores, mask)
+
+
+@torch.no_grad()
+def begin_small(embed: nn.Embedding) -> None:
+    """Draws the vectors of an embedding anew, with values from -√(3 / size) to √(3 / size), of variance 1 / size."""
+    bound = math.sqrt(3 / embed.embedding_dim)
+    embed.weight.uniform_(-bound, bound)[PADDING] = 0
 
 
 class Characters(nn.Module):
