@@ -19,6 +19,7 @@ from unroll.errors import UserError
 Kind = Literal["mse", "mae", "quantiles", "normal", "student_t", "negative_binomial"]
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 LEAST = 1e-3  # of a spread, in scales
+FLAT = 1e-4  # the scale of a window of one value or less
 
 
 class Outlook(ABC):
@@ -104,7 +105,7 @@ class Normal(Outlook):
 
     def parts(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         centre, scale, shift, spread = outputs.unbind(-1)
-        return centre + scale * shift, scale * (F.softplus(spread) + LEAST)
+        return centre + scale * shift, spread_of(scale, spread)
 
     def loss(self, outputs: Tensor, truth: Tensor) -> Tensor:
         mean, spread = self.parts(outputs)
@@ -125,7 +126,7 @@ class StudentT(Outlook):
 
     def parts(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         centre, scale, shift, spread, freedom = outputs.unbind(-1)
-        return centre + scale * shift, scale * (F.softplus(spread) + LEAST), 3 + F.softplus(freedom + 2)
+        return centre + scale * shift, spread_of(scale, spread), 3 + F.softplus(freedom + 2)
 
     def loss(self, outputs: Tensor, truth: Tensor) -> Tensor:
         mean, spread, freedom = self.parts(outputs)
@@ -179,6 +180,12 @@ class NegativeBinomial(Outlook):
         z = torch.special.ndtri(levels.to(outputs))
         skewness = (1 + 2 * alpha * mean) / deviation
         return (mean + deviation * (z + skewness * (z.square() - 1) / 6)).round().clamp(min=0)
+
+
+def spread_of(scale: Tensor, raw: Tensor) -> Tensor:
+    """The spread around a centre. A window of one value, as at the first step of a series, tells nothing of it: it is
+    that of the series then, 1 as numbers are standardised; a scale near 0 would make such a forecast certain."""
+    return torch.where(scale > FLAT, scale * (F.softplus(raw) + LEAST), 1.0)
 
 
 def pinball(forecast: Tensor, truth: Tensor, levels: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from series.distributions import FLAT
 from series.model import relative_to_last, without_missing
 from series.windows import Span
 
@@ -50,7 +51,7 @@ def pairs(latest: Tensor, values: Tensor, origins: Tensor, horizon: int, context
     read = latest[(origins[:, None] + torch.arange(1 - context, 1)).clamp(min=0)].transpose(1, 2)
     ahead = values[origins[:, None] + torch.arange(1, horizon + 1)].transpose(1, 2)
     level, relative, scale = relative_to_last(read.double())
-    moves = (scale > 1e-4)[..., 0]  # nothing is learnt from a window of one value
+    moves = (scale > FLAT)[..., 0]  # nothing is learnt from a window of one value
     return relative[moves], ((ahead - level) / scale)[moves]
 
 

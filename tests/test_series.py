@@ -492,6 +492,15 @@ class TestOutlooks:
         torch.testing.assert_close(binomial.loss(outputs[:, :4], truth), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("objective", ["normal", "student_t"])
+def test_no_forecast_from_a_window_of_one_value_is_certain(objective):
+    model, inputs = forecaster(objective=objective), torch.randn(2, 30, 3)
+    inputs[1, :20] = 0.3  # and each row begins with a window of its first value
+    losses = model.outlook.loss(model(inputs)[0], torch.randn(2, 30, 2, 4))
+    assert losses[0, 0].max() < 50
+    assert losses[1, :20].max() < 50
+
+
 def test_counts_are_read_as_they_are_and_nothing_else_is_read_as_counts(tmp_path):
     counts = numpy.random.default_rng(0).poisson(4, 200)
     for name, values in (("counts", counts), ("numbers", counts - 0.5)):
