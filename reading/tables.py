@@ -151,6 +151,8 @@ def read_objects(text: str, name: str, wanted: Sequence[str]) -> Table:
             objects = json.loads(text)
         except json.JSONDecodeError as error:
             raise UserError(f"{name}, line {error.lineno}: not JSON ({error.msg})") from None
+        except RecursionError:
+            raise UserError(f"{name}: not a list of objects; an object a line is") from None
     else:
         table.lines = lines = []
         for number, line in enumerate(text.split("\n"), start=1):
@@ -158,8 +160,9 @@ def read_objects(text: str, name: str, wanted: Sequence[str]) -> Table:
                 lines.append(number)
                 try:
                     objects.append(json.loads(line))
-                except json.JSONDecodeError as error:
-                    raise UserError(f"{name}, line {number}: not JSON ({error.msg}); an object a line is") from None
+                except (json.JSONDecodeError, RecursionError) as error:
+                    reason = getattr(error, "msg", "nested too deeply")
+                    raise UserError(f"{name}, line {number}: not JSON ({reason}); an object a line is") from None
     for row, entry in enumerate(objects):
         if not isinstance(entry, dict):
             raise UserError(f"{table.where(row)}: must be an object with {' and '.join(wanted) or 'names and values'}")
