@@ -103,7 +103,7 @@ def steps_of(wall: numpy.ndarray | None, at: numpy.ndarray) -> tuple[Step, numpy
     A month is a month, a day of the calendar a day, and a file that has no weekends goes from Friday to Monday.
     """
     apart = numpy.diff(at)
-    usual = apart[int(numpy.abs(apart - numpy.median(apart)).argmin())]
+    usual = middle(apart)
     by_time = Step(usual.item()), apart / usual
     if wall is None:
         return by_time
@@ -117,15 +117,20 @@ def steps_of(wall: numpy.ndarray | None, at: numpy.ndarray) -> tuple[Step, numpy
     if (of_month == numpy.minimum(last, length)).all():
         apart = numpy.diff(months.astype("int64"))
         if (apart > 0).all():
-            usual = int(numpy.median(apart))
+            usual = int(middle(apart))
             return Step(usual, "months", day=last), apart / usual
     apart = numpy.diff(days.astype("int64"))
-    usual = int(numpy.median(apart))
+    usual = int(middle(apart))
     by_days = (Step(usual, "days"), apart / usual) if usual > 0 else by_time
     if usual == 1 and (by_days[1] > LONGER).any() and (week := working_week(days)) is not None:
         counted = numpy.busday_count(days[:-1], days[1:], weekmask=week)
         return Step(1, "workdays", week=week), counted.astype(float)
     return by_days
+
+
+def middle(apart: numpy.ndarray) -> Any:
+    """The difference that is nearest to the median: one that there is."""
+    return apart[int(numpy.abs(apart - numpy.median(apart)).argmin())]
 
 
 def working_week(days: numpy.ndarray) -> str | None:

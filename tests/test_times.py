@@ -239,6 +239,20 @@ def test_days_of_a_zone_are_days_of_the_calendar(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("days", "size", "kind", "lengths"),
+    [
+        (["2024-01-01", "2024-04-01", "2024-10-01"], 3, "months", [1, 2]),
+        (["2024-01-01", "2024-04-01", "2024-10-01", "2025-01-01", "2025-07-01"], 3, "months", [1, 2, 1, 2]),
+        (["2024-01-01", "2024-01-08", "2024-01-22"], 7, "days", [1, 2]),
+    ],
+)
+def test_a_step_is_one_that_there_is(days, size, kind, lengths):
+    wall = numpy.array(days, dtype="datetime64[us]")
+    step, found = steps_of(wall, wall.astype("int64"))
+    assert (step.size, step.kind, found.tolist()) == (size, kind, lengths)
+
+
 @given(some.integers(1, 400), some.integers(2, 40), some.sampled_from(["minutes", "hours", "days", "weeks"]))
 def test_steps_of_one_length_have_no_gap(size, count, unit):
     first = numpy.datetime64("2020-01-30T00:00", "us")
