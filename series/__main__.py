@@ -42,7 +42,7 @@ def main() -> None:
         for note in found.notes:
             print(note, file=sys.stderr)
         ends: dict[str, Series] = {series.name: series for series in found.series}
-        if loaded.beside.known:
+        if loaded.covariates.known:
             targets = [loaded.columns.index(name) for name in loaded.targets]
             ends = {name: ended(series, targets) for name, series in ends.items()}
         if arguments.future is not None:
@@ -78,7 +78,7 @@ def with_future(
     Raises:
         UserError: nothing is known ahead by the model, or the file does not go on where a series ends.
     """
-    known = list(loaded.beside.known)
+    known = list(loaded.covariates.known)
     if not known:
         raise UserError(f"--future {file}: is for a model that was trained with data.known=[…]")
     found = {series.name: series for series in read_series(file, known, **{**how_read, "static": []}).series}

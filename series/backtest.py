@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from series.beside import with_known
+from series.covariates import with_known
 from series.data import SeriesFiles
 from series.windows import Span
 from unroll.checks import Size, checked

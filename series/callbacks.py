@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from series.beside import with_known
+from series.covariates import with_known
 from series.data import SeriesFiles
 from series.distributions import Outlook
 from unroll.lightning import pl

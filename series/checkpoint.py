@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from reading.tables import Form
-from series.beside import PERIODS, Beside
+from series.covariates import PERIODS, Covariates
 from series.files import read_series
 from series.model import Forecaster
 from unroll.checks import Size, is_of
@@ -26,7 +26,7 @@ class TrainedForecaster(TrainedModel):
         targets: what it forecasts.
         horizon: how many steps.
         counts: whether numbers are counts, which are not standardised.
-        beside: what it reads beside the columns.
+        covariates: what it reads beside the columns.
         scales: mean and standard deviation of each column, by the name of a series of the training file.
         file: how files are read: arguments of `series.files.read_series`.
     """
@@ -37,7 +37,7 @@ class TrainedForecaster(TrainedModel):
     horizon: Size
     counts: bool
     file: dict[str, Any]
-    beside: Beside = field(default_factory=Beside)
+    covariates: Covariates = field(default_factory=Covariates)
     scales: Mapping[str, Any] = field(default_factory=dict)
     what = "a forecaster"
 
@@ -50,23 +50,26 @@ class TrainedForecaster(TrainedModel):
         data = metadata["data"]
         columns, targets, horizon = data["columns"], data["targets"], data["horizon"]
         last = [columns.index(name) for name in targets]
-        beside, scales = Beside(**data["beside"]), data["scales"]
-        if not is_of([*beside.known, *beside.calendar], list[str]):
+        covariates, scales = Covariates(**data["covariates"]), data["scales"]
+        if not is_of([*covariates.known, *covariates.calendar], list[str]):
             raise TypeError
-        if not (set(beside.known) <= set(columns) and set(beside.calendar) <= set(PERIODS)):
+        if not (set(covariates.known) <= set(columns) and set(covariates.calendar) <= set(PERIODS)):
             raise KeyError
-        if not is_of([*beside.static.values()], list[list[str]]) or list(beside.static) != data["file"]["static"]:
+        if (
+            not is_of([*covariates.static.values()], list[list[str]])
+            or list(covariates.static) != data["file"]["static"]
+        ):
             raise TypeError
         if not is_of([*scales.values()], list[list[list[float]]]):
             raise TypeError
         if any(len(part) != len(columns) for scale in scales.values() for part in scale):
             raise ValueError
-        places = beside.places(columns)
-        check_sizes(metadata, features=len(columns) + beside.size, last=last, horizon=horizon, known=places)
+        places = covariates.places(columns)
+        check_sizes(metadata, features=len(columns) + covariates.size, last=last, horizon=horizon, known=places)
         file = data["file"]
         if not {"series", "time", "gaps"} <= set(file) <= HOW_READ:
             raise KeyError
         plain = [value for name, value in file.items() if name != "static"]
         if not all(value is None or isinstance(value, (str, bool)) for value in plain):
             raise TypeError
-        return cls(model, columns, targets, horizon, data["counts"], file, beside, scales)
+        return cls(model, columns, targets, horizon, data["counts"], file, covariates, scales)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reading.tables import Form, Quotes
 from reading.text import UTF_8, known_encoding
-from series.beside import Beside, periods_of
+from series.covariates import Covariates, periods_of
 from series.files import Found, Gaps, Series, ended, read_series
 from series.model import Context
 from series.numbers import Decimal
@@ -181,7 +181,7 @@ class SeriesFiles(Data):
         return self._targets_among(self.columns)
 
     @cached_property
-    def beside(self) -> Beside:
+    def covariates(self) -> Covariates:
         """What is read beside the columns.
 
         Raises:
@@ -197,7 +197,7 @@ class SeriesFiles(Data):
         static = {
             name: list(dict.fromkeys(values)) for name, values in zip(self.how_read["static"], kinds, strict=True)
         }
-        return Beside(self.known, periods, static)
+        return Covariates(self.known, periods, static)
 
     @cached_property
     def scales(self) -> dict[str, tuple[list[float], list[float]]]:
@@ -232,13 +232,13 @@ class SeriesFiles(Data):
         scale = self.scales.get(series.name) or self.scale_of(series.values)
         mean, std = scale
         columns = (series.values - mean) / std
-        values = torch.from_numpy(numpy.concatenate([columns, self.beside.of(series)], 1)[:stop]).float()
+        values = torch.from_numpy(numpy.concatenate([columns, self.covariates.of(series)], 1)[:stop]).float()
         return Span(series.name, values, start, stop - self.horizon, scale)
 
     @property
     def known_at(self) -> list[int]:
         """Where what is known ahead is among what a model reads."""
-        return self.beside.places(self.columns)
+        return self.covariates.places(self.columns)
 
     @property
     def at(self) -> list[int]:
@@ -320,7 +320,7 @@ class SeriesFiles(Data):
 
     def model_arguments(self) -> dict[str, Any]:
         return {
-            "features": len(self.columns) + self.beside.size,
+            "features": len(self.columns) + self.covariates.size,
             "horizon": self.horizon,
             "last": self.at,
             "context": self.context,
@@ -338,22 +338,22 @@ class SeriesFiles(Data):
             "season": self.season,
             "counts": self.counts,
             "missing": self.missing,
-            "beside": asdict(self.beside),
+            "covariates": asdict(self.covariates),
             "scales": {name: list(scale) for name, scale in self.scales.items()},
             "file": {**self.how_read, "known_format": self.time_format},
         }
 
     def as_in(self, description: Mapping[str, Any]) -> None:
         """The columns, and the scales: a file that has other numbers in it is read as the model was trained."""
-        if {"columns", "targets", "scales", "season", "context", "counts", "missing", "beside"} <= set(description):
+        if {"columns", "targets", "scales", "season", "context", "counts", "missing", "covariates"} <= set(description):
             kept = (description["columns"], description["targets"])
             columns, targets = (typed or known for typed, known in zip(self.chosen, kept, strict=True))
             self.chosen = columns, targets
             self.scales = {name: (mean, std) for name, (mean, std) in description["scales"].items()}
             self.context, self.season = description["context"], description["season"]
             self.counts, self.missing = description["counts"], description["missing"]
-            self.beside = Beside(**description["beside"])
-            self.known, self.how_read["static"] = list(self.beside.known), list(self.beside.static)
+            self.covariates = Covariates(**description["covariates"])
+            self.known, self.how_read["static"] = list(self.covariates.known), list(self.covariates.static)
             self.how_read["known_format"] = description["file"]["known_format"]
 
     def summary(self) -> str:
@@ -365,8 +365,8 @@ class SeriesFiles(Data):
                 f"{counts[0]:,} training and {counts[1]:,} validation steps of {len(found[0].series):,} series",
                 f"reads {', '.join(self.columns)}, forecasts the next {self.horizon} of {', '.join(self.targets)}",
                 *([f"knows {', '.join(self.known)} ahead"] if self.known else []),
-                *([f"reads the time of the {', '.join(self.beside.calendar)}"] if self.beside.calendar else []),
-                *(f"{name}: {len(values):,} values" for name, values in self.beside.static.items()),
+                *([f"reads the time of the {', '.join(self.covariates.calendar)}"] if self.covariates.calendar else []),
+                *(f"{name}: {len(values):,} values" for name, values in self.covariates.static.items()),
                 f"a season of {self.season} steps" if self.season > 1 else "no season",
                 *(note for of_file in found for note in of_file.notes),
                 *(f"{name} has one value throughout training, and is scaled by 1" for name in constant),

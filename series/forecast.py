@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from series.beside import with_known
 from series.checkpoint import TrainedForecaster
+from series.covariates import with_known
 from series.data import standard, unscaled
 from series.files import Series
 from unroll.errors import UserError
@@ -35,7 +35,7 @@ def forecast(loaded: TrainedForecaster, series: Series, steps: int, levels: Sequ
         UserError: going on needs columns that the model does not forecast, or the model does not say how sure it is.
     """
     others = [name for name in loaded.columns if name not in loaded.targets]
-    others += [f"the time of the {period}" for period in loaded.beside.calendar] + list(loaded.beside.static)
+    others += [f"the time of the {period}" for period in loaded.covariates.calendar] + list(loaded.covariates.static)
     if steps > loaded.horizon and others:
         raise UserError(
             f"the model reads {', '.join(others)} but does not forecast them, so it can only forecast "
@@ -44,9 +44,9 @@ def forecast(loaded: TrainedForecaster, series: Series, steps: int, levels: Sequ
     scale = loaded.scales.get(series.name) or (unscaled if loaded.counts else standard)(series.values)
     mean, std = (torch.tensor(part, dtype=torch.float64) for part in scale)
     columns = (torch.from_numpy(series.values) - mean) / std
-    values = torch.cat([columns, torch.from_numpy(loaded.beside.of(series))], 1).float()
-    places = loaded.beside.places(loaded.columns)
-    after = loaded.beside.after(series, loaded.columns, loaded.horizon, scale) if places else None
+    values = torch.cat([columns, torch.from_numpy(loaded.covariates.of(series))], 1).float()
+    places = loaded.covariates.places(loaded.columns)
+    after = loaded.covariates.after(series, loaded.columns, loaded.horizon, scale) if places else None
     state: State = None
     for part in with_known(values, places, loaded.horizon, after).split(READ):
         outputs, state = loaded.model(part[None], state)

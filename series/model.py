@@ -88,7 +88,7 @@ class Forecaster(nn.Module):
         """
         Args:
             inputs: float `[rows, time, features]`; nan where a number is missing. With `known`, `[rows, time, features
-                + horizon · known]`: those of the next steps behind them (`series.beside.with_known`).
+                + horizon · known]`: those of the next steps behind them (`series.covariates.with_known`).
             state: of the recurrent layers `[layers, rows, …]`, the latest values `[context − 1, rows, features]` (twice
                 as many with `missing`), and whether there were any `[1, rows, 1]`; None for zeros.
 

@@ -13,8 +13,8 @@ import pytorch_lightning as pl
 import torch
 from hypothesis import strategies
 
-from series.beside import with_known
 from series.checkpoint import TrainedForecaster
+from series.covariates import with_known
 from series.data import SeriesFiles, standard
 from series.dilated import Dilated
 from series.distributions import outlook
@@ -390,16 +390,16 @@ def test_the_calendar_goes_on_after_the_end_and_each_series_is_told(tmp_path):
         SeriesFiles(train=str(path), **columns).in_training  # noqa: B018
     data = SeriesFiles(train=str(path), horizon=6, **columns | {"static": ["station"]})
     north, south = data.in_training.series
-    assert data.beside.calendar == ["day", "week", "year"]
-    found = data.beside.of(north)
+    assert data.covariates.calendar == ["day", "week", "year"]
+    found = data.covariates.of(north)
     hours = 2 * numpy.pi * numpy.arange(60) / 24
     numpy.testing.assert_allclose(found[:, :2], numpy.stack([numpy.sin(hours), numpy.cos(hours)], 1), atol=1e-12)
     assert found[:, 6:].tolist() == [[1.0, 0.0]] * 60
-    assert data.beside.of(south)[0, 6:].tolist() == [0.0, 1.0]
-    after = data.beside.after(north, data.columns, 6, data.scales["north"])
+    assert data.covariates.of(south)[0, 6:].tolist() == [0.0, 1.0]
+    after = data.covariates.after(north, data.columns, 6, data.scales["north"])
     hours = 2 * numpy.pi * numpy.arange(60, 66) / 24
     numpy.testing.assert_allclose(after[:, 0], numpy.sin(hours), atol=1e-6)
-    unseen = data.beside.of(north._replace(static=("west",)))
+    unseen = data.covariates.of(north._replace(static=("west",)))
     assert unseen[:, 6:].tolist() == [[0.0, 0.0]] * 60
 
 

@@ -79,9 +79,9 @@ def save_forecaster(path, **settings):
     columns = ["a", "b"]
     arguments = {"features": 2, "horizon": 1, "last": [0, 1], "context": 4, "hidden_size": 8, **settings}
     file = {"series": None, "time": None, "gaps": "refuse"}
-    beside = {"known": [], "calendar": [], "static": {}}
+    covariates = {"known": [], "calendar": [], "static": {}}
     data = {"columns": columns, "targets": columns, "horizon": 1, "counts": False, "file": {**file, "static": []}}
-    data |= {"beside": beside, "scales": {}}
+    data |= {"covariates": covariates, "scales": {}}
     return save(path, Forecaster(**arguments), arguments, data, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Numbers beside those of a file's columns: of the calendar, and of what a series is; and those known ahead."""
+"""Covariates: the calendar, what a series is, and columns whose numbers are known ahead."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +17,8 @@ PERIODS = {"day": DAY, "week": WEEK, "year": YEAR}
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What a model reads beside the columns of a file, in this order.
+class Covariates:
+    """What a model reads beside the columns of a file, in this order, and which columns it knows ahead.
 
     Attributes:
         known: columns of the file whose numbers are known ahead, read up to the horizon.
