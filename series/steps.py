@@ -1,7 +1,6 @@
 """How times go on: the usual step of a series, by the clock or by the calendar."""
 
-import calendar
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from itertools import islice, repeat
@@ -11,6 +10,10 @@ import numpy
 
 DAY = 24 * 3600 * 10**6  # microseconds
 LONGER = 1.5  # a step that takes so many times the usual one has a gap in it
+EVERY_DAY, WORKING_WEEKS = "1111111", ("1111100", "1111001")
+LAST = 31  # day of a month
+USUAL = 0.75  # of all steps
+MOVED = 4  # days, by holidays
 
 
 @dataclass(frozen=True)
@@ -20,14 +23,14 @@ class Step:
     Attributes:
         size: in microseconds or the units of numbers; or in months, days of the calendar, or working days.
         kind: "time", "months", "days" or "workdays".
-        day: of the month, the last one where a month is shorter; of "months".
-        week: whether Monday, …, Sunday are working days; of "workdays".
+        day: which of the month's days in `week`, from 1 on; the last where there are fewer; of "months".
+        week: whether Monday, …, Sunday count: working days of "workdays"; of "months", those that `day` counts.
     """
 
     size: Any
     kind: str = "time"
     day: int = 0
-    week: str = "1111111"
+    week: str = EVERY_DAY
 
     @property
     def season(self) -> int | None:
@@ -40,10 +43,8 @@ class Step:
     def following(self, wall: datetime) -> datetime:
         """The time on the clock after one, for steps of the calendar."""
         if self.kind == "months":
-            month = wall.year * 12 + wall.month - 1 + self.size
-            year, month = divmod(month, 12)
-            day = min(self.day, calendar.monthrange(year, month + 1)[1])
-            return wall.replace(year=year, month=month + 1, day=day)
+            month = numpy.datetime64(wall.date(), "M") + self.size
+            return datetime.combine(days_of_months(month, self.day, self.week).astype(object), wall.timetz())
         if self.kind == "days":
             return wall + timedelta(days=int(self.size))
         days = numpy.busday_offset(numpy.datetime64(wall.date()), self.size, roll="forward", weekmask=self.week)
@@ -111,14 +112,11 @@ def steps_of(wall: numpy.ndarray | None, at: numpy.ndarray) -> tuple[Step, numpy
     if not (wall - days == wall[0] - days[0]).all():  # another time of the day
         return by_time
     months = wall.astype("datetime64[M]")
-    of_month = (days - months).astype("int64") + 1
-    length = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype("int64")
-    last = 31 if (of_month == length).all() else int(of_month.max())
-    if (of_month == numpy.minimum(last, length)).all():
+    of_month = monthly(days, months)
+    if of_month is not None:
         apart = numpy.diff(months.astype("int64"))
-        if (apart > 0).all():
-            usual = int(middle(apart))
-            return Step(usual, "months", day=last), apart / usual
+        usual = int(middle(apart))
+        return Step(usual, "months", *of_month), apart / usual
     apart = numpy.diff(days.astype("int64"))
     usual = int(middle(apart))
     by_days = (Step(usual, "days"), apart / usual) if usual > 0 else by_time
@@ -126,6 +124,45 @@ def steps_of(wall: numpy.ndarray | None, at: numpy.ndarray) -> tuple[Step, numpy
         counted = numpy.busday_count(days[:-1], days[1:], weekmask=week)
         return Step(1, "workdays", week=week), counted.astype(float)
     return by_days
+
+
+def monthly(days: numpy.ndarray, months: numpy.ndarray) -> tuple[int, str] | None:
+    """Which of its month's days each is, as `day` and `week` of a `Step`; None if they are not one a month.
+
+    A day of the month, or the last; a working day, such as the last, which holidays may move; or a weekday, such as the
+    third Friday. Where there is one in nearly every month, on no such day, it is the middle one.
+    """
+    apart, in_months = numpy.diff(days), numpy.diff(months.astype("int64"))
+    if not (in_months > 0).all():
+        return None
+    one_weekday = numpy.roll(list("1000000"), days[0].astype("int64") + 3)
+
+    def found(weeks: Sequence[str], share: float) -> tuple[int, str] | None:
+        for week in weeks:
+            counted = numpy.busday_count(months.astype("datetime64[D]"), days + 1, weekmask=week)
+            for day in (LAST, int(counted.max()), int(numpy.median(counted))):
+                off = (days_of_months(months, day, week) - days).astype("int64")
+                if (off == 0).mean() >= share and numpy.abs(off).max() <= MOVED:
+                    return day, week
+        return None
+
+    if (exact := found([EVERY_DAY], 1)) or share_of_middle(apart) == 1:
+        return exact
+    if (exact := found([*WORKING_WEEKS, "".join(one_weekday)], 1)) or share_of_middle(apart) >= USUAL:
+        return exact
+    on_any = (int(numpy.median((days - months).astype("int64"))) + 1, EVERY_DAY)
+    return found(WORKING_WEEKS, USUAL) or (on_any if len(apart) > 3 and share_of_middle(in_months) >= USUAL else None)
+
+
+def share_of_middle(apart: numpy.ndarray) -> float:
+    return float((apart == middle(apart)).mean())
+
+
+def days_of_months(months: Any, day: int, week: str) -> Any:
+    """A day of each month among those of the week that count, datetime64[D]; the last where there are fewer."""
+    wanted = numpy.busday_offset(months.astype("datetime64[D]"), day - 1, roll="forward", weekmask=week)
+    last = numpy.busday_offset((months + 1).astype("datetime64[D]"), -1, roll="forward", weekmask=week)
+    return numpy.minimum(wanted, last)
 
 
 def middle(apart: numpy.ndarray) -> Any:

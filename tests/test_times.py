@@ -1,6 +1,6 @@
 """Time stamps as files write them, and how they go on."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy
 import polars
@@ -27,6 +27,25 @@ def monthly(format, start=0, step=1, count=60, day=1):
 
 def month_ends(count=60):
     return [str((datetime(2000 + at // 12, at % 12 + 1, 1) - timedelta(days=1)).date()) for at in range(1, count + 1)]
+
+
+def in_months(choose, step=1, count=60):
+    """One day of each so many months from January 2000 on: what is chosen of all its days."""
+    found = []
+    for month in range(0, step * count, step):
+        first = date(2000 + month // 12, month % 12 + 1, 1)
+        days = [first + timedelta(days=at) for at in range(31)]
+        found.append(str(choose([day for day in days if day.month == first.month])))
+    return found
+
+
+def working(days):
+    return [day for day in days if day.weekday() < 5]
+
+
+def holidays(days):
+    """The last working day that is none of three holidays."""
+    return [day for day in working(days) if day.strftime("%d.%m.") not in ("31.05.", "31.12.", "29.03.")][-1]
 
 
 def quarters(form, count=24):
@@ -103,6 +122,21 @@ GO_ON = {
     "months as days, month first": (monthly("%m/%d/%Y"), ["01/01/2005", "02/01/2005"]),
     "months, the 15th": (monthly("%Y-%m-%d", day=15), ["2005-01-15", "2005-02-15"]),
     "ends of months": (month_ends(), ["2005-01-31", "2005-02-28", "2005-03-31"]),
+    "last working days": (in_months(lambda days: working(days)[-1]), ["2005-01-31", "2005-02-28"]),
+    "first working days": (in_months(lambda days: working(days)[0]), ["2005-01-03", "2005-02-01", "2005-03-01"]),
+    "last working days of quarters": (
+        in_months(lambda days: working(days)[-1], step=3), ["2015-01-30", "2015-04-30", "2015-07-31"],
+    ),
+    "last working days of years": (
+        in_months(lambda days: working(days)[-1], step=12, count=20), ["2020-01-31", "2021-01-29"],
+    ),
+    "last working days, but for holidays": (in_months(holidays), ["2005-01-31", "2005-02-28", "2005-03-31"]),
+    "third Fridays": (
+        in_months(lambda days: [day for day in days if day.weekday() == 4][2]), ["2005-01-21", "2005-02-18"],
+    ),
+    "a day or two around the 20th": (
+        in_months(lambda days: days[19 + days[0].day * days[0].month % 5 % 3]), ["2005-01-21", "2005-02-21"],
+    ),
     "quarters": (quarters("{year}-Q{quarter}"), ["2006-Q1", "2006-Q2"]),
     "quarters, small": (quarters("{year}q{quarter}"), ["2006q1", "2006q2"]),
     "quarters, first the quarter": (quarters("Q{quarter} {year}"), ["Q1 2006", "Q2 2006"]),
@@ -125,6 +159,8 @@ GO_ON = {
     "many digits that are no date": ([str(20209990 + at) for at in range(3)], ["20209993", "20209994"]),
 }  # fmt: skip
 
+IRREGULAR = ("with zeros and without", "last working days, but for holidays", "a day or two around the 20th")
+
 
 def write(path, times, header="time;load"):
     path.write_text("\n".join([header, *(f"{time};{at % 7 / 2}" for at, time in enumerate(times))]))
@@ -139,7 +175,7 @@ def test_times_go_on_as_the_file_writes_them(tmp_path, case):
     assert list(series.clock.following(len(expected))) == expected
 
 
-@pytest.mark.parametrize("case", [case for case in GO_ON if case != "with zeros and without"])
+@pytest.mark.parametrize("case", [case for case in GO_ON if case not in IRREGULAR])
 def test_the_end_of_a_file_is_found_from_its_beginning(tmp_path, case):
     times, _ = GO_ON[case]
     known = read_series(write(tmp_path / "a.csv", times), time="time").time_format
