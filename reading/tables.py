@@ -292,9 +292,14 @@ class Delimited:
         names, rows = self.named(self.read())
         width = len(names)
         if short := next((row for row in rows if len(row.values) != width), None):
+            advice = "data.separator=… says another"
+            if self.separator == "," and len(short.values) == 2 * width and "".join(short.values).isdigit():
+                value = ",".join(short.values[:2])
+                needed = "data.separator=tab" if width == 1 else "another separator, or in quotes,"
+                advice = f"with {needed} {value} is a number with a comma before decimals"
             raise UserError(
                 f"{self.name}, line {short.line}: has {len(short.values)} values, and the line of names {width} "
-                f"({shown_separator(self.separator)} separates them; data.separator=… says another)"
+                f"({shown_separator(self.separator)} separates them; {advice})"
             )
         rows = self.without_empty(rows, width)
         columns = list(zip(*(row.values for row in rows), strict=True)) if rows else [()] * width

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy
 
 from reading.tables import Table
-from series.times import is_date
+from series.times import readings
 from unroll.errors import UserError
 
 Decimal = Literal[".", ","]
@@ -15,14 +15,11 @@ Decimal = Literal[".", ","]
 INDEX = ("Unnamed: 0", "__index_level_0__")  # of a data frame
 BELOW = 3  # lines of units and the like below the names
 MISSING = ("na", "n/a", "nan", "nil", "null", "none", "-", "--", "?", "#n/a")
-NUMBER = re.compile(r"\s*[-+]?(\d[\d.,]*|[.,]\d+)([eE][-+]?\d+)?\s*")
-
+NUMBER = re.compile(r"\s*[-+−]?(\d[\d.,]*|[.,]\d+)([eE][-+]?\d+)?\s*")
+NUMBER_IN_SIGNS = re.compile(r"(?P<before>[^\w\s.,+-]*)\s*[-+]?[\d.,]*\d\s*(?P<behind>[^\d]*)")  # $5.00, 5 %, 5 kWh
+DATE = re.compile(r"\w*\d[-/.:, T]+\w+[-/.:, T]+\d.*")
 BLANKS = " \xa0\u202f'’"  # some have these between thousands
-
-# A comma before decimals: 1,5  1234,567  0,123  1.234,5
-BEFORE_DECIMALS = r"^[-+]?(\d*,(\d{1,2}|\d{4,})|\d{4,},\d+|0*,\d+|\d{1,3}(\.\d{3})+,\d+)([eE][-+]?\d+)?$"
-# One between thousands: 1,234,567  1,234.5; and a point before decimals: 1.5
-BETWEEN_THOUSANDS = r"^[-+]?(\d{1,3}(,\d{3})+(\.\d*|,\d{3})|\d*\.\d+([eE][-+]?\d+)?)$"
+MINUS = "−"
 
 
 def without_units(table: Table, chosen: Sequence[str], time: str | None) -> None:
@@ -38,35 +35,78 @@ def without_units(table: Table, chosen: Sequence[str], time: str | None) -> None
             return
         row = table.frame.row(0, named=True)
         texts = [row[name] for name in [*chosen, *([time] if time else [])] if row[name] is not None]
-        if any(text.lower() in MISSING for text in texts) or (time and any(map(str.isdigit, row[time] or ""))):
+        if any(text.lower() in MISSING or re.match(r"\W*\d", text) for text in texts):
+            return
+        if time and any(map(str.isdigit, row[time] or "")):
             return
         table.notes.append(f"line {table.lines[0]} left out, as it has no numbers ({', '.join(texts)})")
         table.frame, table.lines, numeric = table.frame[1:], table.lines[1:], numeric[1:]
 
 
+def spelling(decimal: Decimal) -> str:
+    """The pattern of numbers with this sign before decimals. Between thousands is the other sign, or a blank; in India,
+    commas are between hundreds too (1,23,456)."""
+    point, other = re.escape(decimal), re.escape(between_thousands(decimal))
+    groups = [rf"[1-9]\d{{0,2}}({sign}\d{{3}})+" for sign in (other, *BLANKS)]
+    groups += [r"[1-9]\d?(,\d{2})+,\d{3}"] if decimal == "." else []
+    plain = rf"(\d+({point}\d*)?|{point}\d+)([eE][-+]?\d+)?"
+    return rf"^[-+]?({plain}|({'|'.join(groups)})({point}\d*)?)$"
+
+
+def between_thousands(decimal: Decimal) -> Decimal:
+    return "," if decimal == "." else "."
+
+
+def stripped(column: Any) -> Any:
+    return column.str.strip_chars().str.replace(MINUS, "-", literal=True)
+
+
 def decimal_sign(table: Table, chosen: Sequence[str]) -> Decimal:
-    """The sign before decimals: a comma where numbers have one that can't stand for thousands.
+    """The sign before decimals: the one by which all numbers of the file can be read.
 
     Raises:
-        UserError: it can be either.
+        UserError: none is, or it can be either.
     """
     import polars
 
     columns = [table.frame[name] for name in chosen if table.frame[name].dtype == polars.String]
-    texts = {column.name: column.str.replace_all(f"[{BLANKS}]", "") for column in columns}
-    with_comma = {name: text.str.contains(r"\d,\d").fill_null(False) for name, text in texts.items()}
-    if not any(column.any() for column in with_comma.values()):
-        return "."
-    if any(text.str.contains(BEFORE_DECIMALS).any() for text in texts.values()):
-        return ","
-    if any(text.str.contains(BETWEEN_THOUSANDS).any() for text in texts.values()):
-        return "."
-    name, column = next((name, column) for name, column in with_comma.items() if column.any())
-    row = int(column.arg_max())
-    raise UserError(
-        f"{table.where(row)}: the column {name} has {table.frame[name][row]!r}; data.decimal=',' reads the comma as "
-        f"the sign before decimals, data.decimal=. as one between thousands"
-    )
+    alone: dict[Decimal, list[tuple[str, int]]] = {".": [], ",": []}  # where numbers are that can be read by one alone
+    either: list[tuple[str, int]] = []  # and where by both, as different ones
+    for column in columns:
+        text = stripped(column)
+        by_point, by_comma = (text.str.contains(spelling(one)).fill_null(False) for one in alone)
+        places = {".": by_point & ~by_comma, ",": by_comma & ~by_point}
+        for one, where in alone.items():
+            where += [(column.name, int(places[one].arg_max()))] if places[one].any() else []
+        open_ones = by_point & by_comma & text.str.contains("[.,]").fill_null(False)
+        if open_ones.any() and not (places["."] | places[","]).any():
+            either.append((column.name, int(open_ones.arg_max())))
+
+    def value(place: tuple[str, int]) -> str:
+        return repr(table.frame[place[0]][place[1]])
+
+    if alone["."] and alone[","]:
+        (first, row), (second, other) = alone["."][0], alone[","][0]
+        raise UserError(
+            f"{table.where(row)}: the column {first} has {value((first, row))}, with a point before decimals, and the "
+            f"column {second} {value((second, other))} with a comma ({where_in(table, other)}); write all one way, or "
+            f"leave the columns of one way out: data.columns=[…]"
+        )
+    sign: Decimal = "," if alone[","] else "."
+    with_comma = next((place for place in either if "," in value(place)), None)
+    if not alone["."] and not alone[","] and with_comma:
+        raise UserError(
+            f"{table.where(with_comma[1])}: the column {with_comma[0]} has {value(with_comma)}; data.decimal=',' reads "
+            f"the comma as the sign before decimals, data.decimal=. as one between thousands"
+        )
+    between = between_thousands(sign)
+    for place in either:
+        if alone[sign] and between in value(place):
+            table.notes.append(
+                f"the column {place[0]} has {value(place)}, in which {between!r} is between thousands, as the column "
+                f"{alone[sign][0][0]} has {value(alone[sign][0])}"
+            )
+    return sign
 
 
 def numbers(table: Table, name: str, decimal: Decimal) -> numpy.ndarray:
@@ -96,7 +136,7 @@ def numbers(table: Table, name: str, decimal: Decimal) -> numpy.ndarray:
     if wrong.any():
         row = int(wrong.argmax())
         found = f"{column[row]!r}, not a number ({wrong.sum():,} in all)"
-        advice = advice_on(column[row], name, table) if wrong.mean() > 0.5 else "fill them, or leave the fields empty"
+        advice = advice_on(column[row], name, table, decimal, most=wrong.mean() > 0.5)
         raise UserError(f"{table.where(row)}: the column {name} has {found}; {advice}")
     if missing.all():
         raise UserError(f"{table.name}: the column {name} has no number; leave it out by data.columns=[…]")
@@ -113,22 +153,33 @@ def where_in(table: Table, row: int) -> str:
 
 
 def with_points(column: Any, decimal: Decimal) -> Any:
-    """Strings with a point before decimals, and nothing between thousands."""
-    between = "," if decimal == "." else "."
-    text = column.str.strip_chars()
-    for sign in (*BLANKS, between):
-        thousands = rf"^[-+]?\d{{1,3}}({re.escape(sign)}\d{{3}})+({re.escape(decimal)}\d*)?$"
-        apart = text.str.contains(thousands).fill_null(False)
-        if apart.any():
-            text = text.zip_with(~apart, text.str.replace_all(sign, "", literal=True))
-    return text.str.replace(",", ".", literal=True) if decimal == "," else text
+    """Strings with a point before decimals, and nothing between thousands; null where they are no numbers."""
+    text = stripped(column)
+    text = text.set(~text.str.contains(spelling(decimal)).fill_null(False), None)
+    for sign in (*BLANKS, between_thousands(decimal)):
+        text = text.str.replace_all(sign, "", literal=True)
+    return text.str.replace(",", ".", literal=True)
 
 
-def advice_on(value: Any, name: str, table: Table) -> str:
-    """What to do about a column of something else than numbers."""
+def advice_on(value: Any, name: str, table: Table, decimal: Decimal, most: bool) -> str:
+    """What to do about a value that is no number.
+
+    Args:
+        value: what it is.
+        name: of its column.
+        table: for the names of other columns.
+        decimal: the sign before decimals.
+        most: whether most values of the column are no numbers.
+    """
     if isinstance(value, str) and value.lower() not in MISSING:
-        if is_date(value) and any(map(str.isdigit, value)):
+        other = between_thousands(decimal)
+        if re.search(spelling(other), value):
+            return f"data.decimal={other!r} reads it, as {decimal!r} is between thousands then"
+        if (found := NUMBER_IN_SIGNS.fullmatch(value)) and (around := found["before"] or found["behind"]):
+            return f"write numbers alone, without {around.strip()!r}"
+        if most and (readings(value) or DATE.fullmatch(value)):
             return f"if it is the time, write data.time={name}"
-        others = [other for other, found in table.frame.row(0, named=True).items() if NUMBER.fullmatch(str(found))]
-        return f"name the columns of numbers, as in data.columns=[{','.join(others) or '…'}]"
-    return "fill them or leave them out"
+        if most:
+            others = [other for other, found in table.frame.row(0, named=True).items() if NUMBER.fullmatch(str(found))]
+            return f"name the columns of numbers, as in data.columns=[{','.join(others) or '…'}]"
+    return "fill them or leave them out" if most else "fill them, or leave the fields empty"

@@ -145,6 +145,29 @@ NUMBERS = {
         'a,b\n"1,234",2\n"12,345",1\n', r"line 2: the column a has '1,234'; data.decimal=',' reads the comma as",
         {"decimal": ","}, {"a": [1.234, 12.345], "b": [2, 1]},
     ),
+    "points that are between thousands": ("a;b\n1,5;1.234\n2,5;2.345\n", {"a": [1.5, 2.5], "b": [1234, 2345]}),
+    "points alone, twice": ("a\n1.234.567\n1.234\n", {"a": [1234567, 1234]}),
+    "hundreds of thousands of India": ('a,b\n"1,23,456.5",2\n"12,345",1\n', {"a": [123456.5, 12345], "b": [2, 1]}),
+    "minus signs": ("a,b\n\u22121.5,\u22122\n2,1\n", {"a": [-1.5, 2], "b": [-2, 1]}),
+    "two signs before decimals": (
+        "a;b\n1;12.5\n1,5;2.345\n", "line 2: the column b has '12.5', with a point before decimals, and the column a "
+        "'1,5' with a comma (line 3); write all one way, or leave the columns of one way out: data.columns=[…]",
+        {"columns": ["a"]}, {"a": [1, 1.5]},
+    ),
+    "two signs, zeros before": (
+        "a;b\n1,5;1.234\n1,5;0.234\n", "line 3: the column b has '0.234', with a point before decimals, and the column",
+        {"columns": ["b"]}, {"b": [1.234, 0.234]},
+    ),
+    "one column with decimal commas": (
+        "a\n1,5\n2,25\n", "line 2: has 2 values, and the line of names 1 (, separates them; with data.separator=tab "
+        "1,5 is a number with a comma before decimals)", {"separator": "tab"}, {"a": [1.5, 2.25]},
+    ),
+    "per cent": ("a,b\n5%,1\n6 %,2\n", "line 2: the column a has '5%', not a number (2 in all); write numbers alone, "
+                 "without '%'", {"columns": ["b"]}, {"b": [1, 2]}),
+    "money": ("a,b\n$5.00,1\n6,2\n", "line 2: the column a has '$5.00', not a number (1 in all); write numbers alone, "
+              "without '$'", {"columns": ["b"]}, {"b": [1, 2]}),
+    "other numerals in the first line": ("a,b\n0x10,0x11\n1,2\n3,4\n", "line 2: the column a has '0x10', not a number",
+                                         {}, None),
     "units": ("a,b\nMW,m/s\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
     "units and notes": ("a,b\nMW,\nmean,max\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
     "names of another index": ("a,b\nx,y\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
@@ -174,7 +197,7 @@ NUMBERS = {
 @pytest.mark.parametrize("case", NUMBERS)
 def test_the_numbers_of_a_file(tmp_path, case):
     content, *asked, expected = NUMBERS[case]
-    (tmp_path / "a.csv").write_text(content)
+    (tmp_path / "a.csv").write_text(content, encoding="utf-8")
     answer = {}
     if asked:
         words, answer = asked
@@ -187,12 +210,32 @@ def test_the_numbers_of_a_file(tmp_path, case):
         numpy.testing.assert_equal(read, expected)
 
 
+@pytest.mark.parametrize(
+    ("content", "decimal", "words"),
+    [
+        ("a\n1.5\n", ",", "line 2: the column a has '1.5', not a number (1 in all); data.decimal='.' reads it"),
+        ("a;b\n1;1,5\n", ".", "line 2: the column b has '1,5', not a number (1 in all); data.decimal=',' reads it"),
+    ],
+)
+def test_a_sign_that_is_typed_is_the_only_one(tmp_path, content, decimal, words):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(UserError) as error:
+        read_series(str(tmp_path / "a.csv"), decimal=decimal)
+    assert words in str(error.value)
+
+
 def test_what_is_left_out_of_a_file_is_said(tmp_path):
     (tmp_path / "a.csv").write_text(",a,b\n,MW,m/s\n0,1,2\n1,3,4\n")
     notes = read_series(str(tmp_path / "a.csv")).notes
     assert [note.partition("a.csv: ")[2] for note in notes] == [
         "the column 1, an index without a name of its own, left out", "line 2 left out, as it has no numbers (MW, m/s)",
     ]  # fmt: skip
+
+
+def test_points_that_are_taken_for_those_between_thousands_are_said(tmp_path):
+    (tmp_path / "a.csv").write_text("a;b\n1,5;1.234\n2,5;2.345\n")
+    (note,) = read_series(str(tmp_path / "a.csv")).notes
+    assert note.endswith("the column b has '1.234', in which '.' is between thousands, as the column a has '1,5'")
 
 
 def test_each_row_is_a_series_in_wide_files(tmp_path):
