@@ -51,6 +51,13 @@ FILES = {
         None,
         (["id", "form", "ner"], [[["1", "Acme", "B-ORG"]]]),
     ),
+    "a line of names": ("token tag\nthe B-NP\ncar I-NP\n", None, [NP]),
+    "a line of names by itself": ("Word\tNER\n\nthe\tB-NP\ncar\tI-NP\n", None, [NP]),
+    "a line of three names": ("word pos tag\nthe DT B-NP\n", None, (["word", "pos", "tag"], [[["the", "DT", "B-NP"]]])),
+    "a line of the names that are typed": ("mot classe\nthe B-NP\ncar I-NP\n", ["mot", "classe"], [NP]),
+    "names of columns that are words": ("word text\ntag text\n", None, [[["word", "text"], ["tag", "text"]]]),
+    "names of columns, of which one is a word": ("text O\nthe B-NP\ncar I-NP\n", None, [[["text", "O"], *NP]]),
+    "a word by itself": ("text\ncar\n", ["word"], [[["text"], ["car"]]]),
     "a range that is a word": ("1-2 B-NUM\n", None, [[["1-2", "B-NUM"]]]),
 }  # fmt: skip
 
@@ -59,7 +66,7 @@ FILES = {
 def test_what_is_read(text, names, expected):
     if not isinstance(expected, tuple):
         expected = names or WORD_TAG, expected
-    assert tuple(read_columns(text, names, "a.txt")) == expected
+    assert read_columns(text, names, "a.txt")[:2] == expected
 
 
 @pytest.mark.parametrize(
@@ -104,6 +111,26 @@ class TestData:
         data = read(text, columns=names, test=str(tmp_path / "test.txt"), split="test")
         with pytest.raises(UserError, match="test split: the label B-YY does not occur in the training split"):
             data.valid  # noqa: B018
+
+    def test_a_line_of_names_is_said_and_what_may_be_one_too(self, read):
+        said = "the first line left out, as it has the names of columns (token tag)"
+        assert said in read("token tag\n" + "a NN\nb VB\n\n" * 9).summary()
+        assert "the label of its first word, etiqueta, is that of no other word" in (
+            read("palabra etiqueta\n" + "a NN\nb VB\n\n" * 9).summary()
+        )
+        assert "first" not in read("a NN\nb VB\n\n" * 9).summary()
+
+    def test_labels_of_a_split_in_another_scheme_are_named_so(self, read, tmp_path):
+        valid = tmp_path / "valid.txt"
+        valid.write_text("a U-X\nb B-X\nc L-X\n")
+        data = read("a B-X\nb I-X\nc O\n\n" * 10, valid=str(valid))
+        with pytest.raises(
+            UserError, match="U-X does not occur in the training split, whose scheme is IOB2; here it is B"
+        ):
+            data.valid  # noqa: B018
+        valid.write_text("a B-X\nb I-X\n")
+        data = read("a U-X\nb B-X\nc I-X\nd L-X\n\n" * 10, valid=str(valid))
+        assert "(BILOU, but for 1 of 1 spans of validation)" in data.summary()
 
     def test_the_run_says_which_scheme_it_reads_and_how_much_is_spelt_otherwise(self, read):
         assert "(BILOU)" in read("a U-X\nb B-X\nc L-X\n\n" * 10).summary()
@@ -160,6 +187,19 @@ def test_the_scheme_of_labels_and_the_spans_they_spell(labels, scheme, expected)
         ("PER-1 PER-2 O", "the label PER-1 is of no scheme"),
         ("B-PER I-PER _", "the label _"),
         ("Tag=O Tag=B-PER", "the labels are attributes, such as Tag=O"),
+        ("B-PER I-PER 0 B-LOC", r"the label 0 must be O \(the capital letter\) to be of a scheme; data.scheme=none"),
+        ("PER PER 0 LOC", "the label 0 must be O"),
+        ("B-PER I-PER o B-LOC", "the label o must be O"),
+        ("b-per i-per O b-loc", "the label b-loc must be B-loc to be of a scheme; data.scheme=none"),
+        ("b-per i-per b-loc", "the label b-loc must be B-loc"),
+        ("PER-b PER-i O", "the label PER-b must be PER-B"),
+        ("B-PER b-PER O", "the label b-PER must be B-PER"),
+        ("b i b i", "the label b must be B"),
+        ("BPER IPER O BLOC", "the label BLOC must be B-LOC to be of a scheme; data.scheme=none"),
+        ("SPER EPER BPER", "the label BPER must be B-PER"),
+        ("B-PER I-PER OUT", "the label OUT is neither O nor of a scheme, as B-PER is; data.scheme=none"),
+        ("B-PER I-PER B_PER", "the label B_PER is neither O nor of a scheme, as B-PER is"),
+        ("B-PER B-LOC -", "the label - is neither O nor of a scheme"),
     ],
 )
 def test_labels_of_no_scheme_are_refused_by_name_unless_they_are_said_to_be_types(labels, words):
@@ -167,6 +207,40 @@ def test_labels_of_no_scheme_are_refused_by_name_unless_they_are_said_to_be_type
     with pytest.raises(UserError, match=words):
         recognised([labels.split()], name)
     assert recognised([labels.split()], "none") == Scheme("none")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        "NN NN-TL FW-NN -LRB-",
+        "S-x ADJ",
+        "IN CD B",
+        "0 1 2",
+        "bass low mid",
+        "ISSUE LOC MISC",
+        "nn np-tl b-x",
+        "I O-O U",
+    ],
+)
+def test_labels_that_look_a_little_like_a_scheme_are_types(labels):
+    assert recognised([labels.split()]) == Scheme("none")
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "words"),
+    [
+        ("B-PER E-PER S-PER O", "iob2", r"data.scheme=iob2: the label E-PER is of another \(its letters are B, I\)"),
+        ("B-PER I-PER S-PER O", "bilou", "the label S-PER is of another"),
+        ("B-PER M-PER O", "bilou", "the label M-PER is of another"),
+        ("U-PER B-PER L-PER", "iobes", "the label L-PER is of another"),
+        ("B-PER I-PER O", "ioe2", "the label B-PER is of another"),
+        ("E-PER I-PER O", "iob1", "the label E-PER is of another"),
+        ("NN VB", "iob2", "data.scheme=iob2: the label NN has no letter of it; data.scheme=none"),
+    ],
+)
+def test_a_scheme_that_the_labels_are_not_of_is_refused(labels, name, words):
+    with pytest.raises(UserError, match=words):
+        recognised([labels.split()], name)
 
 
 def test_a_scheme_can_be_said_where_the_labels_leave_it_open():

@@ -17,14 +17,34 @@ BLANKS = " \t"  # what separates columns; others, such as the no-break space, ar
 BYTE_ORDER_MARK = "\ufeff"
 DECLARED = re.compile(r"# *global\.columns *= *(.*)")  # of CoNLL-U Plus
 COMMENT = re.compile(r"# *[\w.:-]+ *=|# *new(doc|par)\b|#(begin|end) document\b")
+HEADINGS = {  # names of columns that a first line may have
+    *(
+        "id",
+        "word",
+        "words",
+        "token",
+        "tokens",
+        "form",
+        "text",
+        "lemma",
+        "tag",
+        "tags",
+        "label",
+        "labels",
+        "ner",
+        "bio",
+    ),
+    *("pos", "upos", "xpos", "chunk", "entity", "entities", "type", "ner_tag", "ner_tags", "pos_tag", "pos_tags"),
+}
 NO_WORD = re.compile(r"\d+[-.]\d+")  # the ids of CoNLL-U's multi-word tokens and empty words, which have no label
 
 
 class Columns(NamedTuple):
-    """What is in a file: the names of its columns, and its sentences."""
+    """What is in a file: the names of its columns, its sentences, and what was left out, for the user."""
 
     names: list[str]
     sentences: list[Sentence]
+    notes: list[str]
 
 
 def read_columns(text: str, names: Sequence[str] | None, name: str | Path) -> Columns:
@@ -32,12 +52,12 @@ def read_columns(text: str, names: Sequence[str] | None, name: str | Path) -> Co
 
     A word per line; an empty line ends a sentence. Columns are separated by tabs, or where a line has none by blanks.
     Comments in front of a sentence, `-DOCSTART-`, and in a file with a column `id` the ranges (`1-2`) and empty words
-    (`8.1`) of CoNLL-U are no words.
+    (`8.1`) of CoNLL-U are no words, and neither is a first line of names of columns, such as `token tag`.
 
     Args:
         text: the text.
-        names: of the columns. None: those that the file declares (`# global.columns = …`), those of CoNLL-U where lines
-            have ten columns of which the first is a number, or else word and tag.
+        names: of the columns. None: those that the file declares (`# global.columns = …`, or a first line of three or
+            more), those of CoNLL-U where lines have ten columns of which the first is a number, or else word and tag.
         name: of the file, for messages.
 
     Raises:
@@ -68,9 +88,23 @@ def read_columns(text: str, names: Sequence[str] | None, name: str | Path) -> Co
         sentences[-1].append(found)
     if not sentences[-1]:
         sentences.pop()
+    notes = []
+    if sentences and has_headings(sentences, names):
+        notes.append(f"{name}: the first line left out, as it has the names of columns ({' '.join(sentences[0][0])})")
+        sentences[0].pop(0)
+    sentences = [sentence for sentence in sentences if sentence]
     if not sentences:
         raise UserError(f"{name}: has no sentences")
-    return Columns(names, sentences)
+    return Columns(names, sentences, notes)
+
+
+def has_headings(sentences: Sequence[Sentence], names: Sequence[str]) -> bool:
+    """Whether the first word of a text is a line of names of columns: the last of them is no label of another word."""
+    first = sentences[0][0]
+    known = HEADINGS.union(map(str.lower, names))
+    if len(first) == 1 or not known.issuperset(map(str.lower, first)):
+        return False
+    return sum(word[-1] == first[-1] for sentence in sentences for word in sentence) == 1
 
 
 def lists_of(path: str, split: str) -> Any:
@@ -114,7 +148,7 @@ def read_lists(frame: Any, name: str) -> Columns:
             sentences.append([list(word) for word in zip(*lists, strict=True)])
     if not sentences:
         raise UserError(f"{name}: has no sentences")
-    return Columns(list(frame.columns), sentences)
+    return Columns(list(frame.columns), sentences, [])
 
 
 def declared(lines: Sequence[str]) -> list[str]:
@@ -124,7 +158,10 @@ def declared(lines: Sequence[str]) -> list[str]:
             return found[1].lower().split()
         if line and line[0] != "#":
             cells = line.split("\t")
-            return CONLLU if len(cells) == len(CONLLU) and cells[0][:1].isdigit() else WORD_AND_LABEL
+            if len(cells) == len(CONLLU) and cells[0][:1].isdigit():
+                return CONLLU
+            cells = line.lower().split()
+            return cells if len(cells) > len(WORD_AND_LABEL) and HEADINGS.issuperset(cells) else WORD_AND_LABEL
     return WORD_AND_LABEL
 
 

@@ -163,7 +163,9 @@ class TaggedWords(LabelledData):
             values = {name: [word[at] for word in sentence] for name, at in columns.items()}
             for name in values[self.label]:
                 if name not in labels:
-                    raise UserError(f"{split} split: the label {name} does not occur in the training split")
+                    raise UserError(
+                        f"{split} split: the label {name} does not occur in the training split{self._other(sentences)}"
+                    )
             inputs.append(encoder.encode(values[self.word], values))
             targets.append(torch.tensor([labels[name] for name in values[self.label]]))
         lengths = [len(target) for target in targets]
@@ -177,6 +179,15 @@ class TaggedWords(LabelledData):
             return Stream(whole, rows, self.bptt, every, seed=self.seed)
         except UserError as error:
             raise UserError(f"{split} split: {error}") from None
+
+    def _other(self, sentences: Sequence[Sentence]) -> str:
+        """What to say of the scheme of some sentences, if it is another than that of training."""
+        ours = self.encoder.scheme.name
+        try:
+            theirs = recognised(self.labels_of(sentences)).name
+        except UserError as error:
+            return f" ({error})"
+        return "" if theirs == ours else f", whose scheme is {ours.upper()}; here it is {theirs.upper()}"
 
     def model_arguments(self) -> dict[str, Any]:
         encoder = self.encoder
@@ -216,13 +227,16 @@ class TaggedWords(LabelledData):
         )
 
     def _scheme_in_words(self) -> str:
-        """The name of the scheme, and how many spans of the training split are spelt otherwise."""
-        scheme, labels = self.encoder.scheme, self.labels_of(self.splits.train)
+        """The name of the scheme, and how many spans of each split are spelt otherwise."""
+        scheme = self.encoder.scheme
         if scheme.name == "none":
             return "each a type of its own"
-        every, strict = (count(labels, labels, scheme, strict).true for strict in (False, True))
-        irregular = f", but for {every - strict:,} of {every:,} spans" if strict < every else ""
-        return f"{scheme.name.upper()}{irregular}"
+        words = scheme.name.upper()
+        for split, sentences in (("", self.splits.train), (f" of {self.evaluated_name}", self.evaluated)):
+            labels = self.labels_of(sentences)
+            every, strict = (count(labels, labels, scheme, strict).true for strict in (False, True))
+            words += f", but for {every - strict:,} of {every:,} spans{split}" if strict < every else ""
+        return words
 
     def show(self, folder: Path) -> str:
         window = next(self.train.batches(0))
@@ -272,7 +286,11 @@ class TaggedFiles(TaggedWords):
             for path, split in zip(self.files, ("train", "valid", "test"), strict=True)
         )
         assert train is not None
-        self.named(train.names)
+        self.named(train.names, "its first line names" if train.notes else "data.columns names")
+        self.notes += [note for found in (train, *others) if found is not None for note in found.notes]
+        labels = list(self.values(train.sentences, self.label))
+        if labels.count(labels[0]) == 1 < len(set(labels)) < len(labels):
+            self.notes.append(f"{self.files[0]}: the label of its first word, {labels[0]}, is that of no other word")
         for file, found in zip(self.files[1:], others, strict=True):
             if found is not None and found.names != train.names:
                 raise UserError(f"{file}: has other columns than the training file: {', '.join(found.names)}")

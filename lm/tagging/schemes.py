@@ -11,7 +11,9 @@ SchemeName = Literal["iob1", "iob2", "ioe1", "ioe2", "iobes", "bilou", "none"]
 OUTSIDE = "O"
 UNNAMED = "_"  # the type of spans whose labels are letters alone
 LETTERS = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S", "W": "S"}  # in IOBES
+LETTERS_OF = {"iob1": "BI", "iob2": "BI", "ioe1": "IE", "ioe2": "IE", "iobes": "BIMESW", "bilou": "BILU"}
 SEPARATORS = "-_/:|."
+SLIPS = ("0", "o")  # for O
 OTHERWISE = "data.scheme=none takes each label for a type of its own"
 
 
@@ -66,21 +68,30 @@ def recognised(sentences: Sequence[Sequence[str]], name: SchemeName | None = Non
         name: what the user calls it; its separator is found then.
 
     Raises:
-        UserError: some labels are of a scheme and others are not, or letters of two schemes are mixed.
+        UserError: some labels are of a scheme and others are not, letters of two schemes are mixed, or are others than
+            those of the scheme that the user names.
     """
     if name == "none":
         return Scheme("none")
     seen = {label for sentence in sentences for label in sentence}
     labels = sorted(seen - {OUTSIDE})
     for separator, suffix in ways():
-        letters = {found.letter for found in (parsed(label, separator, suffix) for label in labels) if found}
-        if labels and all(parsed(label, separator, suffix) for label in labels) and (separator or "B" in letters):
+        found = {label: parsed(label, separator, suffix) for label in labels}
+        letters = {one.letter for one in found.values() if one}
+        if all(found.values()) and (separator or "B" in letters):
             refuse_two_letters(letters)
+            for label, one in found.items():
+                if name and one and one.letter not in LETTERS_OF[name]:
+                    known = ", ".join(LETTERS_OF[name])
+                    raise UserError(f"data.scheme={name}: the label {label} is of another (its letters are {known})")
             positions = [[Scheme("iob2", separator, suffix).position(label) for label in one] for one in sentences]
-            return Scheme(name or name_of(positions, letters), separator, suffix)
+            return Scheme(name or (name_of(positions, letters) if labels else "none"), separator, suffix)
     if attribute := next((label for label in labels if label.endswith(f"={OUTSIDE}")), None):
         raise UserError(f"the labels are attributes, such as {attribute}; give a column that has their values alone")
+    refuse_slips(labels)
     refuse_others(labels, name is not None or OUTSIDE in seen)
+    if name:
+        raise UserError(f"data.scheme={name}: the label {labels[0]} has no letter of it; {OTHERWISE}")
     return Scheme("none")
 
 
@@ -132,18 +143,51 @@ def refuse_two_letters(letters: set[str]) -> None:
             raise UserError(f"the labels mix the letters {' and '.join(same)}, of different schemes; {OTHERWISE}")
 
 
+def refuse_slips(labels: Sequence[str]) -> None:
+    """Checks that labels are not meant to be of a scheme: 0 for O, b-PER for B-PER, BPER."""
+
+    def refuse(label: str, right: str) -> None:
+        raise UserError(f"the label {label} must be {right} to be of a scheme; {OTHERWISE}")
+
+    for slip in SLIPS:
+        if slip in labels and not all(map(str.isdigit, labels)):
+            refuse(slip, f"{OUTSIDE} (the capital letter)")
+    for separator, suffix in ways():
+        capitals = {label: in_capitals(label, separator, suffix) for label in labels}
+        if all(parsed(label, separator, suffix) for label in capitals.values()) and (
+            separator or "B" in capitals.values()
+        ):
+            small = next(label for label in labels if capitals[label] != label)
+            refuse(small, capitals[small])
+    parts = {label: (label[0], label[1:]) for label in labels}
+    kinds = Counter(kind for _, kind in parts.values())
+    if (
+        all(letter in LETTERS and kind[:1].isalnum() for letter, kind in parts.values())
+        and max(kinds.values(), default=0) > 1
+    ):
+        refuse(labels[0], "-".join(parts[labels[0]]))
+
+
+def in_capitals(label: str, separator: str, suffix: bool) -> str:
+    """A label with its letter in capitals."""
+    if not separator:
+        return label.upper()
+    first, between, second = label.rpartition(separator) if suffix else label.partition(separator)
+    return first + between + second.upper() if suffix else first.upper() + between + second
+
+
 def refuse_others(labels: Sequence[str], has_outside: bool) -> None:
     """Checks that labels which are of no scheme do not look like one."""
-    if not has_outside:
-        return
     for separator, suffix in ways():
-        others = [label for label in labels if not parsed(label, separator, suffix)]
-        if len(others) < len(labels):
-            like = next(label for label in labels if label not in others)
-            raise UserError(f"the label {others[0]} is neither O nor of a scheme, as {like} is; {OTHERWISE}")
+        found = {label: parsed(label, separator, suffix) for label in labels}
+        of_scheme, others = [[label for label in labels if bool(found[label]) == is_of] for is_of in (True, False)]
+        kinds = Counter(one.kind for one in found.values() if one)
+        is_one = separator and (max(kinds.values(), default=0) > 1 or len(others) == 1 < len(of_scheme))
+        if of_scheme and (has_outside or is_one):
+            raise UserError(f"the label {others[0]} is neither O nor of a scheme, as {of_scheme[0]} is; {OTHERWISE}")
         parts = [label.partition(separator) if separator else (label, "", "") for label in labels]
         kinds = Counter(part[0 if suffix else 2] for part in parts)
-        if labels and separator and all(part[1] for part in parts) and max(kinds.values()) > 1:
+        if has_outside and labels and separator and all(part[1] for part in parts) and max(kinds.values()) > 1:
             raise UserError(
                 f"the label {labels[0]} is of no scheme that is known here (its letter is none of "
                 f"{', '.join(LETTERS)}); {OTHERWISE}"
