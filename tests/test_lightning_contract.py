@@ -188,6 +188,13 @@ def test_batches_completed(settings, expected):
     assert dict(seen)["on_train_end"] == expected
 
 
+@contract(lightning.accumulation, "`GradientAccumulationScheduler.scheduling` says from which epoch on over how many")
+def test_accumulation():
+    scheduler = pl.callbacks.GradientAccumulationScheduler({1: 2})
+    assert lightning.accumulation(trainer_of(accumulate_grad_batches=3)) == 3
+    assert lightning.accumulation(trainer_of(callbacks=[scheduler])) == {0: 1, 1: 2}
+
+
 @contract(
     lightning.train_loaders,
     "`trainer.fit_loop._combined_loader.flattened` are the training loaders, None before they are set up",
@@ -495,6 +502,16 @@ def test_the_keys_of_a_checkpoint(tmp_path):
 def test_completed(tmp_path):
     checkpoint, _ = checkpoint_at("on_train_batch_start 2", tmp_path)
     assert lightning.completed(checkpoint) == (1, 2)
+
+
+@contract(
+    lightning.batch_in_epoch,
+    '`["epoch_loop.batch_progress"]` of a checkpoint counts the batches of the epoch, and tells its last',
+)
+@pytest.mark.parametrize(("hook", "expected"), [("on_train_batch_start 2", 2), ("validation_step 0", 0)])
+def test_batch_in_epoch(tmp_path, hook, expected):
+    checkpoint, _ = checkpoint_at(hook, tmp_path)
+    assert lightning.batch_in_epoch(checkpoint) == expected
 
 
 @contract(

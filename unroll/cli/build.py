@@ -218,19 +218,17 @@ def trainer(config: DictConfig, checkpoint: Path | None = None, **objects: Any) 
 
 
 def note_on_precision(config: DictConfig, trainer: Any, checkpoint: Path | None) -> str | None:
-    """One line where a run's precision was chosen for it, is another than before, or is a slow one; else None.
+    """One line where a run's precision was chosen for it, or is a slow one; else None.
 
     Args:
         config: the configuration.
         trainer: made from it.
         checkpoint: of the run that is continued.
     """
-    used, before = str(trainer.precision), None if checkpoint is None else precision_of(checkpoint)
-    if before not in (None, used):
-        return f"trainer.precision={used}: until now this run used {before}"
+    used = str(trainer.precision)
     if used.startswith("bf16") and root_device(trainer).type == "cpu" and not cpu_has_bfloat16():
         return f"trainer.precision={used}: this CPU has no instructions for bfloat16; 32-true is faster"
-    if config.trainer.precision == AUTO and before is None:
+    if config.trainer.precision == AUTO and checkpoint is None:
         has = "has" if used != FULL else "has no"
         return f"trainer.precision=auto: {used}, as the device {has} instructions for bfloat16"
     return None

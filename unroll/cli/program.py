@@ -154,8 +154,6 @@ def train(
         return run_directory.metric(run_dir, config.monitor)
 
     import_torch()
-    from pytorch_lightning.callbacks import LambdaCallback
-
     from unroll.cli import build
     from unroll.resume.plugin import CheckpointFiles
     from unroll.training.callbacks import Result
@@ -164,13 +162,13 @@ def train(
     data = build.data(config)
     learner = build.learner(config, data)
     callbacks = build.callbacks(config)
-    begun = LambdaCallback(on_train_start=lambda trainer, module: once_begun())
+    learner.once_begun = once_begun
     last = run_dir / run_directory.LAST
     checkpoint = last if continues and last.exists() else None
     trainer = build.trainer(
         config,
         checkpoint,
-        callbacks=[Result(run_dir, config.seed, overrides), *callbacks, begun],  # first: its clock stops before plots
+        callbacks=[Result(run_dir, config.seed, overrides), *callbacks],  # first: its clock stops before plots
         logger=build.loggers(config),
         plugins=[CheckpointFiles()],
     )

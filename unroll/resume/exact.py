@@ -9,7 +9,9 @@ from torch import Tensor
 from unroll import kernels
 from unroll.distributed import gathered
 from unroll.errors import UserError
-from unroll.resume import lightning, random_state
+from unroll.resume import lightning, random_state, settings
+from unroll.resume.settings import read_by
+from unroll.state import map_tensors
 from unroll.streams.resumable import Resumable
 
 KERNELS = "kernels"  # the checkpoint's key: what its digits depend on
@@ -19,6 +21,8 @@ METRICS = "metrics"  # the latest of each, which callbacks and schedules look at
 EARLY_STOPS = "early_stops"  # what has told the trainer to stop: the metric's value, and the callback's settings
 EARLY_STOPPING_SETTINGS = ("patience", "min_delta", "check_finite", "stopping_threshold", "divergence_threshold")
 READING = "reading"  # whether a pass over the training loaders had begun: a DataLoader draws a number for each
+SETTINGS = "settings"  # what a place in an epoch depends on
+BATCH = "batch"  # behind which the fit goes on in an epoch
 PLACES = "places"  # of the training loaders: the epoch of each, and its batches that were trained on
 TORCHDATA_COUNTS = {"_num_yielded", "_sampler_iter_yielded"}  # batches, in the state of its loader
 
@@ -48,6 +52,12 @@ class ResumesExactly:
         resumed, self.resumed = self.resumed, None
         if resumed is None:
             return
+        now = settings.of_loaders(trainer)
+        if resumed[BATCH] or not trainer.reload_dataloaders_every_n_epochs:
+            settings.compare(resumed[SETTINGS] or {}, now, resumed[BATCH])
+        settings.refuse_other_length(trainer, resumed[SETTINGS] or {}, settings.of_trainer(trainer) | now)
+        if resumed[SETTINGS] and resumed[SETTINGS]["precision"] != str(trainer.precision):
+            convert_states(pl_module)
         lightning.mend_total_of_batches(trainer)
         lightning.load_late_places(trainer)
         trainer.callback_metrics.update(resumed[METRICS] or {})
@@ -102,6 +112,7 @@ class ResumesExactly:
         checkpoint[KERNELS] = kernels.record()
         checkpoint[RANDOM_STATES] = gathered(random)
         checkpoint[GRADIENTS] = gathered(gradients)
+        checkpoint[SETTINGS] = settings.of_trainer(trainer) | settings.of_loaders(trainer)
         checkpoint[PLACES] = places(trainer)
         checkpoint[READING] = not lightning.has_processed_epoch(trainer)
         checkpoint[METRICS] = {name: value.cpu() for name, value in trainer.callback_metrics.items()}
@@ -117,21 +128,17 @@ class ResumesExactly:
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if lightning.is_fitting(trainer):
+            batch = lightning.batch_in_epoch(checkpoint)
+            settings.compare(checkpoint.get(SETTINGS, {}), settings.of_trainer(trainer), batch)
             refuse_begun_swa(trainer, checkpoint)
             take_up_early_stops(trainer, checkpoint)
             if KERNELS in checkpoint and (line := kernels.difference(checkpoint[KERNELS])) and trainer.is_global_zero:
                 warnings.warn(line, stacklevel=2)
-            keys = (RANDOM_STATES, GRADIENTS, READING, PLACES, METRICS)
-            self.resumed = {key: checkpoint.get(key) or [] for key in keys}
+            keys = (RANDOM_STATES, GRADIENTS, READING, PLACES, METRICS, SETTINGS)
+            self.resumed = {BATCH: batch, **{key: checkpoint.get(key) or [] for key in keys}}
 
 
 # Loaders
-
-
-def read_by(loader: Any) -> Resumable | None:
-    """The stream that a loader is, or that is its data set."""
-    stream = loader if isinstance(loader, Resumable) else getattr(loader, "dataset", None)
-    return stream if isinstance(stream, Resumable) else None
 
 
 def rows_per_process(trainer: Any) -> int | None:
@@ -248,13 +255,13 @@ def step_back(state: Any, batch: int, mode: str) -> None:
 def early_stops(trainer: Any) -> dict[str, dict[str, Any]]:
     """What is to be known of each `EarlyStopping` that has told the trainer to stop, by its key in a checkpoint."""
     return {
-        callback.state_key: {"value": trainer.callback_metrics.get(callback.monitor), "settings": settings(callback)}
+        callback.state_key: {"value": trainer.callback_metrics.get(callback.monitor), "settings": settings_of(callback)}
         for callback in lightning.callbacks_of(trainer, "EarlyStopping")
         if trainer.should_stop and lightning.has_stopped(callback)
     }
 
 
-def settings(early_stopping: Any) -> dict[str, Any]:
+def settings_of(early_stopping: Any) -> dict[str, Any]:
     return {name: getattr(early_stopping, name) for name in EARLY_STOPPING_SETTINGS}
 
 
@@ -271,7 +278,7 @@ def take_up_early_stops(trainer: Any, checkpoint: dict[str, Any]) -> None:
         if stopped is None:
             continue
         stops, state = True, states[key]
-        if stopped["settings"] != settings(callback) and stopped["value"] is not None:
+        if stopped["settings"] != settings_of(callback) and stopped["value"] is not None:
             stops, states[key] = lightning.check_again(callback, state, stopped["value"].cpu())
         if stops:
             trainer.should_stop = True
@@ -283,7 +290,15 @@ def take_up_early_stops(trainer: Any, checkpoint: dict[str, Any]) -> None:
             )
 
 
-# Gradients and averages
+# Gradients, averages and states
+
+
+def convert_states(module: Any) -> None:
+    """Makes carried states numbers of the type that the module's weights have now."""
+    dtype = next(parameter.dtype for parameter in module.parameters() if parameter.is_floating_point())
+    states = getattr(module, "states", {})
+    for split, state in states.items():
+        states[split] = map_tensors(state, lambda part: part.to(dtype) if part.is_floating_point() else part)
 
 
 def unstepped_gradients(trainer: Any, module: Any) -> dict[str, Tensor]:

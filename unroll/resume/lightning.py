@@ -58,6 +58,12 @@ def loader_mode(trainer: Any) -> str:
     return str(trainer.fit_loop._combined_loader._mode)
 
 
+def accumulation(trainer: Any) -> int | dict[int, int]:
+    """Over how many batches gradients are accumulated; from which epochs on, where a callback schedules that."""
+    schedules = [callback.scheduling for callback in callbacks_of(trainer, "GradientAccumulationScheduler")]
+    return dict(schedules[0]) if schedules else int(trainer.accumulate_grad_batches)
+
+
 def batches_completed(trainer: Any) -> int:
     """The number of batches of the epoch that training has completed."""
     return int(trainer.fit_loop.epoch_loop.batch_progress.current.completed)
@@ -273,6 +279,12 @@ def completed(checkpoint: dict[str, Any]) -> tuple[int, int]:
     epochs = fit_loop["epoch_progress"]["current"]["completed"]
     batches = fit_loop["epoch_loop.batch_progress"]["current"]["completed"]
     return epochs, batches
+
+
+def batch_in_epoch(checkpoint: dict[str, Any]) -> int:
+    """Behind which batch of an epoch a checkpoint stands; 0 at an epoch's start, and behind its last batch."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    return 0 if progress["is_last_batch"] else int(progress["current"]["processed"])
 
 
 def loader_states(checkpoint: dict[str, Any]) -> list[Any]:

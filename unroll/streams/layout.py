@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from unroll.errors import UserError
+from unroll.streams.fingerprint import fingerprint
 from unroll.streams.window import Window
 
 Random = Callable[..., torch.Generator]  # makes the generator of a purpose in the current epoch
@@ -50,6 +51,11 @@ class Layout(ABC):
     def nbytes(self) -> int:
         """The size of the data in bytes."""
         return sum(getattr(self, name).nbytes for name in self.tensor_names)
+
+    @property
+    def fingerprints(self) -> list[int]:
+        """A number for each tensor of the data, which tells it from others."""
+        return [fingerprint(getattr(self, name)) for name in self.tensor_names]
 
     def moved(self: Kind, device: torch.device) -> Kind:
         """The same with its data on a device."""

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from unroll.errors import UserError
+from unroll.streams.fingerprint import fingerprint
 
 Batches = TypeVar("Batches", bound="Resumable")
 
@@ -23,6 +24,7 @@ class Resumable(IterableDataset):
     """
 
     tensor_names: tuple[str, ...]  # names of the tensors that batches are cut from
+    setting_names: tuple[str, ...] = ()  # of what else its batches depend on, plain values
     pin = False  # yield each batch in pinned memory, from which a GPU copies it while it computes
     seed: int
     draws = False  # the order of its batches, anew in each epoch
@@ -58,6 +60,18 @@ class Resumable(IterableDataset):
             raise UserError("num_workers=1: a worker can't tell the epoch, and would repeat its order; use 0")
         (state,) = numpy.random.SeedSequence((self.seed, self.epoch, *purpose)).generate_state(1, numpy.uint64)
         return torch.Generator().manual_seed(int(state) % 2**63)
+
+    @property
+    def fingerprints(self) -> list[int]:
+        """A number for each tensor of the data, which tells it from others."""
+        return [fingerprint(getattr(self, name)) for name in self.tensor_names]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its batches depend on, the epoch and the share of a process apart: plain values by name."""
+        named = {name: getattr(self, name) for name in self.setting_names}
+        drawn = {"seed": self.seed} if self.draws else {}
+        return {"kind": type(self).__name__, **named, **drawn, "data": self.fingerprints}
 
     @property
     def nbytes(self) -> int:

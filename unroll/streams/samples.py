@@ -26,6 +26,7 @@ class IndependentSamples(Resumable):
         UserError: there are fewer samples than a batch holds.
     """
 
+    setting_names: tuple[str, ...] = ("batch_size", "shuffle")
     samples = "samples"  # what they are called in messages
 
     def __init__(self, count: int, batch_size: int, shuffle: bool, seed: int = 0) -> None:

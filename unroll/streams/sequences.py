@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from unroll.errors import UserError
+from unroll.streams.fingerprint import PLACES, checksum
 from unroll.streams.layout import type_and_shape
 from unroll.streams.window import sent
 
@@ -58,6 +59,18 @@ class Sequences:
         moved = object.__new__(Sequences)
         moved.__dict__.update(self.__dict__, base=self.base.to(device))  # type: ignore[union-attr]
         return moved
+
+    def fingerprint(self) -> int:
+        """A number that tells them from others (see `unroll.streams.fingerprint`): of many, some are looked at."""
+        numbers = numpy.linspace(0, len(self) - 1, min(len(self), PLACES)).astype(int).tolist()
+        chosen = (self._part(number) for number in numbers)
+        return checksum([torch.from_numpy(self.lengths), *chosen], places=max(1, PLACES // len(numbers)))
+
+    def _part(self, number: int) -> Tensor:
+        if self.parts is not None:
+            return self.parts[number]
+        assert self.base is not None
+        return self.base.narrow(0, int(self.begins[number]), int(self.lengths[number]))
 
     def in_one(self) -> "Sequences":
         """The same as parts of one tensor: themselves, or a copy."""

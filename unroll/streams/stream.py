@@ -95,6 +95,8 @@ class Stream(Resumable):
             of range.
     """
 
+    setting_names = ("batch_size", "bptt", "tail", "jitter", "shuffle", "warm_up", "packed")
+
     def __init__(
         self,
         sequences: Tensor | Sequence[Tensor],
@@ -120,7 +122,8 @@ class Stream(Resumable):
             raise UserError(f"warm_up={warm_up}: must be 0 or more")
         self.batch_size = batch_size
         self.bptt = bptt
-        self.seed = seed
+        self.tail, self.warm_up, self.packed = tail, warm_up, packed
+        self.jitter, self.shuffle, self.seed = jitter, shuffle, seed
         self.draws = jitter or shuffle
         self.layout: Layout
         if isinstance(sequences, Tensor):
@@ -160,6 +163,10 @@ class Stream(Resumable):
         shard.shares = processes
         shard.layout = self.layout.shard(rank, processes, rows_per_process(self.batch_size, processes))
         return shard
+
+    @property
+    def fingerprints(self) -> list[int]:
+        return self.layout.fingerprints
 
     @property
     def nbytes(self) -> int:

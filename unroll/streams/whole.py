@@ -38,6 +38,7 @@ class WholeSequences(IndependentSamples):
     """
 
     tensor_names = ("sequences", "targets")
+    setting_names = ("batch_size", "shuffle", "crop", "seed")
     samples = "sequences"
 
     def __init__(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from unroll.errors import UserError
+from unroll.streams.fingerprint import fingerprint
 from unroll.streams.samples import IndependentSamples
 from unroll.streams.sequences import to_int64
 from unroll.streams.window import Window
@@ -50,6 +51,7 @@ class IndependentWindows(IndependentSamples):
     """
 
     tensor_names = ("sequence",)
+    setting_names = ("batch_size", "shuffle", "bptt", "stride")
     samples = "windows"
 
     def __init__(
@@ -67,6 +69,10 @@ class IndependentWindows(IndependentSamples):
         self.stride = stride or bptt
         self.chosen = torch.arange(len(self.windows)) if chosen is None else chosen
         super().__init__(len(self.chosen), batch_size, shuffle, seed)
+
+    @property
+    def fingerprints(self) -> list[int]:
+        return [*super().fingerprints, fingerprint(self.chosen)]
 
     @property
     def windows(self) -> Tensor:

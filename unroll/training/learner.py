@@ -115,6 +115,10 @@ class Learner(pl.LightningModule, ABC):
             (see `unroll.training.schedules`); one that does not take `total_steps` steps once per epoch.
         metadata: what a checkpoint has besides weights (see `unroll.resume.checkpoint.describe`).
         compile: train by a faster version of the model (see `unroll.training.compiled`).
+
+    Attributes:
+        began: whether training has begun: no callback refused to.
+        once_begun: is called then.
     """
 
     unit: ClassVar[str] = "samples"  # what throughput is counted in
@@ -142,6 +146,7 @@ class Learner(pl.LightningModule, ABC):
         self.passes: dict[str, Sums] = {}
         self.resumed: dict[str, Any] | None = None
         self.began = False
+        self.once_begun: Callable[[], None] = lambda: None
 
     # What subclasses define
 
@@ -215,6 +220,7 @@ class Learner(pl.LightningModule, ABC):
         elif self.global_rank > 0:  # the rows of another process get dropout masks of their own
             torch.manual_seed(torch.initial_seed() + self.global_rank)
         self.began = True
+        self.once_begun()
 
     def on_train_epoch_start(self) -> None:
         self.start("train")

@@ -52,6 +52,7 @@ class ImageBatches(IndependentSamples):
     """
 
     tensor_names = ("pixels", "labels")
+    setting_names = ("batch_size", "shuffle", "pad", "flip", "seed")
     samples = "images"
 
     def __init__(
