@@ -77,6 +77,27 @@ class Table:
                 choices = ", ".join(self.frame.columns)
                 raise UserError(f"{self.name}: there is no column {name}; choose from: {choices}{untitled}")
 
+    def require_one_spelling(self, name: str) -> None:
+        """Checks that no class, or other name, in a column is written in two ways, such as 1, 1.0 and true.
+
+        Raises:
+            UserError: one is.
+        """
+        import polars
+
+        column = self.frame[name]
+        if column.dtype != polars.String:
+            return
+        known: dict[Any, str] = {}
+        for value in column.drop_nulls().str.strip_chars().unique(maintain_order=True):
+            first = known.setdefault(number_or_text(value), value)
+            if first != value:
+                rows = [int((column.str.strip_chars() == one).fill_null(False).arg_max()) for one in (value, first)]
+                place = self.where(rows[1]).removeprefix(f"{self.name}, ")
+                raise UserError(
+                    f"{self.where(rows[0])}: the column {name} has {value}, and {first} in {place}; write it one way"
+                )
+
 
 def is_table(path: str) -> bool:
     """Whether a name is that of a table, by its ending."""
@@ -438,6 +459,12 @@ def dialect(separator: str, quotes: str, strict: bool) -> dict[str, Any]:
 
 def is_number_or_date(value: str) -> bool:
     return bool(NUMBER.fullmatch(value) or DATE.fullmatch(value))
+
+
+def number_or_text(value: str) -> Any:
+    """A number for a name that is one, true or false."""
+    plain = {"true": "1", "false": "0"}.get(value.lower(), value)
+    return float(plain) if re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d+)?", plain) else value
 
 
 def clean(names: Sequence[str]) -> list[str]:

@@ -24,6 +24,19 @@ MARKS = {  # the longer one first: the mark of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+OTHER_FILES = {  # how they begin
+    b"\x1f\x8b": "compressed by gzip; its name must end in .gz",
+    b"BZh": "compressed by bzip2; its name must end in .bz2",
+    b"\xfd7zXZ": "compressed by xz; its name must end in .xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; its name must end in .zst",
+    b"PAR1": "a Parquet file; its name must end in .parquet",
+    b"ARROW1": "an Arrow file; its name must end in .arrow",
+    b"PK\3\4": "a ZIP archive, such as .zip, .xlsx and .docx files are, not text",
+    b"\xd0\xcf\x11\xe0": "a file of Excel or Word, not text",
+    b"\x89HDF": "an HDF5 file, not text",
+    b"SQLite format 3": "a database of SQLite, not text",
+    b"%PDF": "a PDF file, not text",
+}
 SETTING, OPTION = "data.encoding=", "--encoding "  # how a run, and a command, is told the encoding
 NUL, STRAY = re.compile("\0"), re.compile("[\0\x80-\x84\x86-\x9f]")
 WORD = re.compile(r"[^\W\d_]*[^\x00-\x7f\W\d_][^\W\d_]*")  # of which a letter is not ASCII
@@ -31,6 +44,7 @@ TWO_SCRIPTS = re.compile("[a-zA-Z][\u0370-\u0fff]|[\u0370-\u0fff][a-zA-Z]")  # G
 LOOKED_AT = 2**17  # bytes around what can't be read
 SHOWN = 30  # characters
 AS_LIKELY = 0.8  # of the best guess's confidence
+FEW_NUL = 0.25  # of the bytes: there are more in UTF-16
 UNSURE = 0.1  # a confidence
 USUAL = ("cp1252", "cp932", "euc_kr", "cp1251")  # of guesses that are as likely
 SUPERSETS = {
@@ -117,7 +131,7 @@ def decoded(content: bytes, encoding: str, name: str | Path, setting: str = SETT
         encoding, setting: as for `read_text`.
         name: of their file, for messages.
     """
-    encoding = marked(content) or encoding
+    encoding = marked(content) or known_encoding(encoding)
     try:
         text = content.decode(encoding)
     except UnicodeError as error:
@@ -152,7 +166,15 @@ def not_text(
         offset: of the first of the bytes in the file.
         setting: how the user says an encoding.
     """
+    kind = next((kind for begins, kind in OTHER_FILES.items() if not offset and content.startswith(begins)), None)
+    if kind is not None:
+        return UserError(f"{name}: is {kind}")
     called = "UTF-8" if encoding == UTF_8 else encoding
+    nul = content.count(b"\0")
+    if 0 < nul < FEW_NUL * len(content) and reads(content.replace(b"\0", b""), encoding):
+        return UserError(
+            f"{name}: byte {offset + place} is NUL ({nul:,} in all), which no text has; without it the rest is {called}"
+        )
     wrong = f"{name}: not {called} text (byte {offset + place} cannot be read"
     start = content.rfind(b"\n", 0, max(0, place - LOOKED_AT)) + 1
     content, place = content[start : place + LOOKED_AT], place - start
@@ -160,8 +182,8 @@ def not_text(
         return UserError(f"{wrong}; the rest is, so the file is damaged there)")
     better = fitting(content)
     if better is None or better == encoding:
-        nul = "; it holds NUL bytes" if b"\0" in content else ""
-        return UserError(f"{wrong}), nor in another usual encoding{nul}; is it a text file?")
+        holds = "; it holds NUL bytes" if nul else ""
+        return UserError(f"{wrong}), nor in another usual encoding{holds}; is it a text file?")
     before = len(content[:place].decode(better, "ignore"))
     text = content.decode(better, "ignore")
     begin = max(text.rfind("\n", 0, before) + 1, before - SHOWN // 2)

@@ -102,6 +102,8 @@ def read_series(
     if wide:
         series = series or table.frame.columns[0]
         table, others = by_steps(table, series, static), [series, *static]
+    for name in ([series] if series is not None else []) + list(static):
+        table.require_one_spelling(name)
     nameless = [*table.unnamed, *(name for name in table.frame.columns if name in INDEX)]
     chosen = [name for name in table.frame.columns if name not in (*others, *nameless)]
     if columns is None:

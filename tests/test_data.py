@@ -141,12 +141,26 @@ class TestTextFiles:
             (b" \n \n", "the file is empty"),
             (b"\x7fELF\xff\xfe\x00", "not UTF-8 text"),
             (b"abc\x00def", "NUL"),
-            (b"a", "at least 2 steps"),
+            (
+                b"a",
+                r"a.txt: is too short for data.valid_fraction=0.1, which sets \d of its 1 tokens aside; give a longer",
+            ),
+            (b"hello world\n", "sets 1 of its 12 tokens aside; give a longer text, or another for validation"),
         ],
     )
     def test_a_file_without_text_is_refused(self, file, content, words):
         with pytest.raises(UserError, match=words):
             self.data(file("a.txt", content))
+
+    @pytest.mark.parametrize(("content", "rows"), [("abc", 1), ("ab" * 5, 2), ("ab" * 16, 31)])
+    def test_a_text_for_validation_may_be_short(self, file, content, rows):
+        data = self.data(file("a.txt", "abcabc"), valid=file("b.txt", content), valid_batch_size=31)
+        assert data.valid.batch_size == rows
+        assert sum(int(window.full_mask.sum()) for window in data.valid) == len(content) - 1
+
+    def test_a_column_is_for_data_sets(self, file):
+        with pytest.raises(UserError, match=r"data.column=body: is for data sets of Hugging Face, hf:FOLDER; texts in"):
+            self.data(file("a.csv", "id,body\n1,abc\n"), column="body")
 
     def test_a_missing_file_or_a_folder_is_refused(self, tmp_path):
         with pytest.raises(UserError, match="no such file"):

@@ -44,6 +44,23 @@ class TestFiles:
             ("a.csv", b"text,label\n\xff,y\n", r"not UTF-8 text \(byte 11 cannot be read\); as cp1252 it reads “ÿ,y”"),
             ("a.pdf", "x", "must be a .csv, .tsv, .jsonl or .parquet file, or a folder with a folder per class"),
             ("a.csv", "text,label\n", "has no documents"),
+            (
+                "a.csv",
+                "text,label\nx,1\ny,1.0\n",
+                "line 3: the column label has 1.0, and 1 in line 2; write it one way",
+            ),
+            (
+                "a.jsonl",
+                '{"text": "x", "label": true}\n{"text": "y", "label": 1}\n',
+                "2: the column label has 1, and true",
+            ),
+            (
+                "a.jsonl",
+                '{"text": "x", "label": 0}\n{"text": "y", "label": false}\n',
+                "label has false, and 0 in line 1",
+            ),
+            ("a.jsonl", '{"text": "x", "label": "1"}\n{"text": "y", "label": 1.0}\n', "has 1.0, and 1 in line 1"),
+            ("a.csv", "text,label\nx,True\ny,true\n", "the column label has true, and True in line 2"),
         ],
     )
     def test_what_cannot_be_read_is_refused_in_one_line(self, tmp_path, name, content, words):
@@ -51,6 +68,12 @@ class TestFiles:
         with pytest.raises(UserError, match=words) as error:
             read_documents(str(tmp_path / name), "text", "label")
         assert "\n" not in str(error.value)
+
+
+def test_an_encoding_that_there_is_not_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nx,y\n")
+    with pytest.raises(UserError, match="encoding=utf-9: must be an encoding that Python knows"):
+        read_documents(str(tmp_path / "a.csv"), "text", "label", encoding="utf-9")
 
 
 def test_the_folds_of_the_reviews_are_those_in_the_names(tmp_path):
@@ -122,12 +145,20 @@ def test_memory_is_flat_in_the_length_of_a_document():
     assert kept[0] == kept[1] == kept[2]
 
 
-def test_macro_f1_is_the_mean_of_the_classes():
-    outputs = torch.eye(3)[[0, 0, 1, 2, 2, 1]]
-    targets = torch.tensor([0, 1, 1, 2, 0, 1])
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        ([0, 1, 1, 2, 0, 1], (2 * 1 / 4 + 2 * 2 / 5 + 2 * 1 / 3) / 3),
+        ([0, 1, 1, 0, 0, 1], (2 * 1 / 5 + 2 * 2 / 5 + 0) / 3),
+    ],
+    ids=["all classes", "one that is predicted alone"],
+)
+def test_macro_f1_is_the_mean_of_the_classes_as_in_scikit_learn(targets, expected):
+    guesses = [0, 0, 1, 2, 2, 1]
+    outputs = torch.eye(5)[guesses]  # of which two classes are neither there nor predicted
     objective = Classes()
-    means = {name: float(value) / 6 for name, value in objective.sums(outputs, targets).items()}
-    assert objective.derived(means)["macro_f1"] == pytest.approx((2 * 1 / 4 + 2 * 2 / 5 + 2 * 1 / 3) / 3)
+    means = {name: float(value) / 6 for name, value in objective.sums(outputs, torch.tensor(targets)).items()}
+    assert objective.derived(means)["macro_f1"] == pytest.approx(expected)
 
 
 @pytest.fixture

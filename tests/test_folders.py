@@ -1,5 +1,6 @@
 """Folders with a folder per class: what is left out, of texts and of images alike, and what is said of it."""
 
+import gzip
 import io
 
 import numpy
@@ -96,6 +97,12 @@ def test_texts_of_several_endings_are_all_read(folder):
         ),
         ("这部电影非常好看，我很喜欢。".encode("gb18030"), "as gb18030 it reads “这部电影非常好看，我很喜欢。”"),
         ("привет, мир".encode() + b"\xff", "byte 20 cannot be read; the rest is, so the file is damaged there"),
+        (
+            b"one\ntwo\0\nthree\0",
+            "7.txt: byte 7 is NUL (2 in all), which no text has; without it the rest",
+        ),
+        (gzip.compress(b"un film"), "7.txt: is compressed by gzip; its name must end in .gz"),
+        (b"PK\3\4\x14\0\6\0\x08\0", "7.txt: is a ZIP archive, such as .zip, .xlsx and .docx files are, not text"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "nor in another usual encoding; it holds NUL bytes; is it a text file?"),
     ],
 )

@@ -54,6 +54,20 @@ KINDS = {
 }  # fmt: skip
 
 
+def tiff_of_inks(values, order, planes):
+    """8 by 8 pixels of four inks, 16 bits each; `planes`: 1 if they lie pixel by pixel, 2 if ink by ink."""
+    pixels = struct.pack(order + "4H", *values) * 64
+    behind = 10 + 12 * 10 + 4  # the entries; here are the four sizes in bits, and then the pixels
+    entries = [(256, 1, 8), (257, 1, 8), (258, 4, behind), (259, 1, 1), (262, 1, 5)]
+    entries += [(273, 1, behind + 8), (277, 1, 4), (278, 1, 8), (279, 1, len(pixels)), (284, 1, planes)]
+    found = b"".join(
+        struct.pack(order + "HHI", tag, 3, count) + struct.pack(order + ("I" if count > 1 else "HH"), *value)
+        for tag, count, value in ((tag, count, (value,) if count > 1 else (value, 0)) for tag, count, value in entries)
+    )
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HIH", 42, 8, len(entries))
+    return head + found + bytes(4) + struct.pack(order + "4H", 16, 16, 16, 16) + pixels
+
+
 class TestReading:
     def colours(self, path, size=8):
         """The colours left and right of the middle."""
@@ -113,9 +127,48 @@ class TestReading:
         path.write_bytes(path.read_bytes().replace(written, changed))
         assert self.colours(path) == 2 * ((shade,) * 3,)
 
-    def test_a_grey_map_that_says_which_value_is_white(self, tmp_path):
-        (tmp_path / "a.pgm").write_bytes(b"P5 8 8 4095\n" + 64 * struct.pack(">H", 500))
-        assert self.colours(tmp_path / "a.pgm") == 2 * ((31,) * 3,)
+    @pytest.mark.parametrize(
+        ("kind", "white", "values", "expected"),
+        [
+            ("P5", 4095, [500], [31]),
+            ("P5", 65535, [500], [125]),  # of 10 bits
+            ("P6", 4095, [500, 4000, 0], [31, 249, 0]),
+            ("P6", 65535, [51400, 12850, 0], [200, 50, 0]),
+            ("P6", 65535, [500, 4000, 0], [31, 249, 0]),
+            ("P6", 1000, [500, 1000, 0], [127, 255, 0]),
+            ("P2", 4095, [500], [31]),
+            ("P3", 1023, [500, 1000, 0], [125, 249, 0]),
+        ],
+    )
+    def test_a_map_that_says_which_value_is_white(self, tmp_path, kind, white, values, expected):
+        """Where that is the largest of 16 bits, values are read like others of 16 bits."""
+        plain = " ".join(map(str, values)).encode() + b" "
+        pixel = plain if kind in ("P2", "P3") else struct.pack(f">{len(values)}H", *values)
+        path = tmp_path / ("a.pgm" if len(values) == 1 else "a.ppm")
+        path.write_bytes(f"{kind} 8 8 {white}\n".encode() + 64 * pixel)
+        assert numpy.allclose(self.colours(path), expected * (3 // len(values)), atol=1)
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize(
+        ("values", "planes", "expected"),
+        [
+            ([0, 51400, 12850, 0], 1, [255, 55, 205]),
+            ([0, 3200, 800, 0], 1, [255, 56, 205]),  # of 12 bits
+            (
+                [0, 3200, 800, 0],
+                2,
+                "its pixels are 16 bits in a plane for each colour; save them pixel by pixel, or in",
+            ),
+        ],
+    )
+    def test_inks_of_16_bits(self, tmp_path, order, values, planes, expected):
+        path = tmp_path / "a.tif"
+        path.write_bytes(tiff_of_inks(values, order, planes))
+        if isinstance(expected, str):
+            with pytest.raises(UserError, match=expected):
+                read_image(path, 8)
+        else:
+            assert numpy.allclose(self.colours(path), expected, atol=1)
 
     @pytest.mark.parametrize("ending", ["gif", "webp", "tiff", "png"])
     def test_the_first_of_several_images_is_read_and_said(self, tmp_path, data, ending):

@@ -262,6 +262,12 @@ def test_several_series_that_are_read_as_one_are_told_apart(tmp_path):
         read_series(str(tmp_path / "a.csv"), ["sold"], None, "day")
 
 
+def test_a_series_has_one_name(tmp_path):
+    (tmp_path / "a.csv").write_text("shop,sold\n1,2\n1,3\n1.0,4\n1.0,5\n")
+    with pytest.raises(UserError, match=r"line 4: the column shop has 1.0, and 1 in line 2; write it one way"):
+        read_series(str(tmp_path / "a.csv"), series="shop")
+
+
 def targets_of(stream):
     """The first number of each target that counts, by the place of its origin: how often each origin comes."""
     found = {}

@@ -59,6 +59,7 @@ def read_documents(
 
 def in_table(table: Table, text: str, label: str, missing: Missing) -> Documents:
     table.require(text, label)
+    table.require_one_spelling(label)
     texts, labels = (strings(table, name) for name in (text, label))
     documents, incomplete = [], []
     for row, (content, name) in enumerate(zip(texts, labels, strict=True)):

@@ -13,7 +13,8 @@ from unroll.training.objectives import CrossEntropy, Direction, Objective
 
 
 class Classes(CrossEntropy):
-    """A class for each document: loss in nats, accuracy, and the mean of the classes' F1 (macro F1).
+    """A class for each document: loss in nats, accuracy, and the mean F1 of the classes that are there or predicted
+    (macro F1, as in scikit-learn).
 
     Args:
         classes: how many there are.
@@ -38,7 +39,7 @@ class Classes(CrossEntropy):
         if not numbers:  # of training
             return {}
         both = {number: means[f"true_{number}"] + means[f"guessed_{number}"] for number in numbers}
-        scores = [2 * means[f"right_{number}"] / both[number] if both[number] else 0.0 for number in numbers]
+        scores = [2 * means[f"right_{number}"] / both[number] for number in numbers if both[number]]
         return {"macro_f1": sum(scores) / len(scores)}
 
 

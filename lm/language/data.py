@@ -61,7 +61,7 @@ class TextData(NextTokenData):
         bptt: tokens per window: how far back gradients reach.
         batch_size: rows side by side, or windows per batch.
         valid_batch_size: the same in validation, where each row of a stream begins from a state of zeros; by default
-            `batch_size`.
+            `batch_size`. Of a text that has fewer tokens, each row has `bptt` or more.
         layout: "stream": the windows of a row continue each other; "windows": they are independent, and shuffled.
         stride: of independent windows, from the start of one to the start of the next; by default `bptt`.
         tokenizer: "characters", "words", "whitespace", or for text files "bpe".
@@ -159,6 +159,8 @@ class TextData(NextTokenData):
                 f"{split} split: none of its {len(beginning)} tokens is in the vocabulary of the training text; "
                 f"use text of the same kind, or a smaller data.min_freq (now {self.recipe.min_freq})"
             )
+        if split == "validation" and len(ids) <= rows:
+            rows = max(1, (len(ids) - 1) // self.bptt)
         try:
             if self.layout == "stream":
                 return Stream(ids, rows, self.bptt, tail=tail, jitter=jitter, seed=self.seed)
@@ -280,7 +282,7 @@ class TextFiles(TextData):
         valid_fraction: the share of the training file's bytes that is set aside then; no word is cut.
         split: what is evaluated: "valid" or "test".
         encoding: of the files, as Python names it.
-        column: of the texts, where a file is `hf:FOLDER` (see `lm.text.files.text_of_dataset`).
+        column: of the texts, where a file is `hf:FOLDER` (see `lm.text.files.text_of_dataset`); by default `text`.
         cache: where the ids of large files are kept, as for `lm.text.encoding.encode_files`, and the plain text of
             compressed ones, as for `lm.text.files.plain_text`.
         backwards: read the text from its end to its start; the ids are then held in memory.
@@ -299,7 +301,7 @@ class TextFiles(TextData):
         valid_fraction: Fraction = 0.1,
         split: Literal["valid", "test"] = "valid",
         encoding: str = UTF_8,
-        column: str = "text",
+        column: str | None = None,
         cache: str | None = None,
         backwards: bool = False,
         **text: Unpack[TextSettings],
@@ -309,7 +311,12 @@ class TextFiles(TextData):
             raise UserError("data.split=test: there is no test part; give one: data.test=FILE")
         self.backwards = backwards
         self.encoding = known_encoding(encoding)
-        self.column = column
+        if column is not None and not any(file.startswith(DATASET) for file in (train, valid, test) if file):
+            raise UserError(
+                f"data.column={column}: is for data sets of Hugging Face, hf:FOLDER; texts in a column of a table are "
+                f"read by data=documents_text data.text={column}"
+            )
+        self.column = column or "text"
         self.train_file = train
         self.valid_file = valid
         self.test_file = test if split == "test" else None
@@ -325,6 +332,12 @@ class TextFiles(TextData):
         if self.test_file is not None:
             valid = self._text(self.test_file, "test")
         encoded = encode_files(train, valid, self.recipe, self.cache)
+        if self.valid_file is self.test_file is None and len(encoded.valid) < 2:
+            raise UserError(
+                f"{self.train_file}: is too short for data.valid_fraction={self.valid_fraction}, which sets "
+                f"{len(encoded.valid)} of its {len(encoded.train) + len(encoded.valid)} tokens aside; give a longer "
+                f"text, or another for validation: data.valid=FILE"
+            )
         if not self.backwards:
             return encoded
         return replace(encoded, train=encoded.train.flip(0), valid=encoded.valid.flip(0))

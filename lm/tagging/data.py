@@ -16,7 +16,7 @@ from lm.tagging.schemes import Scheme, SchemeName, recognised
 from lm.tagging.spans import count
 from lm.text.labelled import LabelledData, Splits
 from reading.tables import DATASET
-from reading.text import UTF_8, known_encoding, marked, not_text, opened, reading
+from reading.text import UTF_8, decoded, known_encoding, marked, opened, reading
 from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, checked
 from unroll.errors import UserError
@@ -314,10 +314,7 @@ class TaggedFiles(TaggedWords):
         path = Path(name).expanduser()
         with reading(path), opened(path) as file:
             content = file.read()
-        try:
-            text = content.decode(marked(content) or self.encoding)
-        except UnicodeError as error:
-            raise not_text(path, content, self.encoding, getattr(error, "start", 0)) from None
+        text = decoded(content, self.encoding, path)
         if not marked(content) and self.encoding != UTF_8 and is_utf_8(content):
             self.notes.append(f"{path}: is UTF-8, which data.encoding={self.encoding} reads as other characters")
         return read_columns(text, getattr(self, "columns", None), path)

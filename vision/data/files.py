@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy
 import torch
 from PIL import Image, ImageFile, ImageOps
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION
 from torch import Tensor
 
 from reading.folders import FOREIGN, Found, files_by_class
@@ -25,11 +25,14 @@ from vision.data.batches import Images
 FORMAT = 3
 MANY = 1024  # files that are decoded before their pixels are written
 HEIF = {".heic", ".heif"}
+COLOURS = ("RGB", "RGBA", "RGBX", "CMYK")
 LOWER = {  # the lower bits of a packing of 16 bits, and the other way round; None: Pillow has no name for them
-    **{f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA", "RGBX") for order, other in ("BL", "LB")},
-    **{f"{mode};16N": f"{mode};16{'B' if sys.byteorder == 'little' else 'L'}" for mode in ("RGB", "RGBA", "RGBX")},
+    **{f"{mode};16{order}": f"{mode};16{other}" for mode in COLOURS for order, other in ("BL", "LB")},
+    **{f"{mode};16N": f"{mode};16{'B' if sys.byteorder == 'little' else 'L'}" for mode in COLOURS},
     "LA;16B": None,
 }
+APART = 2  # of TIFF's planar configurations
+PPM_OF_16_BITS = ("ppm", ("RGB", 2**16 - 1))  # codec and arguments
 SEVERAL_CLASSES = "must have a folder for each class, two at least, with image files in it"
 
 
@@ -72,7 +75,7 @@ class Frame(NamedTuple):
 def first_frame(path: Path, size: int, bits: int | None = None) -> Frame:
     readable_endings()
     try:
-        with Image.open(path) as file:
+        with unpacked(path) as file:
             has_more = getattr(file, "n_frames", 1) > 1
             packing = packing_of(file)
             white_is_0 = getattr(file, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
@@ -96,12 +99,32 @@ def first_frame(path: Path, size: int, bits: int | None = None) -> Frame:
     return Frame(torch.from_numpy(numpy.array(image)).permute(2, 0, 1), has_more, needed)
 
 
+def unpacked(path: Path) -> ImageFile.ImageFile:
+    """An image file of which the pixels are still to be read: those of a PPM of 16 bits like those of other files of 16
+    bits, by the bits that its values need, where Pillow would cut the lower ones off.
+
+    Raises:
+        Unreadable: colours of 16 bits lie apart from each other, which Pillow reads as if they had 8.
+    """
+    file = Image.open(path)
+    tags = getattr(file, "tag_v2", {})
+    if tags.get(PLANAR_CONFIGURATION) == APART and max(tags.get(BITSPERSAMPLE, (8,))) > 8:
+        file.close()
+        kind, advice = "16 bits in a plane for each colour", "save them pixel by pixel, or in 8 bits"
+        raise Unreadable(path, f"its pixels are {kind}; {advice}", f"as their pixels are {kind} ({advice})")
+    file.tile = [
+        tile._replace(codec_name="raw", args=("RGB;16B", 0, 1)) if (tile[0], tile[3]) == PPM_OF_16_BITS else tile
+        for tile in file.tile
+    ]
+    return file
+
+
 def packing_of(file: ImageFile.ImageFile) -> str:
-    """How a file packs its pixels, as Pillow names it, such as RGB;16B; `ppm` where a file says which value is white,
-    so that Pillow scales them."""
+    """How a file packs its pixels, as Pillow names it, such as RGB;16B; `ppm` or `ppm_plain` where a file says which
+    value is white, so that Pillow scales them."""
     codec, _, _, found = file.tile[0] if file.tile else ("", None, 0, "")
     found = found[0] if isinstance(found, tuple) and found else found
-    return codec if codec == "ppm" or not isinstance(found, str) else found
+    return codec if codec.startswith("ppm") or not isinstance(found, str) else found
 
 
 def bits_of(values: numpy.ndarray, bits: int | None) -> int:
@@ -123,7 +146,7 @@ def in_eight_bits(image: Image.Image, path: Path, packing: str, bits: int | None
     """
     values = numpy.asarray(image)
     low, high = values.min(), values.max()
-    if packing == "ppm":
+    if packing.startswith("ppm"):
         return Image.fromarray(scaled(values, 16)), 0
     if ";16" in image.mode + packing and low >= 0:
         needed = bits_of(values, bits)
@@ -151,19 +174,22 @@ def colours_in_eight_bits(image: Image.Image, path: Path, packing: str, bits: in
         Unreadable: the upper bits are empty, and the lower ones can't be had.
     """
     upper = numpy.asarray(image)
-    if (bits or 0) > 14 or upper[..., :3].max() >= 2**6:
+    colours = slice(None) if image.mode == "CMYK" else slice(3)
+    if (bits or 0) > 14 or upper[..., colours].max() >= 2**6:
         return image, 16
     other = LOWER[packing]
     if other is None:
         kind = "grey of less than 16 bits in 16, with transparency"
         raise Unreadable(path, f"its pixels are {kind}; save them in 8 bits", f"as their pixels are {kind}")
-    with Image.open(path) as file:
-        file.tile = [(*tile[:3], (other, *tile[3][1:]) if isinstance(tile[3], tuple) else other) for tile in file.tile]
+    with unpacked(path) as file:
+        file.tile = [
+            tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other) for tile in file.tile
+        ]
         lower = numpy.asarray(ImageOps.exif_transpose(file))
     values = 256 * upper.astype(numpy.uint16) + lower
-    needed = bits_of(values[..., :3], bits)
-    parts = [scaled(values[..., :3], needed)]
-    if values.shape[2] > 3:
+    needed = bits_of(values[..., colours], bits)
+    parts = [scaled(values[..., colours], needed)]
+    if values.shape[2] > parts[0].shape[2]:
         parts.append(scaled(values[..., 3:], bits_of(values[..., 3:], None)))
     return Image.fromarray(numpy.concatenate(parts, 2), image.mode), needed
 
