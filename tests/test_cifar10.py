@@ -97,7 +97,8 @@ class TestReading:
             read_cifar10(tmp_path)
 
 
-SHORT = ["model=conv_bn", "trainer.max_epochs=1", "data.batch_size=40", "data.valid_images=20", "hydra.run.dir=run"]
+SHORT = ["model=conv_bn", "trainer.max_epochs=1", "data.batch_size=40", "data.valid_images=20"]
+SHORT += ["callbacks.curves=null", "hydra.run.dir=run"]
 
 
 class TestDownload:

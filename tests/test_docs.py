@@ -117,6 +117,7 @@ def test_the_programs_of_the_readme_and_a_page_run_in_one_folder_twice(program, 
             assert finished.returncode == 0, f"{script}\n{finished.stderr}"
 
 
+@pytest.mark.slow
 def test_what_extending_shows_works_as_it_is_printed_from_the_first_file_to_the_last_command(tmp_path):
     page = PAGES["docs/extending.md"]
     files = FILE.findall(text_of(page))

@@ -167,7 +167,8 @@ def trained(train, reviews_file):
         return train(
             "model=classifier", "data=documents", f"data.train={reviews_file}", "data.batch_size=8", "data.min_freq=1",
             "model.hidden_size=16", "model.embedding_size=16", "model.bptt=20", "threads=1", "optimizer.lr=2e-2",
-            *overrides, *([] if any("run.dir" in typed for typed in overrides) else ["hydra.run.dir=run"]),
+            "callbacks.curves=null", *overrides,
+            *([] if any("run.dir" in typed for typed in overrides) else ["hydra.run.dir=run"]),
         )  # fmt: skip
 
     return run

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from helpers.processes import ROOT
+from helpers.runs import NO_PLOTS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -204,7 +205,7 @@ class TestBytePairs:
             "data.vocab_size=300",
             "data.batch_size=8",
         ]
-        run = train(*settings, "trainer.max_epochs=1", "hydra.run.dir=run")
+        run = train(*settings, *NO_PLOTS, "trainer.max_epochs=1", "hydra.run.dir=run")
         assert run.returncode == 0, run.stderr
         resumed = train("resume=run", "trainer.max_epochs=2")
         assert resumed.returncode == 0, resumed.stderr

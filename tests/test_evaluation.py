@@ -7,6 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers import processes
+from helpers.runs import NO_PLOTS
 from torch import nn
 
 import lm.language
@@ -183,7 +184,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     (folder / "mine.txt").write_text("It was the best of times, it was the worst of times. " * 60)
     mine = ["data=text", "data.train=mine.txt", "data.batch_size=8", "data.bptt=20", "model=gru"]
-    finished = processes.train(*mine, "trainer.max_epochs=1", "hydra.run.dir=run", folder=folder)
+    finished = processes.train(*mine, *NO_PLOTS, "trainer.max_epochs=1", "hydra.run.dir=run", folder=folder)
     assert finished.returncode == 0, finished.stderr
     return folder
 

@@ -388,7 +388,9 @@ def test_every_share_leaves_an_image_of_each_class_in_training():
 def test_training_evaluation_and_classification_of_files(train, tmp_path):
     write_shapes(tmp_path / "images", 120)
     chosen = ["data=images", "data.path=images", "data.cache=cache", "data.size=20"]
-    finished = train("model=simple_net", *chosen, "trainer.max_epochs=1", "hydra.run.dir=run", "logger=none")
+    finished = train(
+        "model=simple_net", *chosen, "trainer.max_epochs=1", "hydra.run.dir=run", "logger=none", "callbacks.curves=null"
+    )
     assert finished.returncode == 0, finished.stderr
     assert "110 training and 10 validation images of 10 classes" in finished.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "finished"

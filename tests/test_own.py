@@ -158,7 +158,7 @@ SHORT = ["trainer.limit_train_batches=15", "trainer.max_epochs=2", "logger.tenso
 
 
 def test_a_model_does_all_that_ours_do(run, train, program, folder, monkeypatch):
-    trained = run("model=tiny", *SHORT, "hydra.run.dir=run")
+    trained = run("model=tiny", *SHORT, "callbacks.curves=null", "hydra.run.dir=run")
     assert trained.returncode == 0, trained.stderr
     assert "TinyGRU with " in trained.stderr
     resumed = run("resume=run", "trainer.max_epochs=3")
@@ -344,7 +344,9 @@ def test_a_task_brings_its_own_metrics(run, train, program, folder):
 
 
 def test_a_sweep_of_it_is_ranked_in_its_direction(run, folder):
-    swept = run("-m", "model=wave_lstm", "optimizer.lr=1e-5,1e-2", *SHORT, "hydra.sweep.dir=sweep")
+    swept = run(
+        "-m", "model=wave_lstm", "optimizer.lr=1e-5,1e-2", *SHORT, "callbacks.curves=null", "hydra.sweep.dir=sweep"
+    )
     assert swept.returncode == 0, swept.stderr
     with open(folder / "sweep" / "report.csv", newline="") as file:
         rows = list(csv.DictReader(file))

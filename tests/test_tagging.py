@@ -133,6 +133,7 @@ def trained(train, file):
         return train(
             "model=tagger", "data=columns", f"data.train={file}", "data.columns=[word,pos,tag]", "data.batch_size=8",
             "model.hidden_size=16", "model.embedding_size=16", "threads=1", "hydra.run.dir=run", "optimizer.lr=1e-2",
+            "callbacks.curves=null",
             *overrides,
         )  # fmt: skip
 

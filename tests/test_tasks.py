@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers import processes
+from helpers.runs import NO_PLOTS
 from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
@@ -95,7 +96,7 @@ class TestLearningRate:
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     mine = written(folder)
-    run = processes.train(*mine, "trainer.max_epochs=1", "hydra.run.dir=run", folder=folder)
+    run = processes.train(*mine, *NO_PLOTS, "trainer.max_epochs=1", "hydra.run.dir=run", folder=folder)
     assert run.returncode == 0, run.stderr
     return folder, run.stdout
 

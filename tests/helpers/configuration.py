@@ -1,11 +1,16 @@
-"""The configuration of this checkout. What a file of it holds is parsed once, which is most of a command's start."""
+"""The configuration of this checkout. What a file of it or of Hydra's own holds is parsed once, and a command composes
+once: most of its start is that."""
 
 import functools
 import os
 import pickle
+import sys
+from pathlib import Path
 from typing import Any
 
+import hydra.conf
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
 from helpers.processes import ROOT
@@ -14,7 +19,11 @@ from unroll.cli.config import set_config_dir
 CONFIG_DIR = ROOT / "conf"
 set_config_dir(CONFIG_DIR)
 
+FOLDERS = (str(CONFIG_DIR), str(Path(hydra.conf.__file__).parent))
+ASK_FOR_A_SWEEP = ("experiment", "hydra.mode", "hydra/", "--config", "-c")  # what names a file that may
+
 load = OmegaConf.load
+get_mode = Hydra.get_mode
 
 
 @functools.cache
@@ -24,13 +33,20 @@ def parsed(path: str, changed: int, size: int) -> bytes:
 
 def load_once(file: Any) -> Any:
     path = file.name if hasattr(file, "name") else str(file)
-    if not path.startswith(str(CONFIG_DIR)):
+    if not path.startswith(FOLDERS):
         return load(file)
     about = os.stat(path)
     return pickle.loads(parsed(path, about.st_mtime_ns, about.st_size))
 
 
+def mode_without_composing(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+    """Hydra composes a command's configuration twice, the first time to see whether a file asks for a sweep."""
+    asked = any(word.lstrip("+").startswith(ASK_FOR_A_SWEEP) for word in sys.argv[1:])
+    return get_mode(self, config_name, overrides) if asked else None
+
+
 OmegaConf.load = staticmethod(load_once)
+Hydra.get_mode = mode_without_composing  # type: ignore[method-assign]
 
 
 @functools.cache

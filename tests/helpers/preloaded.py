@@ -1,11 +1,14 @@
 """Imported by the process that `train.py` is forked from: what a run imports, and what is found out at first use."""
 
+import atexit
 import gc
+import weakref
 from importlib import import_module
 from pkgutil import walk_packages
 
 import num2words  # noqa: F401
-import torch.utils.tensorboard.summary  # noqa: F401
+import torch._dynamo.utils
+import torch.utils.tensorboard.summary
 from hydra._internal import logging_config  # noqa: F401
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -32,5 +35,8 @@ composed()  # Hydra's plugins
 GlobalHydra.instance().clear()
 HydraConfig.instance().cfg = None
 unroll.training.plots.curves([{"step": step, "train/loss": 1.0, "lr": 1.0} for step in (1, 2)], "accuracy")  # fonts
+for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
+    finalizer.atexit = False  # PyTorch's operators: a fifth of a second in each process
+atexit.unregister(torch._dynamo.utils.dump_compile_times)
 gc.collect()
 gc.freeze()  # a collection would visit all that was imported, in each process and again

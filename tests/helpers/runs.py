@@ -22,6 +22,8 @@ IMAGES = [
     *["data.train_images=230", "data.valid_images=40", "data.batch_size=24"],
 ]
 
+NO_PLOTS = ["callbacks.curves=null", "callbacks.hidden_state=null"]  # they take most of so short a run
+
 # Enough to see a bit that differs, and no plots.
 SMALL = ["model.hidden_size=16", "model.embedding_size=16", "callbacks.hidden_state=null"]
 
