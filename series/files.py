@@ -9,7 +9,7 @@ import numpy
 from typing_extensions import Unpack
 
 from reading.tables import Form, Table, is_table, read_table
-from series.numbers import INDEX, Decimal, decimal_sign, numbers, without_units
+from series.numbers import INDEX, STEP, Decimal, decimal_sign, numbers, without_units
 from series.steps import LONGER, Clock, Step, shown, steps_of
 from series.times import Times, time_stamps
 from unroll.errors import UserError
@@ -101,7 +101,7 @@ def read_series(
     table.require(*others)
     if wide:
         series = series or table.frame.columns[0]
-        table, others = by_steps(table, series, static), [series, *static]
+        table, others = by_steps(table, series, static), [series, *static, STEP]
     for name in ([series] if series is not None else []) + list(static):
         table.require_one_spelling(name)
     nameless = [*table.unnamed, *(name for name in table.frame.columns if name in INDEX)]
@@ -114,7 +114,8 @@ def read_series(
         chosen = list(columns)
     if not chosen:
         raise UserError(f"{path}: has no column of numbers")
-    without_units(table, chosen, time)
+    if not wide:
+        without_units(table, chosen, time)
     if table.frame.is_empty():
         raise UserError(f"{path}: has no rows")
     sign = decimal or decimal_sign(table, chosen)
@@ -160,7 +161,7 @@ def by_steps(table: Table, series: str, static: Sequence[str]) -> Table:
     if twice.any():
         row = int(twice.arg_max())
         raise UserError(f"{table.where(row)}: several rows are called {frame[series][row]}, and each is to be a series")
-    numbers = frame.unpivot(index=["row of the file", series, *static], variable_name="step", value_name="value")
+    numbers = frame.unpivot(index=["row of the file", series, *static], variable_name=STEP, value_name="value")
     numbers = numbers.with_row_index("place")
     last = numbers.drop_nulls("value").group_by("row of the file").agg(polars.max("place").alias("last"))
     numbers = numbers.join(last, on="row of the file").filter(polars.col("place") <= polars.col("last"))
@@ -168,7 +169,7 @@ def by_steps(table: Table, series: str, static: Sequence[str]) -> Table:
     if len(last) < len(frame):
         table.notes.append(f"{len(frame) - len(last):,} rows without numbers left out")
     lines = None if table.lines is None else [table.lines[row] for row in numbers["row of the file"]]
-    return Table(table.name, numbers.select(series, *static, "value"), lines, table.notes)
+    return Table(table.name, numbers.select(series, *static, STEP, "value"), lines, table.notes)
 
 
 def ended(series: Series, targets: Sequence[int]) -> Series:

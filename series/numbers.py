@@ -12,6 +12,7 @@ from unroll.errors import UserError
 
 Decimal = Literal[".", ","]
 
+STEP = "column of the file"  # in a table of series that were rows: where each number was
 INDEX = ("Unnamed: 0", "__index_level_0__")  # of a data frame
 BELOW = 3  # lines of units and the like below the names
 MISSING = ("na", "n/a", "nan", "nil", "null", "none", "-", "--", "?", "#n/a")
@@ -85,27 +86,26 @@ def decimal_sign(table: Table, chosen: Sequence[str]) -> Decimal:
     def value(place: tuple[str, int]) -> str:
         return repr(table.frame[place[0]][place[1]])
 
+    def has(place: tuple[str, int]) -> str:
+        return f"the column {in_file(table, *place)} has {value(place)}"
+
     if alone["."] and alone[","]:
-        (first, row), (second, other) = alone["."][0], alone[","][0]
+        first, second = alone["."][0], alone[","][0]
         raise UserError(
-            f"{table.where(row)}: the column {first} has {value((first, row))}, with a point before decimals, and the "
-            f"column {second} {value((second, other))} with a comma ({where_in(table, other)}); write all one way, or "
-            f"leave the columns of one way out: data.columns=[…]"
+            f"{table.where(first[1])}: {has(first)}, with a point before decimals, and {has(second)} with a comma "
+            f"({where_in(table, second[1])}); write all one way, or leave columns of one way out: data.columns=[…]"
         )
     sign: Decimal = "," if alone[","] else "."
     with_comma = next((place for place in either if "," in value(place)), None)
     if not alone["."] and not alone[","] and with_comma:
         raise UserError(
-            f"{table.where(with_comma[1])}: the column {with_comma[0]} has {value(with_comma)}; data.decimal=',' reads "
-            f"the comma as the sign before decimals, data.decimal=. as one between thousands"
+            f"{table.where(with_comma[1])}: {has(with_comma)}; data.decimal=',' reads the comma as the sign before "
+            f"decimals, data.decimal=. as one between thousands"
         )
     between = between_thousands(sign)
     for place in either:
         if alone[sign] and between in value(place):
-            table.notes.append(
-                f"the column {place[0]} has {value(place)}, in which {between!r} is between thousands, as the column "
-                f"{alone[sign][0][0]} has {value(alone[sign][0])}"
-            )
+            table.notes.append(f"{has(place)}, in which {between!r} is between thousands, as {has(alone[sign][0])}")
     return sign
 
 
@@ -135,6 +135,9 @@ def numbers(table: Table, name: str, decimal: Decimal) -> numpy.ndarray:
     wrong = ~numpy.isfinite(values) & ~missing
     if wrong.any():
         row = int(wrong.argmax())
+        name = in_file(table, name, row)
+        if STEP in table.frame.columns:
+            wrong = wrong[(table.frame[STEP] == name).to_numpy()]
         found = f"{column[row]!r}, not a number ({wrong.sum():,} in all)"
         advice = advice_on(column[row], name, table, decimal, most=wrong.mean() > 0.5)
         raise UserError(f"{table.where(row)}: the column {name} has {found}; {advice}")
@@ -145,6 +148,11 @@ def numbers(table: Table, name: str, decimal: Decimal) -> numpy.ndarray:
         row = int(missing.argmax())
         table.notes.append(f"the column {name} has no number in {missing.sum():,} rows, from {where_in(table, row)} on")
     return values
+
+
+def in_file(table: Table, name: str, row: int) -> str:
+    """What the column of a number is called in the file."""
+    return table.frame[STEP][row] if STEP in table.frame.columns else name
 
 
 def where_in(table: Table, row: int) -> str:
@@ -177,6 +185,8 @@ def advice_on(value: Any, name: str, table: Table, decimal: Decimal, most: bool)
             return f"data.decimal={other!r} reads it, as {decimal!r} is between thousands then"
         if (found := NUMBER_IN_SIGNS.fullmatch(value)) and (around := found["before"] or found["behind"]):
             return f"write numbers alone, without {around.strip()!r}"
+        if most and STEP in table.frame.columns:
+            return f"data.static=[{name}] takes that column for what each series is"
         if most and (readings(value) or DATE.fullmatch(value)):
             return f"if it is the time, write data.time={name}"
         if most:

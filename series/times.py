@@ -15,6 +15,7 @@ from series.steps import LONGER, steps_of, to_datetime
 from unroll.errors import ArgumentError, UserError
 
 YEARS = (1800, 2200)  # of digits that are dates
+FIRST_OF_1900 = 69  # of two digits, as for `strptime`
 MONTHS = list(calendar.month_name)[1:]
 
 CLOCK = re.compile(r"(?P<hour>\d{1,2}):\d{2}(?P<second>:\d{2})?(?P<fraction>[.,]\d+)?(?P<half>\s?[AaPp][Mm])?")
@@ -45,7 +46,9 @@ PERIODS = [
     (r"(?P<before>)(?P<number>\d{1,2})(?P<between>[-/.])(?P<year>\d{4})", 1),
     (r"(?P<year>\d{4})(?P<before>)(?P<number>\d{2})", 1),
     (r"(?P<before>)(?P<number>[A-Za-z]{3,9})(?P<between>[- ])(?P<year>\d{4})", 1),
+    (r"(?P<before>)(?P<number>[A-Za-z]{3,9})(?P<between>[- ']+)(?P<year>\d{2})", 1),
 ]
+TWO_YEARS, SEASONS = r"(\d{4})([-/])(\d{2}|\d{4})", "two years"  # 2023/24
 WEEK = r"(?P<year>\d{4})(?P<before>-?W)(?P<number>\d{2})(?P<day>-?\d)?"
 
 
@@ -114,7 +117,9 @@ def time_stamps(
     strings = column.cast(polars.String).str.strip_chars()
     if format is None and (column.dtype.is_float() or not is_date(strings[0])):
         return of_numbers(column, strings, table)
-    choices = readings(strings[0]) if format is None else [as_typed(format)]
+    choices = readings(strings[0])
+    if format is not None:
+        choices = [one for one in choices if one.format == format] or [as_typed(format)]
     found = [(reading, *read_with(reading, strings)) for reading in choices]
     whole = [one for one in found if not one[1].null_count()]
     if not whole and format is None and strings.str.contains(r"^\d+$").all():
@@ -150,6 +155,8 @@ def is_date(text: str) -> bool:
 def readings(text: str) -> list[Reading]:
     """The ways in which a time stamp may be meant."""
     found = [period(shape, months, text) for shape, months in PERIODS if re.fullmatch(shape, text)]
+    if years := re.fullmatch(TWO_YEARS, text):
+        found.append(two_years(years))
     if week := re.fullmatch(WEEK, text):
         found.append(week_of(week))
     if digits := re.fullmatch(r"(\d{8})([T ]?)(\d{2}|\d{4}|\d{6})(Z|[+-]\d{2}:?\d{2})?", text):
@@ -243,7 +250,7 @@ def period(shape: str, months: int, text: str) -> Reading:
     match = re.fullmatch(shape, text)
     assert match is not None
     parts = match.groupdict()
-    by_name = parts["number"].isalpha()
+    by_name, short = parts["number"].isalpha(), len(parts["year"]) == 2
 
     def parse(strings: Any) -> Any:
         groups = strings.rename("text").to_frame().select(polars.col("text").str.extract_groups(f"^(?:{shape})$"))
@@ -253,16 +260,20 @@ def period(shape: str, months: int, text: str) -> Reading:
             number = number.str.to_titlecase().replace_strict(names, default=None, return_dtype=polars.Int32)
         month = (number.cast(polars.Int32, strict=False) - 1) * months + 1
         year = year.cast(polars.Int32, strict=False)
+        if short:
+            if ((month == month.shift()) & (year == year.shift() + 1)).any():  # Jan-30, Jan-31: days, perhaps
+                year = year.clear(len(year))
+            year += 1900 + 100 * (year < FIRST_OF_1900).cast(polars.Int32)
         year = year.set(~(year.is_between(*YEARS) & month.is_between(1, 12)).fill_null(False), None)
         first = polars.datetime(year, month.clip(1, 12), 1)
         return polars.select(time=first)["time"].cast(polars.Datetime("us"))
 
     def writer(shown: Callable[[int], str]) -> Callable[[datetime], str]:
         def write(time: datetime) -> str:
-            number = shown((time.month - 1) // months + 1)
+            number, year = shown((time.month - 1) // months + 1), f"{time.year}"[-2 if short else 0 :]
             if match.start("year") < match.start("number"):
-                return f"{time.year}{parts['before']}{number}"
-            return f"{parts['before']}{number}{parts['between']}{time.year}"
+                return f"{year}{parts['before']}{number}"
+            return f"{parts['before']}{number}{parts['between']}{year}"
 
         return write
 
@@ -274,6 +285,24 @@ def period(shape: str, months: int, text: str) -> Reading:
     of_numbers: list[Callable[[int], str]] = [lambda at: f"{at:0{len(parts['number'])}d}", str]
     writers = [writer(shown) for shown in (of_names if by_name else of_numbers)]
     return Reading({1: "months", 3: "quarters", 6: "halves of years"}[months], parse, writers)
+
+
+def two_years(match: re.Match[str]) -> Reading:
+    """Stamps that are a year and the next, such as 2023/24: each stands for the first of January of the one."""
+    import polars
+
+    _, between, second = match.groups()
+
+    def parse(strings: Any) -> Any:
+        parts = strings.rename("text").to_frame().select(polars.col("text").str.extract_groups(f"^{TWO_YEARS}$"))
+        year, following = (parts["text"].struct.field(name).cast(polars.Int32) for name in ("1", "3"))
+        year = year.set(~((year + 1) % 10 ** len(second) == following).fill_null(False), None)
+        return polars.select(time=polars.datetime(year, 1, 1))["time"].cast(polars.Datetime("us"))
+
+    def write(time: datetime) -> str:
+        return f"{time.year}{between}{str(time.year + 1)[-len(second) :]}"
+
+    return Reading(SEASONS, parse, [write])
 
 
 def week_of(match: re.Match[str]) -> Reading:
@@ -294,9 +323,15 @@ def week_of(match: re.Match[str]) -> Reading:
 
 
 def as_typed(format: str) -> Reading:
-    """The format that the user gives, as Python's `strptime` knows it."""
+    """The format that the user gives, as Python's `strptime` knows it.
+
+    Raises:
+        UserError: it has no year.
+    """
     import polars
 
+    if not re.search("%[-_0]?[YyGDFcxsv+]", format):
+        raise UserError(f"data.time_format={format}: must have a year, such as %Y or %y")
     zoned = "%z" in format
     whole = re.sub(r"[.,]?%f", "%.f", format)
 
@@ -352,6 +387,9 @@ def chosen(
     """
     if len(whole) == 1:
         return whole[0]
+    seasons = [one for one in whole if one[0].format == SEASONS and one[2].n_unique() > 1]
+    if seasons:  # as months, they would be 13 from each other
+        return seasons[0]
     best: list[tuple[Reading, Any, Any]] = []
     for even in (True, False):
         for one in whole:

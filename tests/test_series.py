@@ -151,7 +151,7 @@ NUMBERS = {
     "minus signs": ("a,b\n\u22121.5,\u22122\n2,1\n", {"a": [-1.5, 2], "b": [-2, 1]}),
     "two signs before decimals": (
         "a;b\n1;12.5\n1,5;2.345\n", "line 2: the column b has '12.5', with a point before decimals, and the column a "
-        "'1,5' with a comma (line 3); write all one way, or leave the columns of one way out: data.columns=[…]",
+        "has '1,5' with a comma (line 3); write all one way, or leave columns of one way out: data.columns=[…]",
         {"columns": ["a"]}, {"a": [1, 1.5]},
     ),
     "two signs, zeros before": (
@@ -249,8 +249,10 @@ def test_each_row_is_a_series_in_wide_files(tmp_path):
     with pytest.raises(UserError, match=r"b.csv, line 3: several rows are called b, and each is to be a series"):
         read_series(str(tmp_path / "b.csv"), series="name", static=["region"], wide=True)
     (tmp_path / "b.csv").write_text("region,name,1,2\nnorth,a,1,2\nsouth,b,3,much\n")
-    with pytest.raises(UserError, match=r"b.csv, line 3: the column value has 'much', not a number"):
+    with pytest.raises(UserError, match=r"b.csv, line 3: the column 2 has 'much', not a number \(1 in all\)"):
         read_series(str(tmp_path / "b.csv"), series="name", static=["region"], wide=True)
+    with pytest.raises(UserError, match=r"line 2: the column region has 'north', .* data.static=\[region\] takes that"):
+        read_series(str(tmp_path / "b.csv"), series="name", wide=True)
     with pytest.raises(UserError, match=r"data.wide=true: is for files without a column of the time"):
         read_series(str(tmp_path / "b.csv"), time="1", wide=True)
 

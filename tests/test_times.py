@@ -119,6 +119,8 @@ GO_ON = {
     "months with a dot": (monthly("%m.%Y"), ["01.2005", "02.2005"]),
     "months of the statisticians": (monthly("%YM%m"), ["2005M01", "2005M02"]),
     "months by name": (monthly("%b %Y"), ["Jan 2005", "Feb 2005"]),
+    "months by name, two digits of the year": (monthly("%b-%y"), ["Jan-05", "Feb-05"]),
+    "months by name, an apostrophe": (monthly("%b '%y"), ["Jan '05", "Feb '05"]),
     "months as days, month first": (monthly("%m/%d/%Y"), ["01/01/2005", "02/01/2005"]),
     "months, the 15th": (monthly("%Y-%m-%d", day=15), ["2005-01-15", "2005-02-15"]),
     "ends of months": (month_ends(), ["2005-01-31", "2005-02-28", "2005-03-31"]),
@@ -143,6 +145,8 @@ GO_ON = {
     "quarters as days": (monthly("%Y-%m-%d", step=3), ["2015-01-01", "2015-04-01"]),
     "years": ([f"{year}-01-01" for year in range(1900, 2020)], ["2020-01-01", "2021-01-01"]),
     "years, the 29th of February": ([f"{year}-02-29" for year in (2000, 2004, 2008)], ["2012-02-29"]),
+    "years and the next": ([f"{year}/{year % 100 + 1:02d}" for year in range(2000, 2030)], ["2030/31", "2031/32"]),
+    "years and the next, all digits": ([f"{year}-{year + 1}" for year in range(2000, 2030)], ["2030-2031"]),
     "years as numbers": ([str(year) for year in range(1900, 2020)], ["2020", "2021"]),
     "weeks": (every("%G-W%V", "2020-01-06", 51, weeks=1), ["2020-W53", "2021-W01"]),
     "weeks as days": (every("%Y-%m-%d", "2020-01-06", weeks=1), ["2021-03-01", "2021-03-08"]),
@@ -216,6 +220,14 @@ ASKED = {
         every("%H:%M on %d %m %Y", "2020-01-30", **HOUR), "line 2: the time stamp in the column time '00:00 on 30 01",
         {"time_format": "%H:%M on %d %m %Y"}, ["12:00 on 01 02 2020"],
     ),
+    "years, or days of a year that is not there": (
+        [f"Jan-{at:02d}" for at in range(1, 20)], "line 2: the time stamp in the column time 'Jan-01' can't be read as",
+        {"time_format": "%b-%y"}, ["Jan-20", "Jan-21"],
+    ),
+    "a month, or a year and the next": (
+        ["2009-10"], "can be read in several ways; write data.time_format='months' or data.time_format='two years'",
+        {"time_format": "months"}, [],
+    ),
     "an hour that comes twice": (
         [*every("%Y-%m-%d %H:%M", "2020-10-24", 27, **HOUR), *every("%Y-%m-%d %H:%M", "2020-10-25T02:00", 20, **HOUR)],
         "the time 2020-10-25 02:00 is not after 2020-10-25 02:00, the one before it; if clocks were changed there, "
@@ -239,6 +251,12 @@ def test_what_can_be_read_in_several_ways_is_asked(tmp_path, case):
     assert words in str(error.value)
     series = read_series(path, time="time", **answer).series[0]
     assert list(series.clock.following(len(expected))) == expected
+
+
+def test_a_format_without_a_year_is_refused(tmp_path):
+    path = write(tmp_path / "a.csv", ["01-Jan", "02-Jan"])
+    with pytest.raises(UserError, match=r"data.time_format=%d-%b: must have a year"):
+        read_series(path, time="time", time_format="%d-%b")
 
 
 @pytest.mark.parametrize(
