@@ -130,24 +130,28 @@ def read_table(
         UserError: there is no such file, it is no table, or can be read in two ways.
     """
     require("a table", "app", "polars")
+    file = Path(path).expanduser()
+    ending = ending_of(file)
     if path.startswith(DATASET):
         from reading.datasets import read_dataset
 
-        return Table(path, read_dataset(path, split))
-    file = Path(path).expanduser()
-    ending = ending_of(file)
-    if not file.exists():
+        table = Table(path, read_dataset(path, split))
+    elif not file.exists():
         raise UserError(f"{path}: there is no such file")
-    if ending in BINARY:
-        return Table(path, read_binary(file, ending))
-    text = read_text(file, encoding)
-    if ending in LINES:
-        return read_objects(text, path, wanted)
-    separator = NAMES_OF_SEPARATORS.get(separator or "", separator)
-    if separator is not None and len(separator) != 1:
-        raise ArgumentError("separator", separator, "one character, or tab, or blank")
-    first_choice = SEPARATED.get(ending, ",")
-    return Delimited(path, text, wanted, first_choice, separator, quotes, header).table()
+    elif ending in BINARY:
+        table = Table(path, read_binary(file, ending))
+    elif ending in LINES:
+        table = read_objects(read_text(file, encoding), path, wanted)
+    else:
+        separator = NAMES_OF_SEPARATORS.get(separator or "", separator)
+        if separator is not None and len(separator) != 1:
+            raise ArgumentError("separator", separator, "one character, or tab, or blank")
+        text, first_choice = read_text(file, encoding), SEPARATED.get(ending, ",")
+        return Delimited(path, text, wanted, first_choice, separator, quotes, header).table()
+    typed = {"separator": separator, "quotes": quotes, "header": header}
+    if unused := [f"data.{name}" for name, value in typed.items() if value is not None]:
+        table.notes.append(f"{', '.join(unused)} not used, as only .csv and .tsv files need it")
+    return table
 
 
 def read_binary(path: Path, ending: str) -> Any:

@@ -116,6 +116,7 @@ class SeriesFiles(Data):
             "time_format": time_format,
             "time_zone": time_zone,
             "known_format": None,
+            "known_decimal": None,
             "static": as_names(static) or [],
             "wide": wide,
             **Form(encoding=known_encoding(encoding), separator=separator, quotes=quotes, header=header),
@@ -158,15 +159,12 @@ class SeriesFiles(Data):
         """What is in the validation file; None if there is none."""
         if self.files[1] is None:
             return None
-        found = read_series(
-            self.files[1], self.columns, split="valid", **{**self.how_read, "known_format": self.time_format}
-        )
-        return self._ended(found)
+        return self._ended(read_series(self.files[1], self.columns, split="valid", **{**self.how_read, **self.writing}))
 
-    @property
-    def time_format(self) -> str | None:
-        """How the training file writes times; None for numbers, and without a time column."""
-        return self.how_read["known_format"] or self.in_training.time_format
+    @cached_property
+    def writing(self) -> dict[str, str | None]:
+        """How the training file writes times and decimals, as far as it does: arguments of `read_series`."""
+        return {"known_format": self.in_training.time_format, "known_decimal": self.in_training.decimal}
 
     @property
     def columns(self) -> list[str]:
@@ -340,7 +338,7 @@ class SeriesFiles(Data):
             "missing": self.missing,
             "covariates": asdict(self.covariates),
             "scales": {name: list(scale) for name, scale in self.scales.items()},
-            "file": {**self.how_read, "known_format": self.time_format},
+            "file": {**self.how_read, **self.writing},
         }
 
     def as_in(self, description: Mapping[str, Any]) -> None:
@@ -354,7 +352,8 @@ class SeriesFiles(Data):
             self.counts, self.missing = description["counts"], description["missing"]
             self.covariates = Covariates(**description["covariates"])
             self.known, self.how_read["static"] = list(self.covariates.known), list(self.covariates.static)
-            self.how_read["known_format"] = description["file"]["known_format"]
+            self.writing = {name: description["file"].get(name) for name in ("known_format", "known_decimal")}
+            self.how_read |= self.writing
 
     def summary(self) -> str:
         counts = [sum(span.stop - span.start for span in spans) for spans in (self.train_spans, self.valid_spans)]

@@ -47,12 +47,14 @@ class Found(NamedTuple):
         series: the series.
         notes: what was left out of the file, or given a name.
         time_format: how the file writes times; None for numbers, and without a time column.
+        decimal: the sign before decimals, as typed or found; None if no number has one.
     """
 
     columns: list[str]
     series: list[Series]
     notes: list[str]
     time_format: str | None
+    decimal: Decimal | None
 
 
 def read_series(
@@ -65,6 +67,7 @@ def read_series(
     time_format: str | None = None,
     time_zone: str | None = None,
     known_format: str | None = None,
+    known_decimal: Decimal | None = None,
     static: Sequence[str] = (),
     wide: bool = False,
     split: str = "train",
@@ -82,7 +85,7 @@ def read_series(
         decimal: the sign before the decimals of numbers, "." or ","; None to find it.
         time_format: of the time, as for `strptime`; None to find it.
         time_zone: of times without an offset from UTC, such as "Europe/Berlin"; None where clocks are not put forward.
-        known_format: the format of the training file, which decides where two fit.
+        known_format, known_decimal: how the training file writes times and decimals, which decides where two fit.
         static: columns with one value for each series.
         wide: each row is a series, one number after the other in the columns of the file; `series` is the column of its
             name, the first by default. The numbers are called "value".
@@ -118,8 +121,8 @@ def read_series(
         without_units(table, chosen, time)
     if table.frame.is_empty():
         raise UserError(f"{path}: has no rows")
-    sign = decimal or decimal_sign(table, chosen)
-    values = numpy.stack([numbers(table, name, sign) for name in chosen], axis=1)
+    sign = decimal or decimal_sign(table, chosen, known_decimal)
+    values = numpy.stack([numbers(table, name, sign or ".") for name in chosen], axis=1)
     rows_of = rows_by_name(table, series)
     groups = list(rows_of.values())
     times = None
@@ -145,7 +148,7 @@ def read_series(
             )
             kinds = tuple(one_value(table, column, rows, name) for column in static)
             found.append(Series(name, steps, clock, wall, kinds))
-    return Found(chosen, found, [f"{path}: {note}" for note in table.notes], times and times.format)
+    return Found(chosen, found, [f"{path}: {note}" for note in table.notes], times and times.format, sign)
 
 
 def by_steps(table: Table, series: str, static: Sequence[str]) -> Table:

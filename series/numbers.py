@@ -62,8 +62,13 @@ def stripped(column: Any) -> Any:
     return column.str.strip_chars().str.replace(MINUS, "-", literal=True)
 
 
-def decimal_sign(table: Table, chosen: Sequence[str]) -> Decimal:
-    """The sign before decimals: the one by which all numbers of the file can be read.
+def decimal_sign(table: Table, chosen: Sequence[str], known: Decimal | None = None) -> Decimal | None:
+    """The sign before decimals: the one by which all numbers of the file can be read; None if no number has either.
+
+    Args:
+        table: the file.
+        chosen: its columns of numbers.
+        known: the sign in the training file, which decides where it can be either.
 
     Raises:
         UserError: none is, or it can be either.
@@ -95,16 +100,18 @@ def decimal_sign(table: Table, chosen: Sequence[str]) -> Decimal:
             f"{table.where(first[1])}: {has(first)}, with a point before decimals, and {has(second)} with a comma "
             f"({where_in(table, second[1])}); write all one way, or leave columns of one way out: data.columns=[…]"
         )
+    if not alone["."] and not alone[","]:
+        with_comma = next((place for place in either if "," in value(place)), None)
+        if with_comma and not known:
+            raise UserError(
+                f"{table.where(with_comma[1])}: {has(with_comma)}; data.decimal=',' reads the comma as the sign before "
+                f"decimals, data.decimal=. as one between thousands"
+            )
+        return known or ("." if either else None)
     sign: Decimal = "," if alone[","] else "."
-    with_comma = next((place for place in either if "," in value(place)), None)
-    if not alone["."] and not alone[","] and with_comma:
-        raise UserError(
-            f"{table.where(with_comma[1])}: {has(with_comma)}; data.decimal=',' reads the comma as the sign before "
-            f"decimals, data.decimal=. as one between thousands"
-        )
     between = between_thousands(sign)
     for place in either:
-        if alone[sign] and between in value(place):
+        if between in value(place):
             table.notes.append(f"{has(place)}, in which {between!r} is between thousands, as {has(alone[sign][0])}")
     return sign
 

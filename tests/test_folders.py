@@ -72,9 +72,10 @@ def test_texts_without_what_is_empty_or_of_another_kind(folder):
     (root / "dog" / "empty.txt").touch()
     (root / "dog" / "blank.txt").write_text(" \n")
     (root / "dog" / "Thumbs.db").write_bytes(b"\0")
-    documents, notes = read_documents(str(root), "text", "label")
+    documents, notes = read_documents(str(root), "text", "class")
     assert len(documents) == 20
-    (note,) = notes
+    note, names = notes
+    assert names.endswith("data.text=text and data.label=class not used: the names of folders are the classes")
     assert f"as they are hidden: 1 ({root}/dog/Thumbs.db)" in note
     assert f"as they are of another kind: 1 ({root}/cat/README)" in note
     assert f"as they are empty: 2 ({root}/dog/empty.txt, {root}/dog/blank.txt)" in note

@@ -61,7 +61,7 @@ class TestFiles:
         table.write_csv(tmp_path / "weather.tsv", separator="\t")
         table.write_parquet(tmp_path / "weather.parquet")
         table.write_csv(tmp_path / "weather.csv.gz", compression="gzip")
-        columns, expected, _, _ = read_series(str(file), None, "station", "time", "refuse")
+        columns, expected, *_ = read_series(str(file), None, "station", "time", "refuse")
         assert columns == ["temperature", "wind", "sun"]
         assert [(series.name, len(series.values)) for series in expected] == [("north", STEPS), ("south", 400)]
         for name in ("weather.tsv", "weather.parquet", "weather.csv.gz"):
@@ -222,6 +222,18 @@ def test_a_sign_that_is_typed_is_the_only_one(tmp_path, content, decimal, words)
     with pytest.raises(UserError) as error:
         read_series(str(tmp_path / "a.csv"), decimal=decimal)
     assert words in str(error.value)
+
+
+def test_the_training_file_decides_how_others_are_read(tmp_path):
+    for name, content in (("a.csv", "a\n1.234,5\n2,5\n" * 20), ("b.csv", "a\n1.234\n2.345\n" * 20)):
+        (tmp_path / name).write_text(content.replace("\na\n", "\n"))
+    files = [str(tmp_path / name) for name in ("a.csv", "b.csv")]
+    data = SeriesFiles(train=files[0], valid=files[1], separator="tab")
+    assert data.in_validation.series[0].values[:2, 0].tolist() == [1234, 2345]
+    later = SeriesFiles(train=files[1], separator="tab")
+    later.as_in(data.description())
+    assert later.in_training.series[0].values[:2, 0].tolist() == [1234, 2345]
+    assert SeriesFiles(train=files[1], separator="tab").in_training.series[0].values[0, 0] == 1.234
 
 
 def test_what_is_left_out_of_a_file_is_said(tmp_path):

@@ -193,6 +193,13 @@ def test_what_is_left_out_or_named_is_said(tmp_path):
     ]
 
 
+def test_what_a_file_has_no_use_for_is_said(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "x", "label": "y"}')
+    table = read_table(str(tmp_path / "a.jsonl"), TEXT, separator=";", header=True)
+    assert table.notes == ["data.separator, data.header not used, as only .csv and .tsv files need it"]
+    assert read_table(str(tmp_path / "a.jsonl"), TEXT).notes == []
+
+
 def test_a_row_is_known_by_the_line_it_begins_in(tmp_path):
     (tmp_path / "a.csv").write_text('\n# x\ntext,label\n\n"a\nb",pos\n\nc,neg\n')
     table = read_table(str(tmp_path / "a.csv"), TEXT)

@@ -14,6 +14,7 @@ from unroll.errors import UserError
 
 Missing = Literal["refuse", "leave_out"]
 
+NAMES = ("text", "label")  # of columns, by default
 FEW = 0.1  # of the files in a folder: so many of another ending do not belong
 
 
@@ -47,6 +48,8 @@ def read_documents(
     folder = Path(path).expanduser()
     if folder.is_dir():
         documents, notes = in_folder(folder, form.get("encoding", UTF_8))
+        if (text, label) != NAMES:
+            notes = [*notes, f"data.text={text} and data.label={label} not used: the names of folders are the classes"]
     elif is_table(path):
         table = read_table(path, (text, label), split=split, **form)
         documents, notes = in_table(table, text, label, missing)
