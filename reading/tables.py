@@ -428,10 +428,20 @@ class Delimited:
                     f"them for the names of columns, data.header=false for values"
                 )
         if has_names:
-            return names, rows[1:]
+            return names, self.without_repeated(rows[1:], first, width)
         if self.header is None:
             self.notes.append(NO_NAMES)
         return [str(number) for number in range(1, width + 1)], rows
+
+    def without_repeated(self, rows: list[Row], first: Row, width: int) -> list[Row]:
+        """The rows without comments, and without the names that come again where files were joined."""
+        comments = [row for row in rows if row.values[0].startswith("#") and len(row.values) != width]
+        again = [row for row in rows if row.values == first.values]
+        for what, some in (("of comments", comments), ("with the names of the columns again", again)):
+            if some:
+                self.notes.append(f"{len(some)} lines {what} left out, from line {some[0].line} on")
+        left_out = {row.line for row in (*comments, *again)}
+        return [row for row in rows if row.line not in left_out] if left_out else rows
 
     def without_empty(self, rows: list[Row], width: int) -> list[Row]:
         """The rows with something in them; in one column, a blank line between others is a row without a value."""

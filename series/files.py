@@ -16,6 +16,8 @@ from unroll.errors import UserError
 
 Gaps = Literal["refuse", "split", "keep", "fill"]
 MOST_FILLED = 10  # steps for each row of a file
+DATE_PARTS = ("year", "month", "day", "hour", "minute")
+RISING = 10  # steps
 ZONE = "if clocks were changed there, data.time_zone=… says where, as in Europe/Berlin"
 
 
@@ -126,6 +128,8 @@ def read_series(
     rows_of = rows_by_name(table, series)
     groups = list(rows_of.values())
     times = None
+    if time is None:
+        table.notes += perhaps_times(chosen, values, groups)
     if time is not None:
         times = time_stamps(table.frame[time], table, groups, time_format, time_zone, known_format)
     found: list[Series] = []
@@ -149,6 +153,20 @@ def read_series(
             kinds = tuple(one_value(table, column, rows, name) for column in static)
             found.append(Series(name, steps, clock, wall, kinds))
     return Found(chosen, found, [f"{path}: {note}" for note in table.notes], times and times.format, sign)
+
+
+def perhaps_times(names: Sequence[str], values: numpy.ndarray, groups: Sequence[numpy.ndarray]) -> list[str]:
+    """What to say of columns that may be the time, where nobody says which it is."""
+    parts = [name for name in names if name.lower() in DATE_PARTS]
+    if len(parts) > 1:
+        together = f"a column that has the whole date can be data.time ({', '.join(parts)} are read as numbers)"
+        return [together]
+    differences = numpy.concatenate([numpy.diff(values[rows], axis=0) for rows in groups])
+    return [
+        f"the column {name} rises from row to row; if it is the time, data.time={name}"
+        for name, apart in zip(names, differences.T, strict=True)
+        if len(apart) >= RISING and (apart > 0).all()
+    ]
 
 
 def by_steps(table: Table, series: str, static: Sequence[str]) -> Table:

@@ -12,6 +12,7 @@ DAY = 24 * 3600 * 10**6  # microseconds
 LONGER = 1.5  # a step that takes so many times the usual one has a gap in it
 EVERY_DAY, WORKING_WEEKS = "1111111", ("1111100", "1111001")
 LAST = 31  # day of a month
+MOST = 6  # days of a month
 USUAL = 0.75  # of all steps
 MOVED = 4  # days, by holidays
 
@@ -23,13 +24,14 @@ class Step:
     Attributes:
         size: in microseconds or the units of numbers; or in months, days of the calendar, or working days.
         kind: "time", "months", "days" or "workdays".
-        day: which of the month's days in `week`, from 1 on; the last where there are fewer; of "months".
-        week: whether Monday, …, Sunday count: working days of "workdays"; of "months", those that `day` counts.
+        days: which of a month's days in `week`, from 1 on; the last where there are fewer; of "months". With several,
+            such as the first and the 15th, a step goes from one of them to the next.
+        week: whether Monday, …, Sunday count: working days of "workdays"; of "months", those that are in `days`.
     """
 
     size: Any
     kind: str = "time"
-    day: int = 0
+    days: tuple[int, ...] = ()
     week: str = EVERY_DAY
 
     @property
@@ -37,14 +39,18 @@ class Step:
         """The number of steps in a day, a week of days, or a year of months; None for other steps, and of numbers."""
         if self.kind == "time":
             return DAY // self.size if DAY // self.size > 1 and DAY % self.size == 0 else None
-        years = {("months", size): 12 // size for size in (1, 2, 3, 4, 6)}
-        return {**years, ("days", 1): 7, ("workdays", 1): self.week.count("1")}.get((self.kind, self.size))
+        if self.kind == "months":
+            year = 12 * len(self.days)
+            return year // self.size if year // self.size > 1 and year % self.size == 0 else None
+        return {("days", 1): 7, ("workdays", 1): self.week.count("1")}.get((self.kind, self.size))
 
     def following(self, wall: datetime) -> datetime:
         """The time on the clock after one, for steps of the calendar."""
         if self.kind == "months":
-            month = numpy.datetime64(wall.date(), "M") + self.size
-            return datetime.combine(days_of_months(month, self.day, self.week).astype(object), wall.timetz())
+            place = places_in_months(numpy.array([wall.date()], "datetime64[D]"), self.days, self.week)[0] + self.size
+            month, part = divmod(int(place), len(self.days))
+            day = days_of_months(numpy.datetime64(month, "M"), self.days[part], self.week)
+            return datetime.combine(day.astype(object), wall.timetz())
         if self.kind == "days":
             return wall + timedelta(days=int(self.size))
         days = numpy.busday_offset(numpy.datetime64(wall.date()), self.size, roll="forward", weekmask=self.week)
@@ -111,47 +117,53 @@ def steps_of(wall: numpy.ndarray | None, at: numpy.ndarray) -> tuple[Step, numpy
     days = wall.astype("datetime64[D]")
     if not (wall - days == wall[0] - days[0]).all():  # another time of the day
         return by_time
-    months = wall.astype("datetime64[M]")
-    of_month = monthly(days, months)
-    if of_month is not None:
-        apart = numpy.diff(months.astype("int64"))
+    if of_month := monthly(days):
+        apart = numpy.diff(places_in_months(days, *of_month))
         usual = int(middle(apart))
         return Step(usual, "months", *of_month), apart / usual
     apart = numpy.diff(days.astype("int64"))
     usual = int(middle(apart))
     by_days = (Step(usual, "days"), apart / usual) if usual > 0 else by_time
-    if usual == 1 and (by_days[1] > LONGER).any() and (week := working_week(days)) is not None:
+    if week := working_week(days):
         counted = numpy.busday_count(days[:-1], days[1:], weekmask=week)
         return Step(1, "workdays", week=week), counted.astype(float)
     return by_days
 
 
-def monthly(days: numpy.ndarray, months: numpy.ndarray) -> tuple[int, str] | None:
-    """Which of its month's days each is, as `day` and `week` of a `Step`; None if they are not one a month.
+def monthly(days: numpy.ndarray) -> tuple[tuple[int, ...], str] | None:
+    """Which of its month's days each is, as `days` and `week` of a `Step`; None if they are not of months.
 
-    A day of the month, or the last; a working day, such as the last, which holidays may move; or a weekday, such as the
-    third Friday. Where there is one in nearly every month, on no such day, it is the middle one.
+    A day of the month, or the last; a working day, such as the last, which holidays may move; a weekday, such as the
+    third Friday; or a few days, such as the first and the 15th. Where there is one in nearly every month, on no such
+    day, it is the middle one.
     """
+    months = days.astype("datetime64[M]")
     apart, in_months = numpy.diff(days), numpy.diff(months.astype("int64"))
+    of_month = (days - months.astype("datetime64[D]")).astype("int64") + 1
     if not (in_months > 0).all():
-        return None
+        of_month[days + 1 == (months + 1).astype("datetime64[D]")] = LAST
+        several, counts = numpy.unique(of_month, return_counts=True)
+        if len(several) > MOST or counts.min() < 2 or share_of_middle(apart) == 1:
+            return None
+        found = tuple(several.tolist()), EVERY_DAY
+        return found if share_of_middle(numpy.diff(places_in_months(days, *found))) >= USUAL else None
     one_weekday = numpy.roll(list("1000000"), days[0].astype("int64") + 3)
 
-    def found(weeks: Sequence[str], share: float) -> tuple[int, str] | None:
+    def one(weeks: Sequence[str], share: float) -> tuple[tuple[int], str] | None:
         for week in weeks:
             counted = numpy.busday_count(months.astype("datetime64[D]"), days + 1, weekmask=week)
             for day in (LAST, int(counted.max()), int(numpy.median(counted))):
                 off = (days_of_months(months, day, week) - days).astype("int64")
                 if (off == 0).mean() >= share and numpy.abs(off).max() <= MOVED:
-                    return day, week
+                    return (day,), week
         return None
 
-    if (exact := found([EVERY_DAY], 1)) or share_of_middle(apart) == 1:
+    if (exact := one([EVERY_DAY], 1)) or share_of_middle(apart) == 1:
         return exact
-    if (exact := found([*WORKING_WEEKS, "".join(one_weekday)], 1)) or share_of_middle(apart) >= USUAL:
+    if (exact := one([*WORKING_WEEKS, "".join(one_weekday)], 1)) or share_of_middle(apart) >= USUAL:
         return exact
-    on_any = (int(numpy.median((days - months).astype("int64"))) + 1, EVERY_DAY)
-    return found(WORKING_WEEKS, USUAL) or (on_any if len(apart) > 3 and share_of_middle(in_months) >= USUAL else None)
+    is_regular = len(apart) > 3 and share_of_middle(in_months) >= USUAL
+    return one(WORKING_WEEKS, USUAL) or (((int(numpy.median(of_month)),), EVERY_DAY) if is_regular else None)
 
 
 def share_of_middle(apart: numpy.ndarray) -> float:
@@ -165,20 +177,26 @@ def days_of_months(months: Any, day: int, week: str) -> Any:
     return numpy.minimum(wanted, last)
 
 
+def places_in_months(days: numpy.ndarray, chosen: Sequence[int], week: str) -> numpy.ndarray:
+    """Each day's month, or where several days of a month are chosen, its number among all of them."""
+    months = days.astype("datetime64[M]")
+    off = [numpy.abs((days_of_months(months, day, week) - days).astype("int64")) for day in chosen]
+    return months.astype("int64") * len(chosen) + numpy.argmin(off, 0)
+
+
 def middle(apart: numpy.ndarray) -> Any:
     """The difference that is nearest to the median: one that there is."""
     return apart[int(numpy.abs(apart - numpy.median(apart)).argmin())]
 
 
 def working_week(days: numpy.ndarray) -> str | None:
-    """The days of the week that there are, Monday first, if one or two days in a row never come in some weeks."""
+    """The days of the week that there are, Monday first, if nearly every step is from one to the next of some."""
     counts = numpy.bincount((days.astype("int64") + 3) % 7, minlength=7)
-    missing = (counts == 0).nonzero()[0].tolist()
-    if len(missing) not in (1, 2) or counts[counts > 0].min() < 2 or len(days) < 8:
+    if counts.all() or counts[counts > 0].min() < 2 or len(days) < 8 or (counts > 0).sum() == 1:
         return None
-    if len(missing) == 2 and (missing[1] - missing[0]) % 7 not in (1, 6):
-        return None
-    return "".join("0" if day in missing else "1" for day in range(7))
+    week = "".join("1" if count else "0" for count in counts)
+    counted = numpy.busday_count(days[:-1], days[1:], weekmask=week)
+    return week if (counted == 1).mean() >= USUAL else None
 
 
 def shown(step: Step, of_numbers: Callable[[Any], str] | None) -> str:
@@ -191,4 +209,8 @@ def shown(step: Step, of_numbers: Callable[[Any], str] | None) -> str:
     if step.kind == "time":
         return of_numbers(step.size) if of_numbers else str(timedelta(microseconds=step.size))
     names = {"months": "month", "days": "day", "workdays": "working day"}
+    if len(step.days) > 1:
+        return f"from one to the next of {len(step.days)} days of a month"
+    if step.week.count("1") < 5 and step.kind == "workdays":
+        return f"from one to the next of {step.week.count('1')} days of a week"
     return f"{step.size} {names[step.kind]}{'s' if step.size > 1 else ''}"

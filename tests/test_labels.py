@@ -200,6 +200,7 @@ def test_the_scheme_of_labels_and_the_spans_they_spell(labels, scheme, expected)
         ("B-PER I-PER OUT", "the label OUT is neither O nor of a scheme, as B-PER is; data.scheme=none"),
         ("B-PER I-PER B_PER", "the label B_PER is neither O nor of a scheme, as B-PER is"),
         ("B-PER B-LOC -", "the label - is neither O nor of a scheme"),
+        ("- - B-PER", "the label - is neither O nor of a scheme"),
     ],
 )
 def test_labels_of_no_scheme_are_refused_by_name_unless_they_are_said_to_be_types(labels, words):

@@ -244,6 +244,20 @@ def test_what_is_left_out_of_a_file_is_said(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("step,a", ["the column step rises from row to row; if it is the time, data.time=step"]),
+        ("Year,month,a", ["a column that has the whole date can be data.time (Year, month are read as numbers)"]),
+    ],
+)
+def test_a_column_that_may_be_the_time_is_said(tmp_path, header, said):
+    rows = [f"{at}," * header.count(",") + str(at % 3) for at in range(20)]
+    (tmp_path / "a.csv").write_text("\n".join([header, *rows]))
+    assert [note.partition("a.csv: ")[2] for note in read_series(str(tmp_path / "a.csv")).notes] == said
+    assert read_series(str(tmp_path / "a.csv"), time=header.split(",")[0]).notes == []
+
+
 def test_points_that_are_taken_for_those_between_thousands_are_said(tmp_path):
     (tmp_path / "a.csv").write_text("a;b\n1,5;1.234\n2,5;2.345\n")
     (note,) = read_series(str(tmp_path / "a.csv")).notes

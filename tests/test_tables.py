@@ -65,6 +65,11 @@ READ = {
     ),
     "lines before the names": ("a.csv", "Reviews of 2020\n\ntext,label\na film,pos\na book,neg\n", TWO),
     "comments": ("a.csv", "# of 2020, all\n# by hand\ntext,label\na film,pos\na book,neg\n", TWO),
+    "comments below the names": ("a.csv", "text,label\n# by hand\na film,pos\n#\na book,neg\n# end\n", TWO),
+    "a text that begins with a number sign": (
+        "a.csv", "text,label\n#1 film,pos\na book,neg\n", [("#1 film", "pos"), TWO[1]],
+    ),
+    "files joined, names and all": ("a.csv", "text,label\na film,pos\ntext,label\na book,neg\n", TWO),
     "names behind a number sign": ("a.csv", "#text,label\na film,pos\na book,neg\n", TWO),
     "separators at the ends of lines": ("a.csv", "text,label,\na film,pos,\na book,neg,\n", TWO),
     "separators at the ends of all lines but the first": ("a.csv", "text,label\na film,pos,\na book,neg,\n", TWO),
@@ -180,13 +185,15 @@ def test_what_is_no_table_is_refused(tmp_path, monkeypatch, name, content, words
 
 
 def test_what_is_left_out_or_named_is_said(tmp_path):
-    content = "# a comment\n,load,load,\n1,2,3,\n,,,\n4,5,6,\n"
+    content = "# a comment\n,load,load,\n1,2,3,\n,,,\n,load,load,\n# another\n4,5,6,\n"
     (tmp_path / "a.csv").write_text(content)
     table = read_table(str(tmp_path / "a.csv"))
     assert table.frame.rows() == [("1", "2", "3"), ("4", "5", "6")]
     assert (table.frame.columns, table.unnamed) == (["1", "load", "load_2"], ["1"])
     assert table.notes == [
         "1 lines of comments left out",
+        "1 lines of comments left out, from line 6 on",
+        "1 lines with the names of the columns again left out, from line 5 on",
         "1 rows without values left out",
         "column 4, which has neither name nor values, left out",
         "a second column load is called load_2",

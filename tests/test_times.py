@@ -136,6 +136,17 @@ GO_ON = {
     "third Fridays": (
         in_months(lambda days: [day for day in days if day.weekday() == 4][2]), ["2005-01-21", "2005-02-18"],
     ),
+    "the first and the 15th": (
+        [f"2020-{month:02d}-{day}" for month in range(1, 13) for day in ("01", "15")], ["2021-01-01", "2021-01-15"],
+    ),
+    "the 15th and the last": (
+        [day for pair in zip(monthly("%Y-%m-%d", day=15), month_ends(), strict=True) for day in pair],
+        ["2005-01-15", "2005-01-31", "2005-02-15", "2005-02-28"],
+    ),
+    "three of a month": (
+        [f"2020-{month:02d}-{day}" for month in range(1, 13) for day in ("01", "11", "21")],
+        ["2021-01-01", "2021-01-11", "2021-01-21", "2021-02-01"],
+    ),
     "a day or two around the 20th": (
         in_months(lambda days: days[19 + days[0].day * days[0].month % 5 % 3]), ["2005-01-21", "2005-02-21"],
     ),
@@ -153,6 +164,9 @@ GO_ON = {
     "workdays": (workdays("Mon Tue Wed Thu Fri", 62), ["2021-03-31", "2021-04-01", "2021-04-02", "2021-04-05"]),
     "workdays from Sunday to Thursday": (
         workdays("Sun Mon Tue Wed Thu"), ["2021-03-29", "2021-03-30", "2021-03-31", "2021-04-01", "2021-04-04"],
+    ),
+    "Tuesdays, Thursdays and Saturdays": (
+        workdays("Tue Thu Sat"), ["2021-05-25", "2021-05-27", "2021-05-29", "2021-06-01"],
     ),
     "days of the year": (every("%Y-%j", "2020-12-01", 31, **DAY), ["2021-001", "2021-002"]),
     "numbers": ([str(at) for at in range(60)], ["60", "61"]),

@@ -182,7 +182,10 @@ def refuse_others(labels: Sequence[str], has_outside: bool) -> None:
         found = {label: parsed(label, separator, suffix) for label in labels}
         of_scheme, others = [[label for label in labels if bool(found[label]) == is_of] for is_of in (True, False)]
         kinds = Counter(one.kind for one in found.values() if one)
-        is_one = separator and (max(kinds.values(), default=0) > 1 or len(others) == 1 < len(of_scheme))
+        is_one = separator and (
+            max(kinds.values(), default=0) > 1
+            or (len(others) == 1 and (len(of_scheme) > 1 or not any(map(str.isalnum, others[0]))))
+        )
         if of_scheme and (has_outside or is_one):
             raise UserError(f"the label {others[0]} is neither O nor of a scheme, as {of_scheme[0]} is; {OTHERWISE}")
         parts = [label.partition(separator) if separator else (label, "", "") for label in labels]
