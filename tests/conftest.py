@@ -1,3 +1,7 @@
+from helpers import memory  # noqa: F401 - first of all
+
+# isort: split
+
 import gc
 import json
 import os

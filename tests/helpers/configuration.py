@@ -1,6 +1,7 @@
 """The configuration of this checkout. What a file of it or of Hydra's own holds is parsed once, and a command composes
 once: most of its start is that."""
 
+import copy
 import functools
 import os
 import pickle
@@ -10,6 +11,8 @@ from typing import Any
 
 import hydra.conf
 from hydra import compose, initialize_config_dir
+from hydra._internal import defaults_list
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
@@ -24,6 +27,7 @@ ASK_FOR_A_SWEEP = ("experiment", "hydra.mode", "hydra/", "--config", "-c")  # wh
 
 load = OmegaConf.load
 get_mode = Hydra.get_mode
+known_choices = defaults_list._create_interpolation_map
 
 
 @functools.cache
@@ -45,7 +49,14 @@ def mode_without_composing(self: Hydra, config_name: str | None, overrides: list
     return get_mode(self, config_name, overrides) if asked else None
 
 
+def choices_if_a_name_asks(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
+    """Hydra collects the choices for each file's list, though few have names such as `${model}` to be filled in."""
+    return known_choices(overrides, defaults, self_added) if any(entry.is_interpolation() for entry in defaults) else {}
+
+
 OmegaConf.load = staticmethod(load_once)
+defaults_list._create_interpolation_map = choices_if_a_name_asks
+ConfigRepository.__deepcopy__ = lambda self, memo: copy.copy(self)  # each command takes one; no file is changed in it
 Hydra.get_mode = mode_without_composing  # type: ignore[method-assign]
 
 

@@ -22,7 +22,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
 server: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # the server has no other sys.path
 if sys.platform != "win32":
-    server.set_forkserver_preload(["helpers.preloaded"])
+    server.set_forkserver_preload(["helpers.memory", "helpers.preloaded"])
 
 
 class TrainProcess:
