@@ -260,7 +260,7 @@ class TestBadInput:
             ("data=text data.train=empty.txt", "empty"),
             ("data=text data.train=missing.txt", "no such file"),
             ("data=text data.train=binary.bin", "not UTF-8 text"),
-            ("data=text data.train=one.txt", "at least 2 steps"),
+            ("data=text data.train=one.txt data.valid=text.txt", "at least 2 steps"),
             (
                 "data=text data.train=text.txt data.valid=new.txt data.tokenizer=words data.batch_size=2",
                 "validation split: none",
