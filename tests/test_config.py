@@ -1,5 +1,6 @@
 """What a choice brings with it, what wins, and what is said of a wrong name."""
 
+import copy
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import torch
 from helpers.configuration import CONFIG_DIR, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from unroll.cli import build, help
 from unroll.cli.config import check, groups
@@ -30,9 +32,16 @@ def named_by(model):
     return dict(re.findall(r"override /(optimizer|schedule): (\w+)", composed_text("model", model)))
 
 
-def built(*overrides):
-    """What whoever takes the values makes of them, as far as the first step needs it."""
-    config = composed("run_dir=run", *overrides)
+def built(*choices, **typed):
+    """What whoever takes the values makes of them, as far as the first step needs it.
+
+    Args:
+        choices: what is composed, once for all that has the same.
+        typed: values by key, in Hydra's grammar, in place of the chosen.
+    """
+    config = copy.deepcopy(composed("run_dir=run", *choices))
+    for override in OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in typed.items()]):
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
     check(config)
     return build.learner(config, build.data(config)), build.callbacks(config)
 
@@ -259,16 +268,16 @@ def test_what_is_typed_wins_over_what_the_model_brings():
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_by_name(override):
-    key = override.split("=")[0]
+    key, value = override.split("=")
     with pytest.raises(UserError, match=f"^{re.escape(key)}=.*: must be "):
-        built("model=awd_gru", "average=mean", override)
+        built("model=awd_gru", "average=mean", **{key: value})
 
 
 @pytest.mark.parametrize("override", ["model.window=3", "model.pooling=ifo", "data.lines.valid=[0.8,1.2]"])
 def test_so_is_one_of_a_part_that_not_all_choices_have(override):
-    key = override.split("=")[0]
+    key, value = override.split("=")
     with pytest.raises(UserError, match=f"^{key}=.*: must be "):
-        built("model=qrnn", *["data=nietzsche"] * ("lines" in override), override)
+        built("model=qrnn", *["data=nietzsche"] * ("lines" in override), **{key: value})
 
 
 @pytest.mark.parametrize(
@@ -276,9 +285,9 @@ def test_so_is_one_of_a_part_that_not_all_choices_have(override):
     ["model.widths=10", "model.widths=[]", "model.added=0", "data.train_images=1", "data.pad=-1", "data.flip=2"],
 )
 def test_so_is_one_of_a_model_of_images(override):
-    key = override.split("=")[0]
+    key, value = override.split("=")
     with pytest.raises(UserError, match=f"^{key}=.*: must be "):
-        built("model=resnet", "data=shapes", override)
+        built("model=resnet", "data=shapes", **{key: value})
 
 
 def test_what_is_for_text_is_not_taken_by_a_model_of_images():

@@ -22,6 +22,11 @@ import unroll
 import unroll.training.callbacks
 import vision
 from helpers.configuration import composed
+from lm.language.corpora import human_numbers
+
+# Whatever is typed in tests, by its form: what the parser finds out about its grammar is then known in each process.
+TYPED = ["model=gru", "data.bptt=3", "optimizer.lr=1e-3", "data.numbers.train=[1,2]", "hydra.run.dir=a/b", "seed=1"]
+TYPED += ["optimizer.groups={embed: {lr: 0.1}}", "callbacks.curves=null", "trainer.precision=16-mixed", "average=mean"]
 
 for package in (lm, series, unroll, vision):
     for module in walk_packages(package.__path__, package.__name__ + "."):
@@ -31,7 +36,8 @@ for package in (unroll.training.callbacks, lm.language.callbacks):
     for name in package.__all__:
         getattr(package, name)
 Image.init()  # readers of images
-composed()  # Hydra's plugins
+human_numbers()  # how each is spelt
+composed(*TYPED)  # Hydra's plugins, too
 GlobalHydra.instance().clear()
 HydraConfig.instance().cfg = None
 unroll.training.plots.curves([{"step": step, "train/loss": 1.0, "lr": 1.0} for step in (1, 2)], "accuracy")  # fonts
