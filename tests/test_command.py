@@ -1,4 +1,4 @@
-"""`python train.py` as people type it: real processes, in an empty folder."""
+"""`python train.py` as people type it: real processes, in an empty folder, one of them from a fresh interpreter."""
 
 import contextlib
 import csv
@@ -13,6 +13,7 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
+from helpers import processes
 from helpers.runs import NO_PLOTS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -23,11 +24,9 @@ SHORT = ["trainer.max_epochs=2", "trainer.limit_train_batches=15", "trainer.log_
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    """A finished run of the main job, cut short, with its standard output and error."""
+    """A finished run of the main job, with its standard output and error."""
     folder = tmp_path_factory.mktemp("run")
-    command = [sys.executable, ROOT / "train.py", "model=gru", "data=human_numbers", *SHORT]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    finished = processes.train("model=gru", "data=human_numbers", folder=folder)
     assert finished.returncode == 0, finished.stderr
     (directory,) = (folder / "outputs" / "human_numbers" / "gru").iterdir()
     return directory, finished.stdout, finished.stderr
@@ -47,23 +46,27 @@ class TestRun:
         assert set(metrics) == {"train/loss", "valid/loss", "valid/accuracy", "valid/perplexity"}
         assert metrics["valid/perplexity"] == pytest.approx(torch.tensor(metrics["valid/loss"]).exp().item(), rel=1e-4)
         seconds, speed = result.pop("seconds"), result.pop("tokens_per_second")
-        assert speed * seconds == pytest.approx(2 * 15 * 64 * 20, rel=0.01)
+        assert speed * seconds == pytest.approx(10 * 50_078, rel=0.01)
         assert result == {
             "status": "finished",
-            "epochs": 2,
-            "steps": 30,
+            "epochs": 10,
+            "steps": 10 * 40,
             "parameters": 54_305,
             "precision": "32-true",
             "stopped_early": False,
             "seed": 0,
-            "overrides": ["model=gru", "data=human_numbers", *SHORT],
+            "overrides": ["model=gru", "data=human_numbers"],
         }
+
+    def test_it_reaches_the_lessons_level(self, run_dir):
+        metrics = json.loads((run_dir[0] / "result.json").read_text())["metrics"]
+        assert metrics["valid/accuracy"] > 0.78  # the lesson: 0.807; the mean over seeds is `benchmarks.lessons`'
 
     def test_one_row_per_epoch_goes_to_standard_output(self, run_dir):
         directory, stdout, _ = run_dir
         header, *rows = stdout.split("\n\n")[0].splitlines()
         assert header.split() == ["epoch", "train", "loss", "valid", "loss", "accuracy", "seconds"]
-        assert [row.split()[0] for row in rows] == ["1", "2"]
+        assert [row.split()[0] for row in rows] == [str(epoch) for epoch in range(1, 11)]
         metrics = json.loads((directory / "result.json").read_text())["metrics"]
         last = [metrics["train/loss"], metrics["valid/loss"], metrics["valid/accuracy"]]
         assert [float(word) for word in rows[-1].split()[1:4]] == pytest.approx(last, abs=1e-4)
@@ -77,7 +80,7 @@ class TestRun:
     def test_tensorboard_has_a_sample_per_epoch(self, run_dir):
         events = EventAccumulator(str(run_dir[0]))
         events.Reload()
-        assert len(events.Tensors("sample/text_summary")) == 2
+        assert len(events.Tensors("sample/text_summary")) == 10
 
     def test_messages_go_to_standard_error_and_are_few(self, run_dir):
         _, _, stderr = run_dir
@@ -98,7 +101,7 @@ class TestRun:
         with open(directory / "metrics.csv") as file:
             accuracies = [row["valid/accuracy"] for row in csv.DictReader(file) if row["valid/accuracy"]]
         metrics = json.loads((directory / "result.json").read_text())["metrics"]
-        assert len(accuracies) == 2
+        assert len(accuracies) == 10
         assert float(accuracies[-1]) == pytest.approx(metrics["valid/accuracy"])
 
     def test_the_checkpoint_alone_gives_the_trained_model(self, run_dir, tmp_path):
@@ -127,13 +130,6 @@ def test_on_a_terminal_a_bar_shows_loss_and_speed_and_the_rows_stay(tmp_path):
     assert re.search(r"epoch 2/2 .* \d+/100 loss \d\.\d{3} [\d,]{4,} tokens/s", text)
     rows = re.findall(r"^ +(\d)(?:  +[\d.]+){4}$", text, re.MULTILINE)
     assert rows == ["1", "2"]
-
-
-def test_the_main_job_reaches_the_lessons_level(train, tmp_path):
-    finished = train("hydra.run.dir=run", "logger=none", *NO_PLOTS)
-    assert finished.returncode == 0, finished.stderr
-    metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
-    assert metrics["valid/accuracy"] > 0.78  # the lesson: 0.807; the mean over seeds is `benchmarks.lessons`' to show
 
 
 @pytest.mark.parametrize(
@@ -184,12 +180,6 @@ def test_warm_restarts_leave_a_checkpoint_at_each_cycles_end(train, tmp_path):
     assert torch.load(tmp_path / "run/checkpoints/cycle_1.ckpt", weights_only=True)["global_step"] == 3 * (1 + 2)
 
 
-def test_layer_groups_are_typed_and_wrong_names_refused(train):
-    answer = train("optimizer.groups={embedding: {lr: 1e-4}}", *SHORT)
-    assert answer.returncode == 1
-    assert answer.stderr.splitlines()[-1].startswith("error: optimizer.groups.embedding: the model has no such layer")
-
-
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_the_stream(tmp_path):
     (tmp_path / "long.txt").write_text("one two three four five " * 5000)
@@ -238,6 +228,11 @@ class TestAnswers:
         assert "_target_: lm.language.RNN" in answer.stdout
 
 
+def elsewhere(*case):
+    """What tests of the part that refuses it, or of a command that is much like it, show by default."""
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
 class TestBadInput:
     @pytest.fixture(autouse=True)
     def files(self, tmp_path):
@@ -254,23 +249,23 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("overrides", "words"),
         [
-            ("data.bptt=0", "data.bptt=0"),
+            elsewhere("data.bptt=0", "data.bptt=0"),
             ("data.batch_size=1000000", "larger than the data"),
-            ("data=text", "data.train"),
-            ("data=text data.train=empty.txt", "empty"),
-            ("data=text data.train=missing.txt", "no such file"),
-            ("data=text data.train=binary.bin", "not UTF-8 text"),
+            elsewhere("data=text", "data.train"),
+            elsewhere("data=text data.train=empty.txt", "empty"),
+            elsewhere("data=text data.train=missing.txt", "no such file"),
+            elsewhere("data=text data.train=binary.bin", "not UTF-8 text"),
             ("data=text data.train=one.txt data.valid=text.txt", "at least 2 steps"),
             (
                 "data=text data.train=text.txt data.valid=new.txt data.tokenizer=words data.batch_size=2",
                 "validation split: none",
             ),
-            (
+            elsewhere(
                 "model=gruu",
                 "gru, loop, min_gru, min_gru_blocks, min_lstm, min_lstm_blocks, mogrifier, multi_output, qrnn",
             ),
-            ("optimizer.lr=-1", "optimizer.lr=-1"),
-            ("optimizer.lr=abc", "optimizer.lr=abc"),
+            elsewhere("optimizer.lr=-1", "optimizer.lr=-1"),
+            elsewhere("optimizer.lr=abc", "optimizer.lr=abc"),
             ("optimizer=null", "a choice needs a name"),
             ("trainer.accelerator=abacus", "abacus"),
             ("trainer.val_check_interval=1000", "val_check_interval"),
@@ -285,11 +280,11 @@ class TestBadInput:
             ("data=shapes", "models that take images: conv_bn, conv_bn_deep, conv_layers, conv_net, resnet"),
             ("model=resnet data=nietzsche", "data that give images: cifar10, images, shapes"),
             ("model=resnet data=shapes data.bptt=3", "there is no data.bptt"),
-            ("model=resnet data=shapes data.batch_size=1001", "larger than the data: there are 1000 images"),
-            ("model=resnet data=shapes data.pad=40", "data.pad=40"),
+            elsewhere("model=resnet data=shapes data.batch_size=1001", "larger than the data: there are 1000 images"),
+            elsewhere("model=resnet data=shapes data.pad=40", "data.pad=40"),
             ("model=resnet data=shapes model.compile=graph", "one NVIDIA GPU"),
-            ("model=resnet data.path=text.txt", "not an archive that can be read"),
-            ("model=resnet data.path=.", "there is no data_batch_1.bin in it"),
+            elsewhere("model=resnet data.path=text.txt", "not an archive that can be read"),
+            elsewhere("model=resnet data.path=.", "there is no data_batch_1.bin in it"),
         ],
     )
     def test_it_ends_in_one_clear_line(self, train, overrides, words):
@@ -302,18 +297,20 @@ class TestBadInput:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is a setting of glibc")
-def test_memory_that_is_freed_is_kept_for_the_next_tensor(command, tmp_path):
+def test_memory_that_is_freed_is_kept_for_the_next_tensor(program, tmp_path):
     """Or else each step of training would take its large tensors from the system anew, page by page."""
     (tmp_path / "faults.py").write_text(
         "import resource, torch\n"
         "from unroll.cli.processes import keep_freed_memory\n"
         "keep_freed_memory()\n"
-        "for _ in range(20): torch.ones(2**22)\n"
+        "def step():\n"
+        "    tensors = [torch.ones(2**22) for _ in range(8)]\n"  # 16 MiB each: 4,096 pages
+        "for _ in range(20): step()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(20): torch.ones(2**22)\n"  # 16 MiB each: 4,096 pages
+        "for _ in range(20): step()\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
     )
-    answer = command("faults.py")
+    answer = program("faults.py")
     assert answer.returncode == 0, answer.stderr
     assert int(answer.stdout) < 4096
 
@@ -336,9 +333,9 @@ print("it should have ended")
 """
 
 
-def test_a_full_disk_ends_a_run_whose_board_waits_for_it_and_no_other_thread_does(command, tmp_path):
+def test_a_full_disk_ends_a_run_whose_board_waits_for_it_and_no_other_thread_does(program, tmp_path):
     (tmp_path / "writer.py").write_text(WRITER)
-    answer = command("writer.py")
+    answer = program("writer.py")
     assert answer.stdout == "goes on\n"
     assert answer.returncode == 1
     *before, last = answer.stderr.splitlines()

@@ -15,7 +15,7 @@ import time
 import pytest
 import pytorch_lightning as pl
 from conftest import ROOT
-from helpers.runs import SHORT, Run
+from helpers.runs import NO_PLOTS, SHORT, Run
 from omegaconf import OmegaConf
 
 TEXT = "it was the best of times , it was the worst of times . " * 60
@@ -100,20 +100,18 @@ class TestResume:
     ("typed", "words"),
     [
         (["data=text"], "data.train is not given; write data.train=… (docs/configure.md)"),
-        (["trainer.max_epoch=3"], " (docs/configure.md)"),
+        (["trainer.max_epoch=3"], "(did you mean max_epochs?) (docs/configure.md)"),
         (["resume=nowhere"], " (docs/resume.md)"),
         (["model=tagger", "data=columns", "data.train=mine.txt"], " (docs/tagging.md)"),
         (["model=classifier", "data=documents", "data.train=mine.txt"], " (docs/documents.md)"),
         (["model=forecaster", "data.train=mine.txt"], " (docs/series.md)"),
         (["experiment=fine_tune"], "init is not given; write init=…, a run of experiment=pretrain"),
         (["data.train=a.txt"], "there is no data.train; under data, choose from: "),
-        (["data.train=a.txt"], "; data=columns, data=documents, data=documents_text, data=series, data=text have it"),
         (
             ["schedule=constant", "schedule.pct_start=0.3"],
             "the schedule that is chosen has no settings; schedule=one_cycle",
         ),
         (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val=-1: must be a number, 0 or more, or null"),
-        (["trainer.max_epoch=3"], "did you mean max_epochs?"),
         (["data=text", "data.train=a.txt", "data.encoding=klingon"], "data.encoding=klingon: must be an encoding"),
         (["model=char_three", "data=text", "data.train=mine.txt"], "write data.layout=windows data.bptt=3"),
         (
@@ -179,7 +177,7 @@ class TestUnknownWords:
 
 
 class TestFiles:
-    @pytest.mark.parametrize("name", ["emoji_ä.txt", "with space.txt", "(1).txt", "plain.txt"])
+    @pytest.mark.parametrize("name", ["(1) with spaces, emoji_ä.txt"])
     def test_any_path_can_be_typed(self, train, tmp_path, name):
         (tmp_path / name).write_text(TEXT)
         finished = train(*MINE, f"data.train={tmp_path / name}", *QUICK)
@@ -198,18 +196,16 @@ class TestFiles:
         finished = train(*MINE, "data.train=~/x.txt", *QUICK, module="home.py")
         assert finished.returncode == 0, finished.stderr
 
-    @pytest.mark.parametrize(
-        ("ending", "compress"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)]
-    )
-    def test_compressed_texts_are_read_as_what_they_are(self, train, tmp_path, ending, compress):
+    def test_compressed_texts_are_read_as_what_they_are(self, train, tmp_path):
         (tmp_path / "a.txt").write_text(TEXT)
-        (tmp_path / f"a.txt.{ending}").write_bytes(compress(TEXT.encode()))
-        summaries = []
-        for name in ("a.txt", f"a.txt.{ending}"):
+        for ending, compress in (("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)):
+            (tmp_path / f"a.txt.{ending}").write_bytes(compress(TEXT.encode()))
+        summaries = set()
+        for name in ("a.txt", "a.txt.gz", "a.txt.bz2", "a.txt.xz"):
             finished = train(*MINE, f"data.train={name}", "data.cache=cache", *QUICK)
             assert finished.returncode == 0, finished.stderr
-            summaries.append(next(line for line in finished.stderr.splitlines() if "parameters;" in line))
-        assert summaries[0] == summaries[1]
+            summaries.add(next(line for line in finished.stderr.splitlines() if "parameters;" in line))
+        assert len(summaries) == 1
 
     def test_half_of_one_is_refused(self, train, tmp_path):
         (tmp_path / "a.txt.gz").write_bytes(gzip.compress(TEXT.encode())[:60])
@@ -220,8 +216,9 @@ class TestFiles:
 
     def test_another_encoding(self, train, answer, tmp_path):
         (tmp_path / "a.txt").write_bytes((TEXT + "für größe ").encode("latin-1") * 9)
-        assert "not UTF-8 text (byte " in answer(*MINE, "data.train=a.txt")
-        assert "data.encoding=cp1252" in answer(*MINE, "data.train=a.txt")
+        refused = answer(*MINE, "data.train=a.txt")
+        assert "not UTF-8 text (byte " in refused
+        assert "data.encoding=cp1252" in refused
         finished = train(*MINE, "data.train=a.txt", "data.encoding=cp1252", "data.cache=cache", *QUICK)
         assert finished.returncode == 0, finished.stderr
 
@@ -259,21 +256,20 @@ class TestTrainer:
             ["trainer.fast_dev_run=true"],
             ["trainer.max_time=00:00:10:00"],
             ["trainer.profiler=simple"],
-            ["trainer.overfit_batches=2"],
+            ["trainer.overfit_batches=2", "trainer.max_epochs=2"],
             ["debug=fast"],
-            ["debug=overfit", "trainer.max_epochs=2"],
             ["debug=profile", "trainer.limit_train_batches=3"],
         ],
         ids=" ".join,
     )
     def test_what_lightning_users_type_works(self, train, tmp_path, typed):
-        limits = [] if "overfit" in "".join(typed) or "fast" in "".join(typed) else QUICK
+        limits = NO_PLOTS if "overfit" in "".join(typed) or "fast" in "".join(typed) else QUICK
         finished = train(*limits, *typed, "trainer.limit_val_batches=2", "hydra.run.dir=run")
         assert finished.returncode == 0, finished.stderr
         assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "finished"
 
     def test_overfitting_takes_the_same_batches_again(self, train, tmp_path):
-        finished = train("debug=overfit", "trainer.max_epochs=40", "logger.tensorboard=null", "hydra.run.dir=run")
+        finished = train("debug=overfit", "trainer.max_epochs=40", "logger=none", *NO_PLOTS, "hydra.run.dir=run")
         assert finished.returncode == 0, finished.stderr
         result = json.loads((tmp_path / "run" / "result.json").read_text())
         assert result["steps"] == 80
