@@ -161,7 +161,7 @@ class TestClassify:
 
 def test_a_sweep_over_models_ends_with_one_table(tmp_path):
     sweep = ["-m", "experiment=ladder", *SHORT[1:], "model=simple_net,conv_bn", "hydra.sweep.dir=sweep"]
-    finished = train(*sweep, folder=tmp_path)
+    finished = train(*sweep, "callbacks.curves=null", folder=tmp_path)
     assert finished.returncode == 0, finished.stderr
     header, _, *rows = [line for line in finished.stdout.splitlines() if line.startswith("|")]
     columns = [cell.strip() for cell in header.strip("|").split("|")]
@@ -173,7 +173,8 @@ def test_a_sweep_over_models_ends_with_one_table(tmp_path):
 
 @pytest.mark.parametrize(("model", "precision"), [("conv_bn", "bf16-true"), ("resnet_preact", "bf16-mixed")])
 def test_less_precision(tmp_path, model, precision):
-    finished = train(f"model={model}", *SHORT, f"trainer.precision={precision}", "hydra.run.dir=run", folder=tmp_path)
+    settings = [*SMALL, "trainer.max_epochs=1", "callbacks.curves=null", f"trainer.precision={precision}"]
+    finished = train(f"model={model}", *settings, "hydra.run.dir=run", folder=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]["valid/loss"] < 10
 

@@ -73,7 +73,7 @@ class TestPieces:
     ("recipe", "dtype"),
     [
         (Recipe("characters", False, 1), torch.uint8),
-        (Recipe("characters", True, 3), torch.uint8),
+        pytest.param(Recipe("characters", True, 3), torch.uint8, marks=pytest.mark.slow),
         (Recipe("words", True, 2), torch.uint16),
         pytest.param(Recipe("bpe", False, 2, vocab_size=300), torch.uint16, marks=pytest.mark.slow),
     ],

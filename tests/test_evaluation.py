@@ -189,6 +189,17 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def static(trained):
+    """The metrics that every evaluation has."""
+    return metrics(processes.train("task=evaluate", "ckpt=run", folder=trained))
+
+
+def metrics(answer):
+    assert answer.returncode == 0, answer.stderr
+    return dict(line.split() for line in answer.stdout.splitlines())
+
+
 @pytest.fixture
 def run(train, trained, tmp_path):
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
@@ -196,13 +207,10 @@ def run(train, trained, tmp_path):
 
 
 @pytest.mark.parametrize(("how", "setting"), [("dynamic", "evaluate.lr=1e-4"), ("cache", "evaluate.weight=0.05")])
-def test_it_is_reported_beside_the_static_metrics(run, how, setting):
-    static = run("task=evaluate", "ckpt=run")
-    both = run("task=evaluate", "ckpt=run", f"evaluate={how}", setting)
-    assert both.returncode == 0, both.stderr
-    before, after = (dict(line.split() for line in answer.stdout.splitlines()) for answer in (static, both))
-    assert before.items() <= after.items()
-    further = {name: float(value) for name, value in after.items() if name not in before}
+def test_it_is_reported_beside_the_static_metrics(run, static, how, setting):
+    both = metrics(run("task=evaluate", "ckpt=run", f"evaluate={how}", setting))
+    assert static.items() <= both.items()
+    further = {name: float(value) for name, value in both.items() if name not in static}
     assert further[f"{how}/perplexity"] == pytest.approx(math.exp(further[f"{how}/loss"]), rel=1e-3)
 
 

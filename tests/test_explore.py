@@ -304,7 +304,7 @@ class TestServer:
 
         def reader(number):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=100)
-            content = json.dumps({"prompt": "the", "length": 100}).encode()
+            content = json.dumps({"prompt": "the", "length": 60}).encode()
             connection.request("POST", "/write", content, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             for line in answer:

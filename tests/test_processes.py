@@ -14,7 +14,7 @@ TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 ALIKE = ["trainer.precision=64-true", "data.batch_size=16"]
 NO_DROPOUT = ["model.input_dropout=0", "model.hidden_dropout=0", "model.output_dropout=0"]
 CHOSEN = {
-    "text": [],
+    "text": ["data.numbers.train=[1,1999]", "data.numbers.valid=[8001,8499]"],
     "images": [*IMAGES, "model.dropout=0", "trainer.precision=64-true"],
     "documents": [
         *["model=classifier", "data=documents", "data.train=reviews.jsonl", *ALIKE],
