@@ -40,13 +40,18 @@ OTHER_FILES = {  # how they begin
 SETTING, OPTION = "data.encoding=", "--encoding "  # how a run, and a command, is told the encoding
 NUL, STRAY = re.compile("\0"), re.compile("[\0\x80-\x84\x86-\x9f]")
 WORD = re.compile(r"[^\W\d_]*[^\x00-\x7f\W\d_][^\W\d_]*")  # of which a letter is not ASCII
-TWO_SCRIPTS = re.compile("[a-zA-Z][\u0370-\u0fff]|[\u0370-\u0fff][a-zA-Z]")  # Greek, Cyrillic, Hebrew, Arabic, Thai, …
+TWO_SCRIPTS = re.compile(  # Greek, Cyrillic, Hebrew, Arabic, Thai, …; a character of East Asia within a word
+    "[a-zA-Z][\u0370-\u0fff]|[\u0370-\u0fff][a-zA-Z]|[a-zA-Z][\u3041-\u9fff\uac00-\ud7a3][a-z]"
+)
+KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
 LOOKED_AT = 2**17  # bytes around what can't be read
 SHOWN = 30  # characters
 AS_LIKELY = 0.8  # of the best guess's confidence
 FEW_NUL = 0.25  # of the bytes: there are more in UTF-16
 UNSURE = 0.1  # a confidence
+FEW_BYTES = 4
 USUAL = ("cp1252", "cp932", "euc_kr", "cp1251")  # of guesses that are as likely
+JAPANESE = ("cp932", "euc_jp")
 SUPERSETS = {
     "iso8859_1": "cp1252",
     "gb2312": "gb18030",
@@ -138,6 +143,8 @@ def decoded(content: bytes, encoding: str, name: str | Path, setting: str = SETT
         raise not_text(name, content, encoding, getattr(error, "start", 0), setting=setting) from None
     if (place := stray(text, encoding)) is not None:
         raise not_text(name, content, encoding, len(text[:place].encode(encoding, "replace")), setting=setting)
+    if MayBeUTF8(encoding).add(content, text, last=True):
+        raise is_utf_8(name, encoding, setting)
     return text
 
 
@@ -215,6 +222,9 @@ def fitting(content: bytes) -> str | None:
         encoding_era=EncodingEra.MODERN_WEB | EncodingEra.LEGACY_ISO,
         compat_names=False,
     )
+    for encoding in JAPANESE:
+        if reads(telling, encoding) and is_kana(telling.decode(encoding, "ignore")):
+            return encoding
     alone = not re.search(rb"[\x80-\xff]{2}", telling)
     if alone and found[0]["confidence"] < UNSURE and reads(content, USUAL[0]):  # a degree sign, or a single accent
         return USUAL[0]
@@ -239,14 +249,52 @@ def reads(content: bytes, encoding: str) -> bool:
     return stray(text, encoding) is None and 4 * sum(map(bool, map(TWO_SCRIPTS.search, words))) <= len(words)
 
 
+def is_kana(text: str) -> bool:
+    """Whether half of the characters that are not ASCII are syllables of Japanese."""
+    others = sum(not character.isascii() for character in text)
+    return 2 * len(KANA.findall(text)) > others
+
+
+class MayBeUTF8:
+    """Whether bytes that are read block by block in another encoding are UTF-8, which text in it hardly ever is, unless
+    few characters have several bytes each."""
+
+    def __init__(self, encoding: str) -> None:
+        self.reads = not encoding.startswith("utf")
+        self.decoder = codecs.getincrementaldecoder(UTF_8)()
+        self.surplus = 0  # bytes without a character of their own in UTF-8
+        self.several = False  # whether characters have several bytes in the other encoding
+
+    def add(self, block: bytes, text: str, last: bool) -> bool:
+        """Whether all blocks, of which this is the next one, are.
+
+        Args:
+            block: the bytes.
+            text: what the other encoding reads.
+            last: whether there are no more.
+        """
+        if self.reads:
+            try:
+                self.surplus += len(block) - len(self.decoder.decode(block, last))
+            except UnicodeDecodeError:
+                self.reads = False
+        self.several |= len(text) < len(block)
+        return last and self.reads and self.surplus >= (FEW_BYTES if self.several else 1)
+
+
+def is_utf_8(name: str | Path, encoding: str, setting: str) -> UserError:
+    """What to raise then (arguments as for `not_text`)."""
+    return UserError(f"{name}: is UTF-8, which {encoding} reads as other characters: {setting}{UTF_8}")
+
+
 def known_encoding(encoding: str) -> str:
     """Python's own name of an encoding.
 
     Raises:
-        ArgumentError: there is no such encoding.
+        ArgumentError: there is no such encoding, or it is none of texts.
     """
     try:
-        "".encode(encoding)
+        b"\xff".decode(encoding, "replace")
         return codecs.lookup(encoding).name
-    except (LookupError, TypeError):
+    except (LookupError, TypeError, ValueError):
         raise ArgumentError("encoding", encoding, "an encoding that Python knows, such as utf-8 or latin-1") from None

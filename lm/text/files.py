@@ -7,7 +7,19 @@ from pathlib import Path
 
 from lm.text.chunks import CHUNK
 from reading.datasets import load
-from reading.text import UTF_8, is_compressed, known_encoding, marked, not_text, opened, reading, stray
+from reading.text import (
+    SETTING,
+    UTF_8,
+    MayBeUTF8,
+    is_compressed,
+    is_utf_8,
+    known_encoding,
+    marked,
+    not_text,
+    opened,
+    reading,
+    stray,
+)
 from unroll.errors import UserError
 from unroll.files import locked, replacing
 from unroll.training.cache import cache_folder
@@ -84,6 +96,7 @@ def plain_text(path: str | Path, encoding: str = UTF_8, cache: str | Path | None
             print(f"keeping {path} as plain text in {copy}", file=sys.stderr)
             with reading(path), opened(path) as source, replacing(copy) as unfinished, open(unfinished, "wb") as target:
                 decoder, place, last = codecs.getincrementaldecoder(encoding)(), 0, False
+                may_be_utf_8 = MayBeUTF8(encoding)
                 while not last:
                     block = source.read(CHUNK)
                     last = not block
@@ -94,6 +107,8 @@ def plain_text(path: str | Path, encoding: str = UTF_8, cache: str | Path | None
                         text, wrong = "", error.start
                     if wrong is not None:
                         raise not_text(path, block, encoding, wrong, place)
+                    if may_be_utf_8.add(block, text, last):
+                        raise is_utf_8(path, encoding, SETTING)
                     target.write(text.encode())
                     place += len(block)
     return copy
