@@ -7,6 +7,7 @@ one that is meant is asked for. What is left out is said in `Table.notes`.
 import csv
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -62,8 +63,10 @@ class Table:
     unnamed: list[str] = field(default_factory=list)
 
     def where(self, row: int) -> str:
-        """The place of a row, for messages."""
-        return f"{self.name}, row {row + 1}" if self.lines is None else f"{self.name}, line {self.lines[row]}"
+        """The place of a row, for messages: its line, or its number from 1 on; in data sets from 0 on, as there."""
+        if self.lines is not None:
+            return f"{self.name}, line {self.lines[row]}"
+        return f"{self.name}, row {row if self.name.startswith(DATASET) else row + 1}"
 
     def require(self, *names: str) -> None:
         """Checks that there are these columns.
@@ -78,7 +81,8 @@ class Table:
                 raise UserError(f"{self.name}: there is no column {name}; choose from: {choices}{untitled}")
 
     def require_one_spelling(self, name: str) -> None:
-        """Checks that no class, or other name, in a column is written in two ways, such as 1, 1.0 and true.
+        """Checks that no class, or other name, in a column is written in two ways, such as 1, 1.0 and true, or with
+        characters that are not seen. Capitals that alone tell two apart are noted.
 
         Raises:
             UserError: one is.
@@ -89,14 +93,20 @@ class Table:
         if column.dtype != polars.String:
             return
         known: dict[Any, str] = {}
+        in_capitals: dict[str, list[str]] = {}
         for value in column.drop_nulls().str.strip_chars().unique(maintain_order=True):
             first = known.setdefault(number_or_text(value), value)
             if first != value:
                 rows = [int((column.str.strip_chars() == one).fill_null(False).arg_max()) for one in (value, first)]
                 place = self.where(rows[1]).removeprefix(f"{self.name}, ")
+                one, other = (text if text.isascii() else ascii(text) for text in (value, first))
                 raise UserError(
-                    f"{self.where(rows[0])}: the column {name} has {value}, and {first} in {place}; write it one way"
+                    f"{self.where(rows[0])}: the column {name} has {one}, and {other} in {place}; write it one way"
                 )
+            in_capitals.setdefault(value.upper(), []).append(value)
+        if alike := [" and ".join(values) for values in in_capitals.values() if len(values) > 1]:
+            more = f", as are {len(alike) - 1:,} more" if len(alike) > 1 else ""
+            self.notes.append(f"{alike[0]} in the column {name} are told apart{more}")
 
 
 def is_table(path: str) -> bool:
@@ -135,11 +145,11 @@ def read_table(
     if path.startswith(DATASET):
         from reading.datasets import read_dataset
 
-        table = Table(path, read_dataset(path, split))
+        table = Table(path, without_nan(read_dataset(path, split)))
     elif not file.exists():
         raise UserError(f"{path}: there is no such file")
     elif ending in BINARY:
-        table = Table(path, read_binary(file, ending))
+        table = Table(path, without_nan(read_binary(file, ending)))
     elif ending in LINES:
         table = read_objects(read_text(file, encoding), path, wanted)
     else:
@@ -162,6 +172,13 @@ def read_binary(path: Path, ending: str) -> Any:
     except (polars.exceptions.PolarsError, OSError) as error:
         reason = " ".join(str(error).split("\n")[0].split())
         raise UserError(f"{path}: can't be read ({reason})") from None
+
+
+def without_nan(frame: Any) -> Any:
+    """The same with nothing where there is no number."""
+    import polars
+
+    return frame.with_columns(polars.selectors.float().fill_nan(None))
 
 
 # JSON lines
@@ -210,8 +227,8 @@ def frame_of(objects: Sequence[dict[str, Any]], table: Table) -> Any:
     for key in dict.fromkeys(key for entry in objects for key in entry):
         values = [None if isinstance(value := entry.get(key), float) and value != value else value for entry in objects]
         kinds = {type(value) for value in values if value is not None}
-        if (kinds == {int} and all(value is None or abs(value) < 2**63 for value in values)) or kinds == {float}:
-            columns.append(polars.Series(key, values))
+        if kinds and kinds <= {int, float} and all(abs(value or 0) < 2**63 for value in values if type(value) is int):
+            columns.append(polars.Series(key, values, polars.Float64 if float in kinds else polars.Int64, strict=False))
             continue
         strings = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
         try:
@@ -476,9 +493,11 @@ def is_number_or_date(value: str) -> bool:
 
 
 def number_or_text(value: str) -> Any:
-    """A number for a name that is one, true or false."""
-    plain = {"true": "1", "false": "0"}.get(value.lower(), value)
-    return float(plain) if re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d+)?", plain) else value
+    """A number for a name that is one, true or false; else what is seen of it."""
+    seen = (" " if one.isspace() else one for one in unicodedata.normalize("NFC", value))
+    plain = "".join(filter(str.isprintable, seen))
+    plain = {"true": "1", "false": "0"}.get(plain.lower(), plain)
+    return float(plain) if re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d+)?", plain) else plain
 
 
 def clean(names: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Series of numbers from tables."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -11,13 +12,14 @@ from typing_extensions import Unpack
 from reading.tables import Form, Table, is_table, read_table
 from series.numbers import INDEX, STEP, Decimal, decimal_sign, numbers, without_units
 from series.steps import LONGER, Clock, Step, shown, steps_of
-from series.times import Times, time_stamps
+from series.times import Times, is_date, time_stamps
 from unroll.errors import UserError
 
 Gaps = Literal["refuse", "split", "keep", "fill"]
 MOST_FILLED = 10  # steps for each row of a file
 DATE_PARTS = ("year", "month", "day", "hour", "minute")
 RISING = 10  # steps
+NAME, SHOWN = r"-?\d+(\.\d+)?(_\d+)?", 4  # of a column, where it may be a number that comes again
 ZONE = "if clocks were changed there, data.time_zone=… says where, as in Europe/Berlin"
 
 
@@ -106,9 +108,13 @@ def read_series(
     table.require(*others)
     if wide:
         series = series or table.frame.columns[0]
-        table, others = by_steps(table, series, static), [series, *static, STEP]
+        if form.get("header") is None:
+            require_names(table, [name for name in table.frame.columns if name not in (series, *static)])
     for name in ([series] if series is not None else []) + list(static):
+        table.frame = table.frame.with_columns(without_blanks(table.frame[name]))
         table.require_one_spelling(name)
+    if wide and series is not None:
+        table, others = by_steps(table, series, static), [series, *static, STEP]
     nameless = [*table.unnamed, *(name for name in table.frame.columns if name in INDEX)]
     chosen = [name for name in table.frame.columns if name not in (*others, *nameless)]
     if columns is None:
@@ -153,6 +159,33 @@ def read_series(
             kinds = tuple(one_value(table, column, rows, name) for column in static)
             found.append(Series(name, steps, clock, wall, kinds))
     return Found(chosen, found, [f"{path}: {note}" for note in table.notes], times and times.format, sign)
+
+
+def without_blanks(column: Any) -> Any:
+    """A column without blanks around its strings, null where there is nothing else."""
+    import polars
+
+    if column.dtype != polars.String:
+        return column
+    stripped = column.str.strip_chars()
+    return stripped.set((stripped == "").fill_null(False), None)
+
+
+def require_names(table: Table, names: Sequence[str]) -> None:
+    """Checks that the first line of a wide file is none of values: names that are numbers are whole and rise evenly, as
+    years do, or are dates.
+
+    Raises:
+        UserError: they are others.
+    """
+    found = [name for name in names if re.fullmatch(NAME, name)]
+    whole = [int(name) for name in found if re.fullmatch(r"\d+", name)]
+    evenly = len(whole) == len(found) and len(set(numpy.diff(whole))) < 2
+    if table.lines is not None and found and not evenly and not all(map(is_date, found)):
+        raise UserError(
+            f"{table.name}: the first line has {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}; "
+            f"data.header=true takes them for the names of columns, data.header=false for values"
+        )
 
 
 def perhaps_times(names: Sequence[str], values: numpy.ndarray, groups: Sequence[numpy.ndarray]) -> list[str]:
@@ -283,7 +316,8 @@ def pieces(
     if len(behind_gaps) and gaps == "refuse":
         here = int(behind_gaps[0])
         words = shown(step, times.write if times.wall is None else None)
-        zone = f"; {ZONE}" if clocks_change(times, int(rows[here - 1])) and len(behind_gaps) < 3 else ""
+        by_clock = step.kind == "time" and len(behind_gaps) < 3
+        zone = f"; {ZONE}" if by_clock and clocks_change(times, int(rows[here - 1])) else ""
         raise UserError(
             f"{table.where(int(rows[here]))}: time stamps are missing between {stamps[int(rows[here - 1])]} and "
             f"{stamps[int(rows[here])]}{of_series} (a step is {words}; {len(behind_gaps):,} gaps in all); "

@@ -18,6 +18,7 @@ BELOW = 3  # lines of units and the like below the names
 MISSING = ("na", "n/a", "nan", "nil", "null", "none", "-", "--", "?", "#n/a")
 NUMBER = re.compile(r"\s*[-+−]?(\d[\d.,]*|[.,]\d+)([eE][-+]?\d+)?\s*")
 NUMBER_IN_SIGNS = re.compile(r"(?P<before>[^\w\s.,+-]*)\s*[-+]?[\d.,]*\d\s*(?P<behind>[^\d]*)")  # $5.00, 5 %, 5 kWh
+NEGATIVE = re.compile(r"\(([\d.,]+)\)|([\d.,]+)-|[\u2010-\u2014]\s?([\d.,]+)")  # of accounts; with a dash
 DATE = re.compile(r"\w*\d[-/.:, T]+\w+[-/.:, T]+\d.*")
 BLANKS = " \xa0\u202f'’"  # some have these between thousands
 MINUS = "−"
@@ -78,6 +79,7 @@ def decimal_sign(table: Table, chosen: Sequence[str], known: Decimal | None = No
     columns = [table.frame[name] for name in chosen if table.frame[name].dtype == polars.String]
     alone: dict[Decimal, list[tuple[str, int]]] = {".": [], ",": []}  # where numbers are that can be read by one alone
     either: list[tuple[str, int]] = []  # and where by both, as different ones
+    perhaps: list[tuple[str, int]] = []  # of these: 1.200 beside 850
     for column in columns:
         text = stripped(column)
         by_point, by_comma = (text.str.contains(spelling(one)).fill_null(False) for one in alone)
@@ -87,6 +89,8 @@ def decimal_sign(table: Table, chosen: Sequence[str], known: Decimal | None = No
         open_ones = by_point & by_comma & text.str.contains("[.,]").fill_null(False)
         if open_ones.any() and not (places["."] | places[","]).any():
             either.append((column.name, int(open_ones.arg_max())))
+            if text.str.contains(r"^\d+$").any() and text.filter(open_ones).str.contains("[.].*0$").any():
+                perhaps.append(either[-1])
 
     def value(place: tuple[str, int]) -> str:
         return repr(table.frame[place[0]][place[1]])
@@ -101,11 +105,12 @@ def decimal_sign(table: Table, chosen: Sequence[str], known: Decimal | None = No
             f"({where_in(table, second[1])}); write all one way, or leave columns of one way out: data.columns=[…]"
         )
     if not alone["."] and not alone[","]:
-        with_comma = next((place for place in either if "," in value(place)), None)
-        if with_comma and not known:
+        asked = next((place for place in either if place in perhaps or "," in value(place)), None)
+        if asked and not known:
+            name, signs = ("comma", ("','", ".")) if "," in value(asked) else ("point", (".", "','"))
             raise UserError(
-                f"{table.where(with_comma[1])}: {has(with_comma)}; data.decimal=',' reads the comma as the sign before "
-                f"decimals, data.decimal=. as one between thousands"
+                f"{table.where(asked[1])}: {has(asked)}; data.decimal={signs[0]} reads the {name} as the sign before "
+                f"decimals, data.decimal={signs[1]} as one between thousands"
             )
         return known or ("." if either else None)
     sign: Decimal = "," if alone[","] else "."
@@ -131,13 +136,9 @@ def numbers(table: Table, name: str, decimal: Decimal) -> numpy.ndarray:
         raise UserError(f"{table.name}: the column {name} holds {kind}, not numbers{advice}")
     plain = with_points(column, decimal) if kind == polars.String else column
     values: numpy.ndarray = plain.cast(polars.Float64, strict=False).to_numpy().copy()
-    absent = column.is_null() | (
-        column.str.strip_chars().str.to_lowercase().is_in(MISSING).fill_null(False)
-        if kind == polars.String
-        else column.is_nan()
-        if kind.is_float()
-        else False
-    )
+    absent = column.is_null()
+    if kind == polars.String:
+        absent |= column.str.strip_chars().str.to_lowercase().is_in(MISSING).fill_null(False)
     missing = absent.to_numpy()
     wrong = ~numpy.isfinite(values) & ~missing
     if wrong.any():
@@ -188,7 +189,9 @@ def advice_on(value: Any, name: str, table: Table, decimal: Decimal, most: bool)
     """
     if isinstance(value, str) and value.lower() not in MISSING:
         other = between_thousands(decimal)
-        if re.search(spelling(other), value):
+        if negative := NEGATIVE.fullmatch(value.strip()):
+            return f"write -{next(filter(None, negative.groups()))}"
+        if re.search(spelling(other), value) and not re.search(spelling(decimal), value):
             return f"data.decimal={other!r} reads it, as {decimal!r} is between thousands then"
         if (found := NUMBER_IN_SIGNS.fullmatch(value)) and (around := found["before"] or found["behind"]):
             return f"write numbers alone, without {around.strip()!r}"

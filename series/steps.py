@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy
 
+from unroll.errors import UserError
+
 DAY = 24 * 3600 * 10**6  # microseconds
 LONGER = 1.5  # a step that takes so many times the usual one has a gap in it
 EVERY_DAY, WORKING_WEEKS = "1111111", ("1111100", "1111001")
 LAST = 31  # day of a month
+LAST_YEAR = 9990  # that times go on from
 MOST = 6  # days of a month
 USUAL = 0.75  # of all steps
 MOVED = 4  # days, by holidays
@@ -86,6 +89,8 @@ class Clock:
         assert step is not None
         wall = None if self.wall is None else to_datetime(self.wall, self.zone)
         while True:
+            if wall is not None and wall.year > LAST_YEAR:
+                raise UserError(f"times after {self.write(wall)} can't be written")
             if wall is None:
                 at = at + step.size
                 yield at
@@ -111,9 +116,10 @@ def steps_of(wall: numpy.ndarray | None, at: numpy.ndarray) -> tuple[Step, numpy
     """
     apart = numpy.diff(at)
     usual = middle(apart)
-    by_time = Step(usual.item()), apart / usual
     if wall is None:
-        return by_time
+        size = exact(apart, usual)
+        return Step(size), apart / size
+    by_time = Step(usual.item()), apart / usual
     days = wall.astype("datetime64[D]")
     if not (wall - days == wall[0] - days[0]).all():  # another time of the day
         return by_time
@@ -128,6 +134,13 @@ def steps_of(wall: numpy.ndarray | None, at: numpy.ndarray) -> tuple[Step, numpy
         counted = numpy.busday_count(days[:-1], days[1:], weekmask=week)
         return Step(1, "workdays", week=week), counted.astype(float)
     return by_days
+
+
+def exact(apart: numpy.ndarray, usual: Any) -> Any:
+    """The usual difference of numbers; of whole ones that were rounded, so that they differ by 1, the mean."""
+    near = apart[apart <= LONGER * usual]
+    rounded = apart.dtype.kind == "i" and near.max() - near.min() == 1
+    return near.mean().item() if rounded else usual.item()
 
 
 def monthly(days: numpy.ndarray) -> tuple[tuple[int, ...], str] | None:

@@ -48,6 +48,7 @@ PERIODS = [
     (r"(?P<before>)(?P<number>[A-Za-z]{3,9})(?P<between>[- ])(?P<year>\d{4})", 1),
     (r"(?P<before>)(?P<number>[A-Za-z]{3,9})(?P<between>[- ']+)(?P<year>\d{2})", 1),
 ]
+MONTHLY = "months"
 TWO_YEARS, SEASONS = r"(\d{4})([-/])(\d{2}|\d{4})", "two years"  # 2023/24
 WEEK = r"(?P<year>\d{4})(?P<before>-?W)(?P<number>\d{2})(?P<day>-?\d)?"
 
@@ -115,7 +116,8 @@ def time_stamps(
     if not (column.dtype == polars.String or column.dtype.is_numeric()):
         raise UserError(f"{table.name}: the column {column.name} holds {column.dtype}, not times")
     strings = column.cast(polars.String).str.strip_chars()
-    if format is None and (column.dtype.is_float() or not is_date(strings[0])):
+    is_number = column.dtype.is_float() or not is_date(strings[0])
+    if format is None and is_number and not are_months(strings, groups, known):
         return of_numbers(column, strings, table)
     choices = readings(strings[0])
     if format is not None:
@@ -150,6 +152,20 @@ def is_date(text: str) -> bool:
     if not re.fullmatch(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?", text) or re.fullmatch(r"0\d[.]\d{4}", text):
         return True
     return text.isdigit() and len(text) in (6, 8, 10, 12, 14) and YEARS[0] <= int(text[:4]) < YEARS[1]
+
+
+def are_months(strings: Any, groups: Sequence[numpy.ndarray], known: str | None) -> bool:
+    """Whether numbers are months such as 2020.01: their decimals are those of months, in several years or evenly.
+
+    Args:
+        strings, groups, known: as for `time_stamps`.
+    """
+    if not strings.str.contains(r"^\d{4}[.](0[1-9]|1[0-2])$").all():
+        return False
+    _, wall = read_with(readings(strings[0])[0], strings)
+    parts = [wall.to_numpy()[rows] for rows in groups if len(rows) > 1]
+    even = all((numpy.diff(part) > numpy.timedelta64(0)).all() and not has_gaps(part) for part in parts)
+    return known == MONTHLY or wall.dt.year().n_unique() > 1 or (bool(parts) and even)
 
 
 def readings(text: str) -> list[Reading]:
@@ -284,7 +300,7 @@ def period(shape: str, months: int, text: str) -> Reading:
     ]
     of_numbers: list[Callable[[int], str]] = [lambda at: f"{at:0{len(parts['number'])}d}", str]
     writers = [writer(shown) for shown in (of_names if by_name else of_numbers)]
-    return Reading({1: "months", 3: "quarters", 6: "halves of years"}[months], parse, writers)
+    return Reading({1: MONTHLY, 3: "quarters", 6: "halves of years"}[months], parse, writers)
 
 
 def two_years(match: re.Match[str]) -> Reading:
@@ -332,25 +348,27 @@ def as_typed(format: str) -> Reading:
 
     if not re.search("%[-_0]?[YyGDFcxsv+]", format):
         raise UserError(f"data.time_format={format}: must have a year, such as %Y or %y")
+    if "%Z" in format:
+        raise UserError(f"data.time_format={format}: write the name of the zone itself, as in '%Y-%m-%d %H:%M UTC'")
     zoned = "%z" in format
     whole = re.sub(r"[.,]?%f", "%.f", format)
 
     def parse(strings: Any) -> Any:
         only_hours = "%H" in whole and "%M" not in whole
         texts, layout = (strings + " 00", f"{whole} %M") if only_hours else (strings, whole)
-        clock = any(part in whole for part in ("%H", "%I", "%T", "%R"))
-        kind = polars.Datetime("us", "UTC" if zoned else None) if clock else polars.Date
+        clock = re.search("%[-_0]?[HIkTRXrcs+]", whole)
+        day = re.search("%[-_0]?[dejDFxcvsuwaA+]", whole)
+        in_week = re.search("%[-_0]?[UWV]", whole)
+        if not day:  # the first of a week, month or year
+            texts, layout = texts + (" 1" if in_week else " 01"), layout + (" %u" if in_week else " %d")
+        stamps = polars.Datetime("us", "UTC" if zoned else None)
         try:
-            if clock or all(part in whole for part in ("%d", "%m")) or "%j" in whole or "%u" in whole:
-                return texts.str.strptime(kind, layout, strict=False).cast(
-                    polars.Datetime("us", "UTC" if zoned else None)
-                )
-            return (texts + " 01").str.strptime(kind, f"{layout} %d", strict=False).cast(polars.Datetime("us"))
+            return texts.str.strptime(stamps if clock else polars.Date, layout, strict=False).cast(stamps)
         except polars.exceptions.PolarsError as error:
             reason = str(error).split("\n")[0]
             raise UserError(f"data.time_format={format}: {reason}") from None
 
-    return Reading(format, parse, [lambda time: time.strftime(format.replace("%z", ""))])
+    return Reading(format, parse, [lambda time: time.strftime(format.replace("%z", "").rstrip())])
 
 
 def read_with(reading: Reading, strings: Any) -> tuple[Any, Any]:
@@ -525,7 +543,7 @@ def of_numbers(column: Any, strings: Any, table: Table) -> Times:
     decimals = strings.str.extract(r"^[-+]?\d*[.,](\d*)$").str.len_chars().max() or 0
     whole = strings.str.contains(r"^[-+]?\d+$").all() and strings.cast(polars.Int64, strict=False).null_count() == 0
     if whole:
-        return Times(strings.cast(polars.Int64).to_numpy(), None, None, str, None)
+        return Times(strings.cast(polars.Int64).to_numpy(), None, None, lambda value: str(round(value)), None)
     values = strings.str.replace(",", ".").cast(polars.Float64, strict=False)
     if values.null_count() or not values.is_finite().all():
         row = int((values.is_null() | ~values.is_finite()).arg_max())

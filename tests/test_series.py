@@ -145,6 +145,15 @@ NUMBERS = {
         'a,b\n"1,234",2\n"12,345",1\n', r"line 2: the column a has '1,234'; data.decimal=',' reads the comma as",
         {"decimal": ","}, {"a": [1.234, 12.345], "b": [2, 1]},
     ),
+    "points that may be either": (
+        "a;b\n850;1\n1.200;2\n", "line 3: the column a has '1.200'; data.decimal=. reads the point as the sign before "
+        "decimals, data.decimal=',' as one between thousands", {"decimal": ","}, {"a": [850, 1200], "b": [1, 2]},
+    ),
+    "points that are before decimals": ("a;b\n850;1\n1.234;2\n", {"a": [850, 1.234], "b": [1, 2]}),
+    "a minus behind": ("a,b\n5-,1\n6,2\n", "the column a has '5-', not a number (1 in all); write -5", {}, None),
+    "a minus of accounts": ("a,b\n(5.5),1\n6,2\n", "not a number (1 in all); write -5.5", {}, None),
+    "a dash for a minus": ("a,b\n\u20135,1\n6,2\n", "not a number (1 in all); write -5", {}, None),
+    "more than a number can be": ("a,b\n1e400,1\n6,2\n", "not a number (1 in all); fill them, or leave", {}, None),
     "points that are between thousands": ("a;b\n1,5;1.234\n2,5;2.345\n", {"a": [1.5, 2.5], "b": [1234, 2345]}),
     "points alone, twice": ("a\n1.234.567\n1.234\n", {"a": [1234567, 1234]}),
     "hundreds of thousands of India": ('a,b\n"1,23,456.5",2\n"12,345",1\n', {"a": [123456.5, 12345], "b": [2, 1]}),
@@ -288,6 +297,52 @@ def test_several_series_that_are_read_as_one_are_told_apart(tmp_path):
     (tmp_path / "a.csv").write_text("\n".join(["day,shop,sold", *rows]))
     with pytest.raises(UserError, match=r"line 3: .* several series in the file, data\.series=shop tells them apart"):
         read_series(str(tmp_path / "a.csv"), ["sold"], None, "day")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a,1.5,2.5\nb,2,3\n", "the first line has 1.5, 2.5"),
+        ("a,7,7,9\nb,2,3,4\n", "the first line has 7, 7_2, 9"),
+        ("a,7,3,9\nb,2,3,4\n", "the first line has 7, 3, 9"),
+        ("who,2020,2021,2022\na,2,3,4\n", None),
+        ("who,202011,202012,202101\na,2,3,4\n", None),
+    ],
+    ids=["decimals", "twice", "in turn", "years", "months"],
+)
+def test_a_first_line_of_numbers_in_wide_files_is_asked_about(tmp_path, content, words):
+    (tmp_path / "a.csv").write_text(content)
+    if words is None:
+        assert [series.name for series in read_series(str(tmp_path / "a.csv"), wide=True).series] == ["a"]
+        return
+    with pytest.raises(UserError, match=f"{words}; data.header=true takes them for the names of columns, data.header="):
+        read_series(str(tmp_path / "a.csv"), wide=True)
+    names = [series.name for series in read_series(str(tmp_path / "a.csv"), wide=True, header=False).series]
+    assert names == ["a", "b"]
+
+
+def test_numbers_of_json_have_points_whatever_is_typed(tmp_path):
+    """They are never written otherwise, and whole ones may stand beside decimals."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1, "b": "0,5"}\n{"a": 1.234, "b": "2"}\n{"a": null, "b": "3,5"}\n')
+    for decimal in (None, ","):
+        found = read_series(str(path), decimal=decimal)
+        numpy.testing.assert_equal(found.series[0].values.T, [[1, 1.234, math.nan], [0.5, 2, 3.5]])
+
+
+def test_blanks_around_the_name_of_a_series_are_no_part_of_it(tmp_path):
+    (tmp_path / "a.csv").write_text("shop,sold\na,1\na,2\nb,3\na ,4\n")
+    found = read_series(str(tmp_path / "a.csv"), series="shop").series
+    assert {one.name: one.values[:, 0].tolist() for one in found} == {"a": [1, 2, 4], "b": [3]}
+    (tmp_path / "b.csv").write_text("shop,x,y\na,1,2\na ,3,4\n")
+    with pytest.raises(UserError, match="several rows are called a"):
+        read_series(str(tmp_path / "b.csv"), wide=True)
+
+
+def test_a_series_without_a_name_is_refused_in_a_binary_file_too(tmp_path):
+    polars.DataFrame({"shop": [1.0, math.nan], "sold": [1, 2]}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="row 2: the column shop, which tells series apart, is empty"):
+        read_series(str(tmp_path / "a.parquet"), series="shop")
 
 
 def test_a_series_has_one_name(tmp_path):

@@ -6,6 +6,7 @@ import json
 import polars
 import pytest
 
+from lm.documents.files import read_documents
 from reading.datasets import token_column
 from reading.tables import read_table
 from unroll import Stream
@@ -306,6 +307,38 @@ def test_a_parquet_and_an_arrow_file(tmp_path):
         table = read_table(str(tmp_path / name), TEXT)
         assert table.frame.rows() == frame.rows()
         assert table.where(1).endswith(f"{name}, row 2")
+
+
+def test_what_is_not_a_number_is_nothing(tmp_path):
+    """pandas writes missing numbers so."""
+    polars.DataFrame({"text": ["a", "b"], "label": [1.0, float("nan")]}).write_parquet(tmp_path / "a.parquet")
+    assert read_table(str(tmp_path / "a.parquet"), TEXT).frame["label"].to_list() == [1, None]
+    with pytest.raises(UserError, match=r"row 2: has no class in the column label"):
+        read_documents(str(tmp_path / "a.parquet"), *TEXT)
+
+
+@pytest.mark.parametrize(
+    ("second", "shown"),
+    [
+        ("pos\u200b", r"'pos\\u200b', and pos in line 2"),
+        ("caf\u0065\u0301", r"'cafe\\u0301', and 'caf\\xe9' in line 3"),
+        ("so\xa0so", r"'so\\xa0so', and so so in line 5"),
+        ("1.0", "1.0, and 1 in line 4"),
+    ],
+    ids=["a character that is not seen", "an accent apart", "another blank", "a number"],
+)
+def test_a_class_is_written_in_one_way(tmp_path, second, shown):
+    path = tmp_path / "a.csv"
+    path.write_text(f"text,label\na,pos\nb,café\nc,1\nd,so so\ne,{second}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=f"line 6: the column label has {shown}; write it one way"):
+        read_documents(str(path), *TEXT)
+
+
+def test_capitals_that_alone_tell_classes_apart_are_said(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\na,yes\nb,Yes\nc,no\nd,NO\n")
+    found = read_documents(str(tmp_path / "a.csv"), *TEXT)
+    assert [document.label for document in found.documents] == ["yes", "Yes", "no", "NO"]
+    assert found.notes == [f"{tmp_path / 'a.csv'}: yes and Yes in the column label are told apart, as are 1 more"]
 
 
 def test_any_row_that_csv_writes_is_read(tmp_path):

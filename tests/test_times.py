@@ -117,6 +117,7 @@ GO_ON = {
     "months": (monthly("%Y-%m"), ["2005-01", "2005-02"]),
     "months, first the month": (monthly("%m/%Y"), ["01/2005", "02/2005"]),
     "months with a dot": (monthly("%m.%Y"), ["01.2005", "02.2005"]),
+    "months with a dot, first the year": (monthly("%Y.%m"), ["2005.01", "2005.02"]),
     "months of the statisticians": (monthly("%YM%m"), ["2005M01", "2005M02"]),
     "months by name": (monthly("%b %Y"), ["Jan 2005", "Feb 2005"]),
     "months by name, two digits of the year": (monthly("%b-%y"), ["Jan-05", "Feb-05"]),
@@ -267,10 +268,61 @@ def test_what_can_be_read_in_several_ways_is_asked(tmp_path, case):
     assert list(series.clock.following(len(expected))) == expected
 
 
-def test_a_format_without_a_year_is_refused(tmp_path):
-    path = write(tmp_path / "a.csv", ["01-Jan", "02-Jan"])
-    with pytest.raises(UserError, match=r"data.time_format=%d-%b: must have a year"):
-        read_series(path, time="time", time_format="%d-%b")
+# Formats of `strftime` by which stamps are written and read, how far these are apart, and the two that follow.
+TYPED = {
+    "%d%b%Y": (DAY, ["01Mar2020", "02Mar2020"]),
+    "%d of %B %Y": (DAY, ["01 of March 2020", "02 of March 2020"]),
+    "%-d/%-m/%Y": (DAY, ["1/3/2020", "2/3/2020"]),
+    "%D": (DAY, ["03/01/20", "03/02/20"]),
+    "%e. %b %Y": (DAY, [" 1. Mar 2020", " 2. Mar 2020"]),
+    "%b %Y at %d": (DAY, ["Mar 2020 at 01", "Mar 2020 at 02"]),
+    "%H h on %d %b %Y": (HOUR, ["12 h on 03 Jan 2020", "13 h on 03 Jan 2020"]),
+    "%Y, %W": ({"weeks": 1}, ["2021, 09", "2021, 10"]),
+    "W%V of %G": ({"weeks": 1}, ["W09 of 2021", "W10 of 2021"]),
+    "%d/%b/%Y:%H:%M:%S +0000": (HOUR, ["03/Jan/2020:12:00:00 +0000", "03/Jan/2020:13:00:00 +0000"]),
+}
+
+
+@pytest.mark.parametrize("format", TYPED)
+def test_a_format_that_is_typed_is_read_whole_and_written_back(tmp_path, format):
+    step, expected = TYPED[format]
+    start = "2020-01-06" if "weeks" in step else "2020-01-01"
+    path = write(tmp_path / "a.csv", every(format, start, **step))
+    (series,) = read_series(path, time="time", time_format=format.replace("+0000", "%z")).series
+    assert list(series.clock.following(2)) == [text.strip() if format[:2] != "%e" else text for text in expected]
+
+
+@pytest.mark.parametrize(
+    ("format", "words"),
+    [("%d-%b", "must have a year"), ("%Y-%m-%d %Z", "write the name of the zone itself, as in .* UTC")],
+)
+def test_a_format_that_leaves_something_open_is_refused(tmp_path, format, words):
+    path = write(tmp_path / "a.csv", every(format.replace("%Z", "CET"), "2020-01-01", **DAY))
+    with pytest.raises(UserError, match=f"data.time_format={format}: {words}"):
+        read_series(path, time="time", time_format=format)
+
+
+@pytest.mark.parametrize(
+    ("step", "digits"), [(1 / 24, 6), (1 / 12, 4), (100 / 3, 0)], ids=["hours", "months", "thirds"]
+)
+def test_numbers_that_were_rounded_go_on_evenly(tmp_path, step, digits):
+    exact = 2000 + step * numpy.arange(300)
+    path = write(tmp_path / "a.csv", [f"{at:.{digits}f}" for at in exact[:200]])
+    (series,) = read_series(path, time="time").series
+    following = numpy.array(list(series.clock.following(100)), float)
+    assert numpy.abs(following - exact[200:]).max() < 1.6 * 10**-digits  # of the last number, of the step and of these
+
+
+def test_times_that_no_calendar_has_are_refused_when_they_are_written(tmp_path):
+    (series,) = read_series(write(tmp_path / "a.csv", ["9999-12-30", "9999-12-31"]), time="time").series
+    with pytest.raises(UserError, match="times after 9999-12-31 can't be written"):
+        list(series.clock.following(1))
+
+
+def test_a_change_of_clocks_is_no_reason_for_a_month_that_is_missing(tmp_path):
+    path = write(tmp_path / "a.csv", ["2020-01-01", "2020-02-01", "2020-03-01", "2020-05-01", "2020-06-01"])
+    with pytest.raises(UserError, match=r"a step is 1 month; .* keep reads on$"):
+        read_series(path, time="time")
 
 
 @pytest.mark.parametrize(
