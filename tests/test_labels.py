@@ -76,6 +76,7 @@ def test_what_is_read(text, names, expected):
          "a.txt, line 2: has 2 columns; data.columns names 3: word, pos, tag"),
         ("the DT B-NP\n", None, "a.txt, line 1: has 3 columns; name them: data.columns="),
         ("New York\tB-LOC\nthe car\n", None, "a.txt, line 2: has 1 columns"),
+        ("the,B-NP\n", None, r"a.txt, line 1: has 1 columns \(tabs or blanks separate them\); name them"),
         ("the B-NP\n# a late remark\n", None, "a.txt, line 2: has 4 columns"),
         ("the\t\tO\n", ["word", "pos", "tag"], "a.txt, line 1: has nothing in the column pos"),
         ("\n# text = x\n-DOCSTART- O\n", None, "a.txt: has no sentences"),
@@ -111,6 +112,13 @@ class TestData:
         data = read(text, columns=names, test=str(tmp_path / "test.txt"), split="test")
         with pytest.raises(UserError, match="test split: the label B-YY does not occur in the training split"):
             data.valid  # noqa: B018
+
+    def test_labels_where_words_should_be_are_refused(self, read):
+        text = "B-PER Ann\nI-PER Lee\nO ran\n\n" * 10
+        with pytest.raises(UserError, match=r"the words are labels, such as B-PER; data.columns=\[…\] names the"):
+            read(text).scheme()
+        assert read(text, columns=["tag", "word"]).scheme() == Scheme("iob2")
+        assert read(text, scheme="none").scheme() == Scheme("none")
 
     def test_a_line_of_names_is_said_and_what_may_be_one_too(self, read):
         said = "the first line left out, as it has the names of columns (token tag)"
@@ -201,6 +209,10 @@ def test_the_scheme_of_labels_and_the_spans_they_spell(labels, scheme, expected)
         ("B-PER I-PER B_PER", "the label B_PER is neither O nor of a scheme, as B-PER is"),
         ("B-PER B-LOC -", "the label - is neither O nor of a scheme"),
         ("- - B-PER", "the label - is neither O nor of a scheme"),
+        ("B-PER|B-NP I-PER|I-NP O", r"the label B-PER\|B-NP is several; give a column that has one of them"),
+        ("PER-B,NP-B PER-I,NP-I O", "the label PER-B,NP-B is several"),
+        ('"B-PER" "I-PER" "O"', 'the labels are in quotes, such as "B-PER"; write them without'),
+        ("B-PER I-PER\u200b O", r"the label 'I-PER\\u200b' has a character in it that is not seen"),
     ],
 )
 def test_labels_of_no_scheme_are_refused_by_name_unless_they_are_said_to_be_types(labels, words):

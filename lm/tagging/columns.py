@@ -80,7 +80,8 @@ def read_columns(text: str, names: Sequence[str] | None, name: str | Path) -> Co
         where = f"{name}, line {number}"
         if len(found) != len(names):
             named = f"data.columns names {len(names)}: {', '.join(names)}" if typed else "name them: data.columns=[…]"
-            raise UserError(f"{where}: has {len(found)} columns; {named}")
+            separated = " (tabs or blanks separate them)" if len(found) == 1 else ""
+            raise UserError(f"{where}: has {len(found)} columns{separated}; {named}")
         if id_column is not None and NO_WORD.fullmatch(found[id_column]):
             continue
         if not all(found):

@@ -12,11 +12,11 @@ from typing_extensions import Required, Unpack
 from lm.tagging.columns import Columns, Sentence, lists_of, read_columns, read_lists, words_of
 from lm.tagging.encoder import Ids, WordEncoder, lookup_form
 from lm.tagging.model import UNKNOWN
-from lm.tagging.schemes import Scheme, SchemeName, recognised
+from lm.tagging.schemes import Scheme, SchemeName, like_labels, recognised
 from lm.tagging.spans import count
 from lm.text.labelled import LabelledData, Splits
 from reading.tables import DATASET
-from reading.text import UTF_8, decoded, known_encoding, marked, opened, reading
+from reading.text import UTF_8, known_encoding, read_text
 from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, checked
 from unroll.errors import UserError
@@ -141,7 +141,12 @@ class TaggedWords(LabelledData):
         return sorted(set(self.values(self.splits.train, self.label)))
 
     def scheme(self) -> Scheme:
-        return recognised(self.labels_of(self.splits.train), self.chosen_scheme)
+        train = self.splits.train
+        found = recognised(self.labels_of(train), self.chosen_scheme)
+        label = like_labels(self.values(train, self.word))
+        if label and found.name == "none" and self.chosen_scheme is None:
+            raise UserError(f"the words are labels, such as {label}; data.columns=[…] names the columns in their order")
+        return found
 
     def labels_of(self, sentences: Sequence[Sentence]) -> list[list[str]]:
         at = self.columns.index(self.label)
@@ -312,12 +317,7 @@ class TaggedFiles(TaggedWords):
             self.named(lists.columns, f"data.word, data.label and data.extra choose from the lists of {name}:")
             return read_lists(lists.select(list(dict.fromkeys((self.word, self.label, *self.extra)))), name)
         path = Path(name).expanduser()
-        with reading(path), opened(path) as file:
-            content = file.read()
-        text = decoded(content, self.encoding, path)
-        if not marked(content) and self.encoding != UTF_8 and is_utf_8(content):
-            self.notes.append(f"{path}: is UTF-8, which data.encoding={self.encoding} reads as other characters")
-        return read_columns(text, getattr(self, "columns", None), path)
+        return read_columns(read_text(path, self.encoding), getattr(self, "columns", None), path)
 
     def summary(self) -> str:
         return "; ".join([super().summary(), *self.notes])
@@ -367,14 +367,6 @@ class CoNLL2000(TaggedWords):
                 return archive.read(f"conll2000/{name}").decode()
         except (OSError, KeyError, zipfile.BadZipFile):
             raise UserError(f"{path}: has no {name}; give conll2000.zip or the folder that it unpacks to") from None
-
-
-def is_utf_8(content: bytes) -> bool:
-    """Whether bytes that are not all ASCII are UTF-8, which text in another encoding hardly ever is."""
-    try:
-        return not content.decode(UTF_8).isascii()
-    except UnicodeDecodeError:
-        return False
 
 
 def in_two(sentences: list[Sentence], fraction: float) -> tuple[list[Sentence], list[Sentence]]:

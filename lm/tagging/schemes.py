@@ -1,5 +1,6 @@
 """Tagging schemes: how the labels of words spell spans, as in B-PER I-PER O."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -13,6 +14,7 @@ UNNAMED = "_"  # the type of spans whose labels are letters alone
 LETTERS = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S", "W": "S"}  # in IOBES
 LETTERS_OF = {"iob1": "BI", "iob2": "BI", "ioe1": "IE", "ioe2": "IE", "iobes": "BIMESW", "bilou": "BILU"}
 SEPARATORS = "-_/:|."
+QUOTES = "\"'"
 SLIPS = ("0", "o")  # for O
 OTHERWISE = "data.scheme=none takes each label for a type of its own"
 
@@ -75,11 +77,13 @@ def recognised(sentences: Sequence[Sequence[str]], name: SchemeName | None = Non
         return Scheme("none")
     seen = {label for sentence in sentences for label in sentence}
     labels = sorted(seen - {OUTSIDE})
+    refuse_signs(labels)
     for separator, suffix in ways():
         found = {label: parsed(label, separator, suffix) for label in labels}
         letters = {one.letter for one in found.values() if one}
         if all(found.values()) and (separator or "B" in letters):
             refuse_two_letters(letters)
+            refuse_several(labels, separator, suffix)
             for label, one in found.items():
                 if name and one and one.letter not in LETTERS_OF[name]:
                     known = ", ".join(LETTERS_OF[name])
@@ -132,6 +136,29 @@ def marks_touching(letter: str, sentences: Iterable[Sequence[Position]]) -> bool
             without += apart and now.letter != letter
             needless += apart and now.letter == letter
     return without > needless
+
+
+def like_labels(words: Iterable[str]) -> str | None:
+    """One of some words that are all labels of a scheme, such as B-PER and O, if they are."""
+    seen = set(words) - {OUTSIDE}
+    of_scheme = any(all(parsed(word, *way) for word in seen) for way in ways() if way[0])
+    return min(seen) if seen and of_scheme else None
+
+
+def refuse_signs(labels: Sequence[str]) -> None:
+    """Checks that labels have no characters that are not seen, and no quotes around them."""
+    if unseen := next((label for label in labels if not label.isprintable()), None):
+        raise UserError(f"the label {unseen!a} has a character in it that is not seen; {OTHERWISE}")
+    if labels and all(len(label) > 2 and label[0] == label[-1] and label[0] in QUOTES for label in labels):
+        raise UserError(f"the labels are in quotes, such as {labels[0]}; write them without; {OTHERWISE}")
+
+
+def refuse_several(labels: Sequence[str], separator: str, suffix: bool) -> None:
+    """Checks that no label is several, such as B-PER|B-NP."""
+    letter, between = f"[{''.join(LETTERS)}]", re.escape(separator)
+    second = rf"{between}{letter}[|+,;&]" if suffix else rf"[|+,;&]{letter}{between}"
+    if separator and (several := next((label for label in labels if re.search(second, label)), None)):
+        raise UserError(f"the label {several} is several; give a column that has one of them; {OTHERWISE}")
 
 
 def refuse_two_letters(letters: set[str]) -> None:
