@@ -9,6 +9,8 @@ from unroll.errors import UserError
 
 OF_SYSTEMS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "__pycache__"}
 HIDDEN, FOREIGN, EMPTY = "as they are hidden", "as they are of another kind", "as they are empty"
+LINKS = "as they are links to folders"
+PARTS = {"training": "train", "validation": "valid", "val": "valid", "dev": "valid", "testing": "test"}  # others' names
 NAMED = 5  # files in a note
 
 
@@ -42,6 +44,31 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "~$")) or name.endswith("~") or name.lower() in OF_SYSTEMS
 
 
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder that are not hidden, in order."""
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+
+
+def parts_of(folder: Path) -> dict[str, Path]:
+    """The folders of classes for training, validation and test in a folder, by "train", "valid" and "test".
+
+    Raises:
+        UserError: there are two for one of them, or the folder can't be read.
+    """
+    found: dict[str, Path] = {}
+    try:
+        for entry in folders_in(folder):
+            part = PARTS.get(entry.name.lower(), entry.name.lower())
+            if part not in PARTS.values() or not folders_in(entry):
+                continue
+            if part in found:
+                raise UserError(f"{folder}: has {found[part].name} and {entry.name}; leave one of them")
+            found[part] = entry
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: cannot be read ({error.strerror})") from None
+    return found
+
+
 def files_by_class(folder: Path, belongs: Callable[[Path], bool] = lambda file: True) -> Found:
     """The files in the folder of each class, and in folders within it, in order.
 
@@ -57,9 +84,8 @@ def files_by_class(folder: Path, belongs: Callable[[Path], bool] = lambda file: 
     hidden: list[Path] = []
     foreign: list[Path] = []
     empty: list[Path] = []
-    found = Found(
-        [], [], {"as they are hidden": hidden, "as they are of another kind": foreign, "as they are empty": empty}
-    )
+    links: list[Path] = []
+    found = Found([], [], {HIDDEN: hidden, FOREIGN: foreign, EMPTY: empty, LINKS: links})
 
     def refuse(error: OSError) -> None:
         if not isinstance(error, NotADirectoryError):  # a file beside the folders
@@ -74,6 +100,7 @@ def files_by_class(folder: Path, belongs: Callable[[Path], bool] = lambda file: 
         for of_class in visible(folder, entries):
             for parent, folders, names in os.walk(folder / of_class, onerror=refuse):
                 folders[:] = visible(Path(parent), folders)
+                links += (Path(parent, name) for name in folders if Path(parent, name).is_symlink())
                 for file in (Path(parent, name) for name in visible(Path(parent), names)):
                     if not belongs(file):
                         foreign.append(file)

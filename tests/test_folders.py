@@ -7,8 +7,12 @@ import numpy
 import pytest
 from PIL import Image
 
+import lm.documents.command
+import lm.tagging.command
+import vision.classify
 from lm.documents.files import read_documents
 from lm.tagging.command import lines_of
+from lm.text.files import plain_text
 from reading.folders import files_by_class, is_hidden
 from reading.text import read_argument, read_text
 from unroll.errors import UserError
@@ -116,6 +120,22 @@ def test_the_file_is_named_that_is_no_text(folder, content, words):
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (lm.tagging.command, ["none.ckpt", "--redact", "PER", "text.txt"]),
+        (lm.documents.command, ["none.ckpt", "--encoding", "cp1252", "text.txt"]),
+        (vision.classify, ["none.ckpt", "a.png", "--top", "1", "b.png"]),
+    ],
+    ids=["redact", "encoding", "top"],
+)
+def test_files_may_stand_behind_options(monkeypatch, command, arguments):
+    monkeypatch.setattr("sys.argv", ["command", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert str(ended.value).startswith("error: ")  # of what was asked for; argparse ends with 2
+
+
 def test_images_without_what_is_empty_or_of_another_kind(folder):
     root = folder(".png", images)
     (root / "cat" / "labels.csv").write_text("a,b")
@@ -142,6 +162,8 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path):
         ("καλημέρα κόσμε", "cp1253"),
         ("příliš žluťoučký kůň", "cp1250"),
         ("こんにちは世界", "cp932"),
+        ("こんにちは,あ\n世界のみなさん,い\n", "cp932"),  # nor letters of Russian between the lines of tables
+        ("こんにちは,あ\n世界のみなさん,い\n", "euc_jp"),
         ("안녕하세요", "euc_kr"),
     ],
 )
@@ -151,6 +173,61 @@ def test_the_encoding_of_a_few_words_is_advised(tmp_path, text, encoding):
         read_text(tmp_path / "a.txt")
     advised = str(error.value).rpartition("=")[2]
     assert text.encode(encoding).decode(advised) == text
+
+
+@pytest.mark.parametrize("encoding", ["idna", "punycode", "undefined", "rot13", "a\0b"])
+def test_what_is_no_encoding_of_texts_is_refused(tmp_path, encoding):
+    (tmp_path / "a.txt").write_text("Größe", encoding="utf-8")
+    with pytest.raises(UserError, match=r"encoding=.*: must be an encoding that Python knows"):
+        read_text(tmp_path / "a.txt", encoding)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "refused"),
+    [
+        ("Größe", "cp1252", True),
+        ("Größe", "latin-1", True),
+        ("Größe, Maß und Fuß", "gb18030", True),
+        ("Größe", "utf-8-sig", False),
+        ("size", "cp1252", False),
+        ("\u0763\u0763", "gb18030", False),  # two characters in either encoding
+    ],
+)
+def test_utf_8_is_not_read_as_another_encoding(tmp_path, text, encoding, refused):
+    path = tmp_path / "a.txt"
+    path.write_text(text, encoding="utf-8")
+    readers = (
+        lambda: read_text(path, encoding),
+        lambda: plain_text(path, encoding, cache=tmp_path).read_text(encoding="utf-8"),
+    )
+    for read in readers:
+        if refused:
+            with pytest.raises(UserError, match=r"a.txt: (is|not) .*data.encoding=utf.8"):
+                read()
+        else:
+            assert read().removeprefix("\ufeff") == text.encode().decode(encoding)
+
+
+def test_folders_of_parts_are_no_classes(folder, tmp_path):
+    root = folder(".txt", texts)
+    for part in ("train", "test"):
+        (root / part).mkdir()
+    (root / "cat").rename(root / "train" / "cat")
+    (root / "dog").rename(root / "test" / "dog")
+    with pytest.raises(UserError, match=f"a folder for each part, not .*: data.test={root}/test data.train={root}/tr"):
+        read_documents(str(root), "text", "label")
+    assert len(read_documents(str(root / "train"), "text", "label").documents) == 10
+    (root / "bus").mkdir()
+    (root / "bus" / "a.txt").write_text("a class beside two that are called so")
+    assert {one.label for one in read_documents(str(root), "text", "label").documents} == {"bus", "test", "train"}
+
+
+def test_links_to_folders_are_counted(folder):
+    root = folder(".txt", texts)
+    (root / "cat" / "loop").symlink_to(root)
+    documents, notes = read_documents(str(root), "text", "label")
+    assert len(documents) == 20
+    assert notes == [f"{root}: files left out, as they are links to folders: 1 ({root}/cat/loop)"]
 
 
 def test_a_byte_that_an_encoding_does_not_have_is_no_reason_to_advise_another(tmp_path):

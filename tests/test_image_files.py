@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 from conftest import ROOT
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from unroll.errors import UserError
 from unroll.training.split import set_aside
@@ -52,6 +52,14 @@ KINDS = {
     "not a number": (numpy.float32, [numpy.nan, 0.5], ".tif", "floats outside 0 to 1"),
     "32 bits": (numpy.int32, [50, 200], ".tif", "integers of 32 bits, from 50 to 200"),
 }  # fmt: skip
+
+
+def write_png(path, *parts):
+    """A file of parts, each a name of four letters and its data."""
+    chunks = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 
 def tiff_of_inks(values, order, planes):
@@ -99,17 +107,13 @@ class TestReading:
     def test_colours_of_16_bits_keep_the_upper_8_that_count(self, tmp_path, values, bits):
         one = b"".join(struct.pack(">H", (value << bits - 8) + 7) for value in values)
         kind = {3: 2, 4: 6, 2: 4}[len(values)]
-        parts = [
+        path = tmp_path / "a.png"
+        write_png(
+            path,
             (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, kind, 0, 0, 0)),
             (b"IDAT", zlib.compress((b"\0" + 8 * one) * 8)),
             (b"IEND", b""),
-        ]
-        chunks = (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-            for name, data in parts
         )
-        path = tmp_path / "a.png"
-        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
         if (len(values), bits) == (2, 12):
             with pytest.raises(UserError, match="grey of less than 16 bits in 16, with transparency; save them in 8"):
                 read_image(path, 8)
@@ -126,6 +130,44 @@ class TestReading:
         written, changed = (struct.pack("<HHIH", tag, 3, 1, value) for value in (1, now))
         path.write_bytes(path.read_bytes().replace(written, changed))
         assert self.colours(path) == 2 * ((shade,) * 3,)
+
+    @pytest.mark.parametrize(
+        ("dtype", "format", "values", "expected"),
+        [
+            (numpy.uint8, 2, [50, 200], "integers below 0, from -56 to 50"),
+            (numpy.uint8, 2, [50, 100], (50, 100)),
+            (numpy.int32, 1, [50, -2], "integers of 32 bits, from 50 to 4294967294"),
+        ],
+        ids=["signed bytes", "signed bytes from 0 on", "unsigned, 32 bits"],
+    )
+    def test_a_scan_that_says_whether_numbers_have_signs(self, tmp_path, dtype, format, values, expected):
+        path = tmp_path / "a.tif"
+        pixels = numpy.array([values], dtype).repeat(4, axis=1).repeat(8, axis=0)
+        info = TiffImagePlugin.ImageFileDirectory_v2()
+        given = info[339] = 2 if format == 1 else 1
+        Image.fromarray(pixels).save(path, tiffinfo=info)
+        written, changed = (struct.pack("<HHIH", 339, 3, 1, value) for value in (given, format))
+        assert path.read_bytes().count(written) == 1
+        path.write_bytes(path.read_bytes().replace(written, changed))
+        if isinstance(expected, str):
+            with pytest.raises(UserError, match=expected):
+                read_image(path, 8)
+        else:
+            assert self.colours(path) == tuple((shade,) * 3 for shade in expected)
+
+    @pytest.mark.parametrize("bits", [12, 16])
+    @pytest.mark.parametrize("kind", [0, 2], ids=["grey", "colours"])
+    def test_a_transparent_colour_of_16_bits_becomes_white(self, tmp_path, kind, bits):
+        values = [(100 << bits - 8) + 7] if kind == 0 else [(value << bits - 8) + 7 for value in (50, 100, 200)]
+        one = struct.pack(f">{len(values)}H", *values)
+        write_png(
+            tmp_path / "a.png",
+            (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, kind, 0, 0, 0)),
+            (b"tRNS", one),
+            (b"IDAT", zlib.compress((b"\0" + 4 * one + 4 * bytes(len(one))) * 8)),
+            (b"IEND", b""),
+        )
+        assert self.colours(tmp_path / "a.png") == ((255, 255, 255), (0, 0, 0))
 
     @pytest.mark.parametrize(
         ("kind", "white", "values", "expected"),
@@ -318,6 +360,18 @@ class TestParts:
         assert "40 training and 10 test images of 10 classes" in data(split="test").summary()
         (tmp_path / "images" / "valid" / "disc").rename(tmp_path / "images" / "valid" / "disk")
         with pytest.raises(UserError, match=r"disk/\d+.png: its class is not among those of training"):
+            data().summary()
+
+    @pytest.mark.parametrize("names", [("Train", "val"), ("training", "Validation"), ("train", "dev")], ids="-".join)
+    def test_folders_for_the_parts_by_other_names(self, tmp_path, data, names):
+        for seed, name in enumerate((*names, "more")):
+            write_shapes(tmp_path / "images" / name, 40 - 20 * seed or 10, seed)
+        made = data()
+        assert made.summary().startswith("40 training and 20 validation images of 10 classes")
+        left = tmp_path / "images" / "more"
+        assert f"files left out, as they are beside the folder train: 1 ({left})" in made.summary()
+        (left.rename(tmp_path / "images" / "valid"))
+        with pytest.raises(UserError, match=f"images: has {names[1]} and valid; leave one of them"):
             data().summary()
 
     def test_how_many_of_16_bits_count_is_said_kept_and_taken_from_a_checkpoint(self, tmp_path, data):

@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="files; their middle is classified")
     parser.add_argument("--top", type=int, default=3, help="how many classes are printed (default: %(default)s)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     with errors_in_one_line():
         loaded = TrainedImageClassifier.load(checkpoint_file(arguments.checkpoint), class_named(arguments.model))
         for path in arguments.images:

@@ -47,7 +47,7 @@ def main() -> None:
     )
     parser.add_argument("--encoding", default=UTF_8, metavar="NAME", help="of the texts (default: %(default)s)")
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     with errors_in_one_line():
         checkpoints = [name for name in arguments.paths if name.endswith(".ckpt") or Path(name).is_dir()]
         files = [name for name in arguments.paths if name not in checkpoints]

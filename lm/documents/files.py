@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from typing_extensions import Unpack
 
-from reading.folders import EMPTY, FOREIGN, Found, files_by_class
+from reading.folders import EMPTY, FOREIGN, Found, files_by_class, folders_in, parts_of
 from reading.tables import ENDINGS_OF_TABLES, Form, Table, is_table, read_table
 from reading.text import UTF_8, ending_of, read_text
 from unroll.errors import UserError
@@ -47,6 +47,7 @@ def read_documents(
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
+        refuse_parts(folder)
         documents, notes = in_folder(folder, form.get("encoding", UTF_8))
         if (text, label) != NAMES:
             notes = [*notes, f"data.text={text} and data.label={label} not used: the names of folders are the classes"]
@@ -56,7 +57,8 @@ def read_documents(
     else:
         raise UserError(f"{path}: must be a {ENDINGS_OF_TABLES} file, or a folder with a folder per class")
     if not documents:
-        raise UserError(f"{path}: has no documents")
+        needed = "; it must have a folder of text files for each class" if folder.is_dir() else ""
+        raise UserError(f"{path}: has no documents{needed}")
     return Documents(documents, [f"{path}: {note}" for note in notes])
 
 
@@ -97,6 +99,14 @@ def strings(table: Table, name: str) -> list[str | None]:
     if kind in (polars.String, polars.Categorical, polars.Enum, polars.Boolean, polars.Null) or kind.is_numeric():
         return column.cast(polars.String).to_list()
     raise UserError(f"{table.name}: the column {name} holds {kind}, not text")
+
+
+def refuse_parts(folder: Path) -> None:
+    """Checks that the folders in a folder are those of classes, not of training and validation."""
+    parts = parts_of(folder)
+    if len(parts) > 1 and folders_in(folder) == sorted(parts.values()):
+        settings = " ".join(f"data.{part}={path}" for part, path in parts.items())
+        raise UserError(f"{folder}: has a folder for each part, not for each class: {settings}")
 
 
 def in_folder(folder: Path, encoding: str) -> Documents:

@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--columns", metavar="NAMES", help="a word per line, with these columns: word,pos")
     parser.add_argument("--encoding", default=UTF_8, metavar="NAME", help="of the texts (default: %(default)s)")
     parser.add_argument("--model", metavar="MODULE.CLASS", help="of a model of your own")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     with errors_in_one_line():
         reader = Reader(TrainedTagger.load(checkpoint_file(arguments.checkpoint), class_named(arguments.model)))
         columns = (arguments.columns or "word").split(",")

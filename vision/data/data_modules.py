@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Required, Unpack
 
 from reading.datasets import has_split
-from reading.folders import Found
+from reading.folders import Found, folders_in, note, parts_of
 from reading.tables import DATASET
 from unroll import checks
 from unroll.checks import Count, Fraction, Size, checked
@@ -251,10 +251,12 @@ class ImageFiles(ImageData):
         if self.path.startswith(DATASET):
             parts = ["train", *(part for part in ("valid", "test") if has_split(self.path, part))]
             return {part: images_of_dataset(self.path, part, self.cache) for part in parts}
-        parts = [part for part in ("train", "valid", "test") if (self.folder / part).is_dir()]
-        if "train" not in parts:
+        folders = parts_of(self.folder) if self.folder.is_dir() else {}
+        if "train" not in folders:
             return {"train": find_images(self.folder)}
-        return {part: find_images(self.folder / part) for part in parts}
+        if others := [folder for folder in folders_in(self.folder) if folder not in folders.values()]:
+            self.notes.append(note("as they are beside the folder train", others))
+        return {part: find_images(folder) for part, folder in folders.items()}
 
     def read(self) -> Splits:
         found = self.find()

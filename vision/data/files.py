@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy
 import torch
 from PIL import Image, ImageFile, ImageOps
-from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION, SAMPLEFORMAT
 from torch import Tensor
 
 from reading.folders import FOREIGN, Found, files_by_class
@@ -22,7 +22,7 @@ from unroll.files import locked, read_json, replacing, write_json
 from unroll.training.cache import cache_folder, shown_progress
 from vision.data.batches import Images
 
-FORMAT = 3
+FORMAT = 4
 MANY = 1024  # files that are decoded before their pixels are written
 HEIF = {".heic", ".heif"}
 COLOURS = ("RGB", "RGBA", "RGBX", "CMYK")
@@ -32,6 +32,7 @@ LOWER = {  # the lower bits of a packing of 16 bits, and the other way round; No
     "LA;16B": None,
 }
 APART = 2  # of TIFF's planar configurations
+UNSIGNED, SIGNED = 1, 2  # of its formats of samples
 PPM_OF_16_BITS = ("ppm", ("RGB", 2**16 - 1))  # codec and arguments
 SEVERAL_CLASSES = "must have a folder for each class, two at least, with image files in it"
 
@@ -80,9 +81,12 @@ def first_frame(path: Path, size: int, bits: int | None = None) -> Frame:
             packing = packing_of(file)
             white_is_0 = getattr(file, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
             image: Image.Image = ImageOps.exif_transpose(file)
+            sample = max(file.tag_v2.get(SAMPLEFORMAT, (UNSIGNED,))) if hasattr(file, "tag_v2") else None
+        if sample == SIGNED and image.mode == "L":
+            refuse_negative(numpy.asarray(image) ^ (255 if white_is_0 else 0), path)
         needed = 0
         if image.mode.startswith("I") or image.mode == "F":
-            image, needed = in_eight_bits(image, path, packing, bits)
+            image, needed = in_eight_bits(image, path, packing, bits, sample == UNSIGNED)
             image = ImageOps.invert(image) if white_is_0 else image
         elif packing in LOWER:
             image, needed = colours_in_eight_bits(image, path, packing, bits)
@@ -137,26 +141,48 @@ def scaled(values: numpy.ndarray, bits: int) -> numpy.ndarray:
     return (values * (255 / (2**bits - 1))).round().astype(numpy.uint8)
 
 
-def in_eight_bits(image: Image.Image, path: Path, packing: str, bits: int | None) -> tuple[Image.Image, int]:
+def refuse_negative(values: numpy.ndarray, path: Path) -> None:
+    """Checks that signed bytes, which Pillow reads as unsigned ones, are not below 0."""
+    signed = values.view(numpy.int8)
+    if signed.min() < 0:
+        raise beyond(path, "integers below 0", signed.min(), signed.max())
+
+
+def beyond(path: Path, kind: str, low: Any, high: Any) -> Unreadable:
+    """What to raise for pixels whose range is not known."""
+    advice = "save them in 8 or 16 bits"
+    what = f"its pixels are {kind}, from {low} to {high}; {advice}"
+    return Unreadable(path, what, f"as their pixels are {kind} ({advice})")
+
+
+def in_eight_bits(
+    image: Image.Image, path: Path, packing: str, bits: int | None, unsigned: bool
+) -> tuple[Image.Image, int]:
     """Grey values of 16 bits, or floats from 0 to 1, in 8 bits (Pillow itself would cut them off at 255), and how many
     of 16 bits they need.
+
+    Args:
+        image, path, packing, bits: as for `colours_in_eight_bits`.
+        unsigned: whether the file says so of integers of 32 bits.
 
     Raises:
         Unreadable: they are beyond that.
     """
     values = numpy.asarray(image)
+    if unsigned and values.dtype == numpy.int32:
+        values = values.view(numpy.uint32)
     low, high = values.min(), values.max()
     if packing.startswith("ppm"):
         return Image.fromarray(scaled(values, 16)), 0
     if ";16" in image.mode + packing and low >= 0:
         needed = bits_of(values, bits)
-        return Image.fromarray(scaled(values, needed)), needed
+        shades = scaled(values, needed)
+        shades[values == image.info.get("transparency", -1)] = 255
+        return Image.fromarray(shades), needed
     if image.mode == "F" and low >= 0 and high <= 1:  # not so for NaN
         return Image.fromarray(scaled(values, 1)), 0
     kind = "floats outside 0 to 1" if image.mode == "F" else "integers of 32 bits" if low >= 0 else "integers below 0"
-    advice = "save them in 8 or 16 bits"
-    what = f"its pixels are {kind}, from {low} to {high}; {advice}"
-    raise Unreadable(path, what, f"as their pixels are {kind} ({advice})")
+    raise beyond(path, kind, low, high)
 
 
 def colours_in_eight_bits(image: Image.Image, path: Path, packing: str, bits: int | None) -> tuple[Image.Image, int]:
@@ -175,7 +201,8 @@ def colours_in_eight_bits(image: Image.Image, path: Path, packing: str, bits: in
     """
     upper = numpy.asarray(image)
     colours = slice(None) if image.mode == "CMYK" else slice(3)
-    if (bits or 0) > 14 or upper[..., colours].max() >= 2**6:
+    clear = image.info.get("transparency")
+    if clear is None and ((bits or 0) > 14 or upper[..., colours].max() >= 2**6):
         return image, 16
     other = LOWER[packing]
     if other is None:
@@ -189,6 +216,8 @@ def colours_in_eight_bits(image: Image.Image, path: Path, packing: str, bits: in
     values = 256 * upper.astype(numpy.uint16) + lower
     needed = bits_of(values[..., colours], bits)
     parts = [scaled(values[..., colours], needed)]
+    if clear is not None:
+        parts[0][(values == clear).all(-1)] = 255
     if values.shape[2] > parts[0].shape[2]:
         parts.append(scaled(values[..., 3:], bits_of(values[..., 3:], None)))
     return Image.fromarray(numpy.concatenate(parts, 2), image.mode), needed

@@ -23,7 +23,7 @@ def main() -> None:
         parser.add_argument(
             "--folder", type=Path, help="where the report goes (default: DIR, or the folder that all are in)"
         )
-        arguments = parser.parse_args()
+        arguments = parser.parse_intermixed_args()
         folder = arguments.folder or common_folder(arguments.directories)
         write_report(arguments.directories, folder, arguments.metric)
 
