@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning
+import torch
 from conftest import ROOT
 
 PACKAGES = ("unroll", "lm", "vision", "series", "reading")
@@ -178,7 +179,7 @@ def private_names_of_lightning() -> set[str]:
     files += [root / "callbacks" / "weight_averaging.py"]
     source = "\n".join(file.read_text(encoding="utf-8") for file in files)
     attributes = re.findall(r"self\.(_[a-z]\w*)(?::[^=\n]+)? = ", source)
-    return {*attributes, *re.findall(r"def (_[a-z]\w*)\(", source)}
+    return {*attributes, *re.findall(r"def (_[a-z]\w*)\(", source)} - {*dir(torch.Tensor)}
 
 
 def private_uses(source: str, names: set[str]) -> list[str]:

@@ -189,10 +189,13 @@ def test_batches_completed(settings, expected):
 
 
 @contract(lightning.accumulation, "`GradientAccumulationScheduler.scheduling` says from which epoch on over how many")
+@contract(lightning.accumulated_in, "`GradientAccumulationScheduler.get_accumulate_grad_batches(epoch)` is of an epoch")
 def test_accumulation():
     scheduler = pl.callbacks.GradientAccumulationScheduler({1: 2})
     assert lightning.accumulation(trainer_of(accumulate_grad_batches=3)) == 3
     assert lightning.accumulation(trainer_of(callbacks=[scheduler])) == {0: 1, 1: 2}
+    assert lightning.accumulated_in(trainer_of(accumulate_grad_batches=3), 1) == 3
+    assert [lightning.accumulated_in(trainer_of(callbacks=[scheduler]), epoch) for epoch in (0, 1, 5)] == [1, 2, 2]
 
 
 @contract(
@@ -220,6 +223,117 @@ def test_where_a_step_is():
     assert (found["validation_step 0"], found["on_train_end"]) == ((False, False), (False, False))
 
 
+@contract(lightning.batches_processed, "`batch_progress.current.processed` counts a batch before the hooks behind it")
+@contract(lightning.begins_epoch, "`epoch_progress.current.ready` counts an epoch before its first hooks")
+def test_what_has_been_counted():
+    found = []
+
+    class Look(pl.Callback):
+        def look(self, trainer, *arguments):
+            found.append((lightning.batches_processed(trainer), lightning.begins_epoch(trainer)))
+
+        on_train_batch_end = on_train_epoch_start = on_train_epoch_end = look
+
+    trainer_of(callbacks=[Look()]).fit(Module(), stream())
+    assert found == [(0, True), *((number, False) for number in range(1, BATCHES + 1)), (BATCHES, False)]
+
+
+@contract(lightning.call_before_fetch, "`epoch_loop._on_before_fetch` is called before a batch is fetched")
+def test_call_before_fetch():
+    found = []
+
+    class Watch(pl.Callback):
+        def on_train_start(self, trainer, module):
+            lightning.call_before_fetch(trainer, lambda: found.append("before"))
+
+        def on_train_batch_start(self, trainer, module, window, index):
+            found.append(index)
+
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self):
+            return BATCHES
+
+        def __getitem__(self, index):
+            found.append("fetched")
+            return window
+
+    (window, *_) = stream()
+    trainer = trainer_of(callbacks=[Watch()], limit_val_batches=0)
+    trainer.fit(Module(), torch.utils.data.DataLoader(Rows(), batch_size=None))
+    assert found == [part for index in range(BATCHES) for part in ("before", "fetched", index)]
+    lightning.call_before_fetch(trainer, None)
+    trainer.fit_loop.epoch_loop._on_before_fetch()
+    assert len(found) == 3 * BATCHES
+
+
+@contract(lightning.reloaded_in, "`fit_loop._last_train_dl_reload_epoch` is the epoch in which loaders were made")
+@contract(lightning.reloads_now, "`fit_loop._should_reload_train_dl` says whether loaders are made again")
+@contract(lightning.set_reloaded_in, "loaders are made again when so many epochs have passed since that one")
+def test_reloaded_in():
+    made, found = [], []
+
+    class Data(pl.LightningDataModule):
+        def train_dataloader(self):
+            made.append(self.trainer.current_epoch)
+            return stream()
+
+    class Watch(pl.Callback):
+        def on_train_start(self, trainer, module):
+            found.append(lightning.reloads_now(trainer))
+            lightning.set_reloaded_in(trainer, -2)
+            found.append(lightning.reloads_now(trainer))
+
+        def on_train_epoch_start(self, trainer, module):
+            found.append(lightning.reloaded_in(trainer))
+
+    settings = {"max_epochs": 4, "reload_dataloaders_every_n_epochs": 2, "limit_val_batches": 0}
+    trainer_of(callbacks=[Watch()], **settings).fit(Module(), Data())
+    assert (made, found) == ([0, 0, 2], [False, True, 0, 0, 2, 2])
+
+
+@contract(lightning.fetches_in_step, "`dataloader_iter` in a `training_step` gets `_DataLoaderIterDataFetcher`")
+def test_fetches_in_step():
+    found = []
+
+    class Fetches(Module):
+        def training_step(self, dataloader_iter):
+            found.append(lightning.fetches_in_step(self.trainer))
+            return self.layer(next(dataloader_iter)[0].inputs).square().mean()
+
+    trainer_of(limit_val_batches=0).fit(Fetches(), stream())
+    seen, _ = seen_in_fit(lambda hook, module: lightning.fetches_in_step(module.trainer))
+    assert (set(found), dict(seen)["training_step 0"]) == ({True}, False)
+
+
+@contract(lightning.end_read_epoch, "a fetcher that is `done` ends the epoch")
+@pytest.mark.parametrize("mended", [False, True])
+def test_end_read_epoch(tmp_path, mended):
+    shorter = Stream(torch.linspace(0, 1, 2 * 3 * 3 + 1).unsqueeze(1), batch_size=2, bptt=3, tail="drop")
+
+    class Both(Module):
+        def training_step(self, windows, index):
+            return super().training_step(windows[0], index)
+
+    class Save(pl.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, windows, index):
+            if index == BATCHES - 1:
+                trainer.save_checkpoint(tmp_path / "some.ckpt")
+
+        def on_save_checkpoint(self, trainer, module, checkpoint):
+            lightning.set_behind_batch(checkpoint, trainer)
+
+    class GoOn(pl.Callback):
+        def on_train_start(self, trainer, module):
+            if mended:
+                lightning.end_read_epoch(trainer)
+
+    seen = []
+    trainer_of(callbacks=[Save()]).fit(Both(), [stream(), shorter])
+    look = Both(lambda hook, module: seen.append(hook))
+    trainer_of(callbacks=[GoOn()]).fit(look, [stream(), shorter], ckpt_path=tmp_path / "some.ckpt", weights_only=True)
+    assert any(hook.startswith("training_step") for hook in seen) is not mended
+
+
 @contract(lightning.is_accumulating, "`batch_progress.current.processed` counts the batches whose gradients there are")
 def test_is_accumulating():
     seen, _ = seen_in_fit(
@@ -233,10 +347,20 @@ def test_is_accumulating():
 
 
 @contract(lightning.saves_on_exception, "`OnExceptionCheckpoint` is what writes a checkpoint where a step fails")
-def test_saves_on_exception(tmp_path):
-    on_exception = pl.callbacks.OnExceptionCheckpoint(tmp_path)
-    assert lightning.saves_on_exception(pl.Trainer(logger=False, callbacks=[on_exception]))
+@pytest.mark.parametrize(("saves", "expected"), [(None, True), (True, True), (False, False)])
+def test_saves_on_exception(tmp_path, saves, expected):
+    if saves is None:
+        callback = pl.callbacks.OnExceptionCheckpoint(tmp_path)
+    else:
+        callback = pl.callbacks.ModelCheckpoint(tmp_path, save_on_exception=saves)
+    assert lightning.saves_on_exception(pl.Trainer(logger=False, callbacks=[callback])) is expected
     assert not lightning.saves_on_exception(trainer_of())
+
+
+@contract(lightning.unfreezes, "`BaseFinetuning` is what decides which parameters are trained")
+def test_unfreezes():
+    assert lightning.unfreezes(trainer_of(callbacks=[pl.callbacks.BackboneFinetuning()]))
+    assert not lightning.unfreezes(trainer_of())
 
 
 @contract(lightning.callbacks_of, "`EarlyStopping` is called so in every copy of Lightning")

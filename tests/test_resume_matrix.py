@@ -16,8 +16,10 @@ import pytorch_lightning as pl
 import torch
 from helpers.processes import server
 from pytorch_lightning.callbacks import (
+    BaseFinetuning,
     EarlyStopping,
     EMAWeightAveraging,
+    GradientAccumulationScheduler,
     ModelCheckpoint,
     OnExceptionCheckpoint,
     StochasticWeightAveraging,
@@ -47,22 +49,46 @@ def documents():
     return Stream(list(waves(250).split([90, 7, 33, 64, 2, 45, 9])), 3, 10, shuffle=True)
 
 
+def independent():
+    """Windows by their number, as a data set of Lightning's usual kind has rows: none continues another."""
+    return [window._replace(starts=torch.ones_like(window.starts)) for window in series()]
+
+
 LOADERS = {
     "series": series,
     "jitter": partial(series, jitter=True),
     "documents": documents,
     "loader": lambda: DataLoader(documents(), batch_size=None),
+    "rows": lambda: DataLoader(independent(), batch_size=None, shuffle=True),
+    "stateful rows": lambda: StatefulDataLoader(independent(), batch_size=None, shuffle=True),
     "stateful loader": lambda: StatefulDataLoader(documents(), batch_size=None),
     "dict": lambda: {"a": documents(), "b": Stream(waves(100, 2), 4, 6)},
     "min_size": lambda: CombinedLoader([documents(), Stream(waves(200, 2), 4, 6)], "min_size"),
     "max_size": lambda: CombinedLoader({"a": documents(), "b": Stream(waves(100, 2), 4, 6)}, "max_size"),
 }
+
+
+class Unfreeze(BaseFinetuning):
+    def freeze_before_training(self, module):
+        self.freeze(module.rnn)
+
+    def finetune_function(self, module, epoch, optimizer):
+        if epoch == 1:
+            self.make_trainable(module.rnn)
+
+
 CALLBACKS = {
     "no callback": list,
+    "unfreezing": lambda: [Unfreeze()],
     "ema": lambda: [EMAWeightAveraging(decay=0.9)],
     "early stopping": lambda: [EarlyStopping("valid/batches", mode="max", strict=False, stopping_threshold=20.5)],
 }
-STEPS = {"each": {}, "accumulated": {"accumulate_grad_batches": 3, "gradient_clip_val": 0.1}}
+STEPS = {
+    "each": {},
+    "accumulated": {"accumulate_grad_batches": 3, "gradient_clip_val": 0.1},
+    "scheduled": {"gradient_clip_val": 0.1},
+}
+MAX_STEPS = {"each": 9, "accumulated": 3, "scheduled": 13}
 PRECISIONS = {"32": {}, "bf16": {"precision": "bf16-mixed"}, "64": {"precision": "64-true"}}
 VALIDATIONS = {
     "epochs": {},
@@ -89,6 +115,7 @@ STOPS = {
     "on exception, in a step": ("exception", "step", "exception", False),
     "on exception, after a step": ("exception", "between", "exception", False),
     "on exception, before a validation": ("exception", "between", "exception", True),
+    "best on exception, in a step": ("best on exception", "step", "exception", False),
 }
 AT = 17  # the batch in which it is stopped, counted over all epochs: in the second of three
 
@@ -166,6 +193,7 @@ def writer(kind, folder):
     if kind == "exception":
         return OnExceptionCheckpoint(str(folder), "some")
     often = {
+        "best on exception": {"every_n_train_steps": 1000, "save_on_exception": True},
         "steps": {"every_n_train_steps": 1},
         "epochs": {"every_n_epochs": 1, "save_on_train_epoch_end": True},
         "validations": {"save_on_train_epoch_end": False},
@@ -180,11 +208,12 @@ def fitted(case, folder, stop_at=None, ckpt_path=None):
     module = Module(fail_at=stop_at if place == "step" else None)
     settings = {"max_epochs": EPOCHS, **QUIET, **STEPS[steps], **PRECISIONS[precision], **VALIDATIONS[validation]}
     stops = []
+    accumulation = [GradientAccumulationScheduler({1: 2, 2: 3})] if steps == "scheduled" else []
     if stop_at is not None:
-        limits = {"max_epochs": 2, "max_steps": 9 if steps == "each" else 3, "max_time": timedelta(days=1)}
+        limits = {"max_epochs": 2, "max_steps": MAX_STEPS[steps], "max_time": timedelta(days=1)}
         settings |= {how: limits[how]} if how in limits else {}
         stops = [Stop(place, how, stop_at)]
-    trainer = pl.Trainer(**settings, callbacks=[*CALLBACKS[callbacks](), *stops, writer(kind, folder)])
+    trainer = pl.Trainer(**settings, callbacks=[*CALLBACKS[callbacks](), *accumulation, *stops, writer(kind, folder)])
     try:
         trainer.fit(module, LOADERS[loaders](), Stream(waves(90), 4, 10), ckpt_path=ckpt_path, weights_only=True)
     except (InterruptedError, SystemExit):

@@ -11,8 +11,9 @@ from torch import Tensor
 from unroll.distributed import gathered
 from unroll.errors import UserError
 from unroll.precision import guard_lstms
-from unroll.resume.exact import rows_per_process
 from unroll.resume.lightning import attached_trainer, current_stage, is_fitting
+from unroll.resume.loaders import rows_per_process
+from unroll.resume.step import STATES_BEFORE
 from unroll.state import (
     ROW_AXIS,
     State,
@@ -208,7 +209,8 @@ class CarriesState:
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]  # LightningModule's
-        kept = {split: state for split, state in self.states.items() if split not in EVALUATED}
+        states = self.__dict__.pop(STATES_BEFORE, self.states)
+        kept = {split: state for split, state in states.items() if split not in EVALUATED}
         checkpoint[CARRIED] = gathered({split: pack(map_tensors(state, Tensor.cpu)) for split, state in kept.items()})
         trainer = attached_trainer(self)
         checkpoint[ROWS] = None if trainer is None else rows_per_process(trainer)

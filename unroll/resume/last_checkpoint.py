@@ -17,8 +17,9 @@ from unroll.checks import Positive, Size, checked
 from unroll.errors import Interrupted
 from unroll.lightning import KNOWN, Checkpoint, pl, refuse_unknown_trainer
 from unroll.resume.checkpoint import glance
-from unroll.resume.exact import ResumesExactly, before_batch, weights
+from unroll.resume.exact import ResumesExactly, weights
 from unroll.resume.lightning import (
+    batches_completed,
     is_fitting,
     look_for_last,
     next_batch,
@@ -27,6 +28,7 @@ from unroll.resume.lightning import (
     set_before_validation,
     weight_averages,
 )
+from unroll.resume.loaders import before_batch
 
 CONTINUE, SAVE, SAVE_AND_STOP = range(3)
 SHOW_CURSOR = b"\x1b[?25h"  # the progress bar hides it
@@ -70,6 +72,7 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         self.signal: int | None = None
         self.began_with = 0  # steps
         self.ended = False
+        self.action = CONTINUE  # before the next step
         self.handlers_before: dict[int, Any] = {}
         self.set_progress: Callable[[dict[str, Any]], None] | None = None  # while it is written
         self.weights: dict[str, Any] | None = None  # beside Lightning's average, which takes their place at the end
@@ -107,12 +110,9 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        if batch_idx % trainer.accumulate_grad_batches:
-            return
-        action = self._action(trainer, batch_idx)
-        if action != CONTINUE:
-            self._save(trainer, partial(before_batch, trainer=trainer, epoch=trainer.current_epoch, batch=batch_idx))
-        if action == SAVE_AND_STOP:
+        if self.action != CONTINUE:
+            self._save(trainer)
+        if self.action == SAVE_AND_STOP:
             self._stop(trainer)
 
     def on_validation_batch_start(
@@ -131,7 +131,10 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch, batch = next_batch(trainer)  # of a fit that is extended
         self.ended = True
-        self._save(trainer, partial(before_batch, trainer=trainer, epoch=epoch, batch=batch))
+        if batch:
+            self._save(trainer)
+        else:
+            self._save(trainer, partial(before_batch, trainer=trainer, epoch=epoch, batch=0))
 
     def _keep_longer_run(self, trainer: pl.Trainer) -> None:
         """Renames a file that is there already if it holds more steps than the fit begins with."""
@@ -144,12 +147,17 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
             begins = f"this fit begins at step {self.began_with}"
             warnings.warn(f"{self.path} was there, of {steps} steps; {begins}, so it is kept as {kept}", stacklevel=2)
 
-    def _action(self, trainer: pl.Trainer, batch_idx: int) -> int:
+    def saves_before_step(self, trainer: pl.Trainer) -> bool:
+        between_steps = batches_completed(trainer) % trainer.accumulate_grad_batches == 0
+        self.action = self._action(trainer) if between_steps else CONTINUE
+        return self.action != CONTINUE or super().saves_before_step(trainer)
+
+    def _action(self, trainer: pl.Trainer) -> int:
         action = CONTINUE
         step = trainer.global_step
         minutes = (time.monotonic() - self.saved_at) / 60
         if (
-            (batch_idx == 0 and trainer.current_epoch > 0)
+            (batches_completed(trainer) == 0 and trainer.current_epoch > 0)
             or (self.every_n_steps is not None and step > 0 and step % self.every_n_steps == 0)
             or (self.every_n_minutes is not None and minutes >= self.every_n_minutes)
         ):
@@ -169,6 +177,7 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         raise Interrupted(128 + (self.signal or signal.SIGTERM) if trainer.is_global_zero else 0)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().teardown(trainer, pl_module, stage)
         self._restore_handlers()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -181,7 +190,9 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
 
     # What is in it
 
-    def _save(self, trainer: pl.Trainer, set_progress: Callable[[dict[str, Any]], None]) -> None:
+    def _save(
+        self, trainer: pl.Trainer, set_progress: Callable[[dict[str, Any]], None] = lambda checkpoint: None
+    ) -> None:
         self.saved_at = time.monotonic()
         if not all(parameter.isfinite().all() for parameter in trainer.lightning_module.parameters()):
             return  # the next step will say that the run has diverged; the last good checkpoint stays

@@ -64,9 +64,20 @@ def accumulation(trainer: Any) -> int | dict[int, int]:
     return dict(schedules[0]) if schedules else int(trainer.accumulate_grad_batches)
 
 
+def accumulated_in(trainer: Any, epoch: int) -> int:
+    """Over how many batches gradients are accumulated in an epoch."""
+    schedules = callbacks_of(trainer, "GradientAccumulationScheduler")
+    return int(schedules[0].get_accumulate_grad_batches(epoch) if schedules else trainer.accumulate_grad_batches)
+
+
 def batches_completed(trainer: Any) -> int:
     """The number of batches of the epoch that training has completed."""
     return int(trainer.fit_loop.epoch_loop.batch_progress.current.completed)
+
+
+def batches_processed(trainer: Any) -> int:
+    """The number of batches of the epoch that were trained on: one more than completed, in the hooks after a batch."""
+    return int(trainer.fit_loop.epoch_loop.batch_progress.current.processed)
 
 
 def owes_plateau_steps(trainer: Any) -> bool:
@@ -88,6 +99,12 @@ def has_processed_epoch(trainer: Any) -> bool:
     """Whether an epoch has come to its end, and no other was begun."""
     progress = trainer.fit_loop.epoch_progress.current
     return bool(progress.processed == progress.started)
+
+
+def begins_epoch(trainer: Any) -> bool:
+    """Whether the hooks before an epoch are being called."""
+    progress = trainer.fit_loop.epoch_progress.current
+    return bool(progress.ready > progress.started)
 
 
 def next_batch(trainer: Any) -> tuple[int, int]:
@@ -129,6 +146,45 @@ def in_middle_of_epoch(trainer: Any) -> bool:
 def begin_reading(trainer: Any) -> None:
     """Begins a pass over the training loaders, as Lightning does for each epoch."""
     iter(trainer.fit_loop._data_fetcher)
+
+
+def call_before_fetch(trainer: Any, call: Callable[[], Any] | None) -> None:
+    """Calls it each time before the next training batch is asked for; with None, no more."""
+    loop = trainer.fit_loop.epoch_loop
+    loop.__dict__.pop("_on_before_fetch", None)
+    if call is not None:
+        profile = loop._on_before_fetch
+        loop._on_before_fetch = lambda: (call(), profile())
+
+
+def fetches_in_step(trainer: Any) -> bool:
+    """Whether `training_step` takes the iterator over the training loaders (`dataloader_iter`) in place of a batch."""
+    return type(trainer.fit_loop._data_fetcher).__name__ == "_DataLoaderIterDataFetcher"
+
+
+def end_read_epoch(trainer: Any) -> None:
+    """Lets an epoch end that is gone on with behind its last batch, if no validation is due.
+
+    Lightning would ask for another batch, and get one of loaders that are begun again until the longest ends.
+    """
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    if not is_ahead(trainer) and loop._num_ready_batches_reached() and not loop._should_check_val_fx(fetcher):
+        fetcher.done = True
+
+
+def reloaded_in(trainer: Any) -> int:
+    """The epoch in which the training loaders were made (`reload_dataloaders_every_n_epochs`)."""
+    return int(trainer.fit_loop._last_train_dl_reload_epoch)
+
+
+def reloads_now(trainer: Any) -> bool:
+    """Whether the training loaders are made again for the epoch that begins next."""
+    return bool(trainer.fit_loop._should_reload_train_dl)
+
+
+def set_reloaded_in(trainer: Any, epoch: int) -> None:
+    """Lets the training loaders be made again so many epochs after this one; Lightning counts from where it resumes."""
+    trainer.fit_loop._last_train_dl_reload_epoch = epoch
 
 
 def load_late_places(trainer: Any) -> None:
@@ -179,7 +235,13 @@ def callbacks_of(trainer: Any, kind: str) -> list[Any]:
 
 def saves_on_exception(trainer: Any) -> bool:
     """Whether a callback of Lightning's writes a checkpoint where a step fails."""
-    return bool(callbacks_of(trainer, "OnExceptionCheckpoint"))
+    asked = any(getattr(callback, "save_on_exception", False) for callback in trainer.callbacks)
+    return asked or bool(callbacks_of(trainer, "OnExceptionCheckpoint"))
+
+
+def unfreezes(trainer: Any) -> bool:
+    """Whether a callback of Lightning's decides which parameters are trained."""
+    return bool(callbacks_of(trainer, "BaseFinetuning"))
 
 
 # Early stopping
@@ -311,7 +373,7 @@ def set_before_batch(checkpoint: dict[str, Any], trainer: Any, epoch: int, batch
     for count, done in ((batches["total"], batches["total"]["completed"]), (batches["current"], batch)):
         count.update(ready=done + 1, started=done, processed=done, completed=done)
     following = batch + 1
-    if following % trainer.accumulate_grad_batches == 0 or following == trainer.num_training_batches:
+    if following % accumulated_in(trainer, epoch) == 0 or following == trainer.num_training_batches:
         fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1  # Lightning will add one on resume
 
 

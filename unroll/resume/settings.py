@@ -8,17 +8,11 @@ from typing import Any
 
 from unroll.errors import UserError
 from unroll.resume import lightning
+from unroll.resume.loaders import read_by
 from unroll.streams.fingerprint import fingerprint
-from unroll.streams.resumable import Resumable
 
 ANYWHERE = ("val_check_interval", "check_val_every_n_epoch", "precision")  # can change in the middle of an epoch
 LOADERS = "loaders"
-
-
-def read_by(loader: Any) -> Resumable | None:
-    """The stream that a loader is, or that is its data set."""
-    stream = loader if isinstance(loader, Resumable) else getattr(loader, "dataset", None)
-    return stream if isinstance(stream, Resumable) else None
 
 
 def of_trainer(trainer: Any) -> dict[str, Any]:

@@ -144,6 +144,7 @@ class Learner(pl.LightningModule, ABC):
         self.schedule = schedule
         self.metadata = metadata
         self.passes: dict[str, Sums] = {}
+        self.before_step: dict[str, Sums] = {}
         self.resumed: dict[str, Any] | None = None
         self.began = False
         self.once_begun: Callable[[], None] = lambda: None
@@ -228,6 +229,9 @@ class Learner(pl.LightningModule, ABC):
         if hasattr(loader, "set_epoch"):  # Lightning only does this for samplers
             loader.set_epoch(self.current_epoch)
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.before_step = {split: Sums(dict(sums.sums), sums.targets) for split, sums in self.passes.items()}
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         step = self.step("train", batch)
         minimised, loss = step.minimised, step.loss.detach()
@@ -304,7 +308,9 @@ class Learner(pl.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.metadata is not None:
             checkpoint[KEY] = self.metadata
-        checkpoint[PROGRESS] = gathered({split: asdict(sums) for split, sums in self.passes.items()})
+        trainer = lightning.attached_trainer(self)
+        passes = self.before_step if trainer is not None and lightning.in_step(trainer) else self.passes
+        checkpoint[PROGRESS] = gathered({split: asdict(sums) for split, sums in passes.items()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.metadata is not None:
