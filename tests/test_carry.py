@@ -502,6 +502,7 @@ torch.save(module.state_dict(), "weights.pt")
 """
 
 
+@pytest.mark.slow  # some combinations of tests/test_resume_matrix.py are killed, too
 def test_a_run_of_anybodys_module_that_is_killed_ends_the_same(tmp_path):
     def run(name, kill_at):
         (tmp_path / name).mkdir(exist_ok=True)
@@ -564,6 +565,7 @@ def test_two_processes_train_like_one(tmp_path, kind):
         torch.testing.assert_close(tensor, two[name], atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow  # tests/test_architecture.py reads it from the code
 def test_import_unroll_imports_neither_hydra_nor_the_rest_of_the_house(command):
     script = "import sys, unroll; print(*{'hydra', 'omegaconf', 'lm', 'vision', 'torch'} & set(sys.modules)); "
     script += "unroll.Stream, unroll.CarriesState, unroll.LastCheckpoint, unroll.WindowLearner; "

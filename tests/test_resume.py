@@ -84,6 +84,7 @@ RARER = (  # others have their parts
     "forecasts of several series, shuffled, warm-up",
     "classes of documents",
     "labels of words",
+    "images, shuffled and moved, dropout, moving average of the weights",
 )
 
 
@@ -114,7 +115,7 @@ def undisturbed(tmp_path_factory):
     return run
 
 
-@pytest.fixture(scope="module", params=["text", "images"])
+@pytest.fixture(scope="module", params=["text", pytest.param("images", marks=pytest.mark.slow)])
 def finished(request, tmp_path_factory):
     chosen = IMAGES if request.param == "images" else []
     run = Run(tmp_path_factory.mktemp("finished"), "run", [*chosen, *SHORT, "trainer.max_epochs=1"])
