@@ -2,9 +2,11 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,6 +33,14 @@ def has_bfloat16(request, monkeypatch):
 @pytest.fixture
 def no_bfloat16(monkeypatch):
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_torch_before_2_11_is_asked_in_another_way(has, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch, "cpu", SimpleNamespace(_is_avx512_bf16_supported=lambda: has))
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert precision.cpu_has_bfloat16.__wrapped__() == has
 
 
 @pytest.mark.parametrize("accelerator", ["cpu", "auto"])

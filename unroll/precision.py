@@ -1,5 +1,6 @@
 """Bfloat16 where the device has instructions for it; and LSTMs that train in `bf16-mixed` on a CPU that has none."""
 
+import platform
 from functools import cache, partial
 from typing import Any
 
@@ -15,6 +16,8 @@ def cpu_has_bfloat16() -> bool:
     """Whether this CPU multiplies matrices of bfloat16: by AVX-512-BF16 or AMX, on ARM by its BF16 extension."""
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # oneDNN may have been told not to use the instructions
         return False
+    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.11; on ARM, oneDNN has asked for the extension
+        return torch.cpu._is_avx512_bf16_supported() or platform.machine() not in ("x86_64", "AMD64")
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
