@@ -37,6 +37,7 @@ OTHER_FILES = {  # how they begin
     b"SQLite format 3": "a database of SQLite, not text",
     b"%PDF": "a PDF file, not text",
 }
+TABLES = (".parquet", ".arrow")
 SETTING, OPTION = "data.encoding=", "--encoding "  # how a run, and a command, is told the encoding
 NUL, STRAY = re.compile("\0"), re.compile("[\0\x80-\x84\x86-\x9f]")
 WORD = re.compile(r"[^\W\d_]*[^\x00-\x7f\W\d_][^\W\d_]*")  # of which a letter is not ASCII
@@ -175,6 +176,9 @@ def not_text(
     """
     kind = next((kind for begins, kind in OTHER_FILES.items() if not offset and content.startswith(begins)), None)
     if kind is not None:
+        what, _, ending = kind.partition("; its name must end in ")
+        if ending and str(name).lower().endswith(ending):
+            kind = f"{what}, not text" + ("; hf:FOLDER reads those in a folder" if ending in TABLES else "")
         return UserError(f"{name}: is {kind}")
     called = "UTF-8" if encoding == UTF_8 else encoding
     nul = content.count(b"\0")

@@ -121,6 +121,23 @@ def test_the_file_is_named_that_is_no_text(folder, content, words):
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.parquet", b"PAR1\x15\xff", "is a Parquet file, not text; hf:FOLDER reads those in a folder"),
+        ("a.ARROW", b"ARROW1\0\xff", "is an Arrow file, not text; hf:FOLDER reads"),
+        ("a.txt", b"PAR1\x15\xff", "is a Parquet file; its name must end in .parquet"),
+        ("a.gz", gzip.compress(gzip.compress(b"a film")), "is compressed by gzip, not text"),
+    ],
+    ids=["Parquet", "Arrow", "another ending", "compressed twice"],
+)
+def test_a_name_that_is_right_is_not_blamed(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_text(tmp_path / name)
+    assert str(error.value).startswith(f"{tmp_path / name}: {words}")
+
+
+@pytest.mark.parametrize(
     ("command", "arguments"),
     [
         (lm.tagging.command, ["none.ckpt", "--redact", "PER", "text.txt"]),
