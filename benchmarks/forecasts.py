@@ -2,22 +2,28 @@
 
     python -m benchmarks.forecasts ett ETTh1.csv [--horizons 96 192] [--seeds 3] [--write FOLDER] [overrides]
     python -m benchmarks.forecasts m4 Hourly-train.csv Hourly-test.csv --season 24 [--seeds 3] [overrides]
+    python -m benchmarks.forecasts memory ETTh1.csv [--horizons 96] [--seeds 3] [overrides]
 
 The files are those of zhouhaoyi/ETDataset (ETT-small/) and Mcompetitions/M4-methods (Dataset/). Each run is a whole
 `python train.py model=forecaster`, with nothing typed but files and horizon, chosen by its validation split; the test
 part is read once, by the checkpoint. ETT: the first 12 months train, 4 validate and 4 test, every origin, errors in
 deviations of the training part. M4: the mean sMAPE and MASE over series, and the OWA, against Naive2 (the competition's
-own rules: a season is taken out where the autocorrelation is significant). Runs are kept under
-`outputs/benchmarks/forecasts/`, so a call that was stopped continues.
+own rules: a season is taken out where the autocorrelation is significant). `coverage` is the share of the test part
+between the first and the last decile, where a model says how sure it is (objective=quantiles, normal, student_t).
+`memory` reads the test part of `ett` with the state carried from the beginning of the file, and from zeros in windows
+of so many steps, each 24th origin. Runs are kept under `outputs/benchmarks/forecasts/`, so a call that was stopped
+continues.
 """
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
+from torch import Tensor
 
 from benchmarks.process import ROOT, Table
 from benchmarks.tagging import finished
@@ -31,34 +37,58 @@ from unroll.lightning import pl
 from unroll.resume.checkpoint import checkpoint_file, rebuild
 
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "forecasts"
+M4 = ("data", "seed", "forecast", "sMAPE", "MASE", "OWA", "coverage", "seconds")
+BAND = (0.1, 0.9)
+WINDOWS = (96, 336, 720)  # steps
 MONTHS = {"h": 30 * 24, "m": 30 * 24 * 4}  # steps, by the letter in the file's name
 
 
 def ett(file: Path, horizons: Sequence[int], seeds: int, folder: Path | None, overrides: Sequence[str]) -> None:
-    table = Table("forecasts_ett", ("data", "horizon", "seed", "mse", "mae", "linear mse", "seconds"), folder)
-    month = MONTHS[file.stem.removeprefix("ETT")[0]]
-    parts = {}
-    for name, months in (("fitted", 16), ("tested", 20)):
-        parts[name] = OUTPUTS / f"{file.stem}_{name}.csv"
-        parts[name].parent.mkdir(parents=True, exist_ok=True)
-        parts[name].write_text("".join(file.read_text().splitlines(keepends=True)[: 1 + months * month]))
+    columns = ("data", "horizon", "seed", "mse", "mae", "linear mse", "coverage", "seconds")
+    table = Table("forecasts_ett", columns, folder)
     for horizon in horizons:
         for seed in range(seeds):
-            run = OUTPUTS / f"{file.stem}_{horizon}_{seed}"
-            typed = [f"data.train={parts['fitted']}", "data.time=date", "data.valid_fraction=0.25"]
-            typed += [f"data.horizon={horizon}", f"seed={seed}"]
-            seconds = finished(run, ["model=forecaster", *typed, *overrides])
-            metrics = tested(run, parts["tested"], horizon)
-            errors = [(metrics[name], ".4f") for name in ("mse", "mae", "linear_mse")]
-            table.add((file.stem, ""), (horizon, ""), (seed, ""), *errors, (seconds, ".0f"))
+            run, seconds = fitted(file, horizon, seed, overrides)
+            metrics = tested(run, part(file, 20), horizon)
+            shown = [(metrics[name], ".4f") for name in ("mse", "mae", "linear_mse")]
+            covered = (metrics["coverage"], ".3f") if "coverage" in metrics else ("", "")
+            table.add((file.stem, ""), (horizon, ""), (seed, ""), *shown, covered, (seconds, ".0f"))
     table.keep()
 
 
-def tested(run: Path, file: Path, horizon: int) -> dict[str, float]:
-    """The metrics of a run's best checkpoint on the last fifth of a file, by the checkpoint's scale."""
-    model, metadata = rebuild(checkpoint_file(run), Forecaster)
+def part(file: Path, months: int) -> Path:
+    """The first months of a file."""
+    month = MONTHS[file.stem.removeprefix("ETT")[0]]
+    path = OUTPUTS / f"{file.stem}_{months}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(file.read_text().splitlines(keepends=True)[: 1 + months * month]))
+    return path
+
+
+def fitted(file: Path, horizon: int, seed: int, overrides: Sequence[str]) -> tuple[Path, float]:
+    """A run on the parts that train and validate, and the seconds of its training."""
+    run = OUTPUTS / "_".join([file.stem, str(horizon), str(seed), *named(overrides)])
+    typed = [f"data.train={part(file, 16)}", "data.time=date", "data.valid_fraction=0.25", f"data.horizon={horizon}"]
+    return run, finished(run, ["model=forecaster", *typed, f"seed={seed}", *overrides])
+
+
+def named(overrides: Sequence[str]) -> list[str]:
+    """What tells runs apart in the name of a folder."""
+    typed = (override.partition("=") for override in overrides)
+    return [f"{key.rpartition('.')[2]}-{value}".replace("/", "-") for key, _, value in typed]
+
+
+def test_data(file: Path, horizon: int, metadata: Mapping[str, Any]) -> SeriesFiles:
+    """The last fifth of a file, by a checkpoint's scale."""
     data = SeriesFiles(train=str(file), time="date", valid_fraction=0.2, horizon=horizon, bptt=500)
     data.as_in(metadata["data"])
+    return data
+
+
+def tested(run: Path, file: Path, horizon: int) -> dict[str, float]:
+    """The metrics of a run's best checkpoint on the last fifth of a file."""
+    model, metadata = rebuild(checkpoint_file(run), Forecaster)
+    data = test_data(file, horizon, metadata)
     learner = ForecastLearner(model)
     pl.Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False).validate(
         learner, datamodule=data, verbose=False
@@ -66,8 +96,41 @@ def tested(run: Path, file: Path, horizon: int) -> dict[str, float]:
     return learner.total("valid")
 
 
+@torch.inference_mode()
+def memory(file: Path, horizons: Sequence[int], seeds: int, folder: Path | None, overrides: Sequence[str]) -> None:
+    table = Table("forecasts_memory", ("data", "horizon", "seed", "read", "mse", "mae"), folder)
+    for horizon in horizons:
+        for seed in range(seeds):
+            run, _ = fitted(file, horizon, seed, overrides)
+            rebuilt, metadata = rebuild(checkpoint_file(run), Forecaster)
+            model: Any = rebuilt.eval()
+            data = test_data(part(file, 20), horizon, metadata)
+            span = data.valid_spans[0]
+            origins = torch.arange(span.start, span.stop, 24)
+            truth = span.values[origins[:, None] + torch.arange(1, horizon + 1)][..., data.at].transpose(1, 2)
+            made = {"all, the state carried": whole(model, span.values[: span.stop])[origins]}
+            for steps in WINDOWS:
+                windows = span.values[origins[:, None] + torch.arange(1 - steps, 1)]  # [origins, steps, columns]
+                outputs = [model(some)[0][:, -1] for some in windows.split(16)]
+                made[f"{steps} steps, from zeros"] = model.outlook.point(torch.cat(outputs))
+            for name, points in made.items():
+                errors = points - truth
+                shown = (errors.square().mean().item(), ".4f"), (errors.abs().mean().item(), ".4f")
+                table.add((file.stem, ""), (horizon, ""), (seed, ""), (name, ""), *shown)
+    table.keep()
+
+
+def whole(model: Any, values: Tensor) -> Tensor:
+    """The points that are forecast from each step `[steps, targets, horizon]`, each step read once."""
+    state, points = None, []
+    for some in values.split(500):
+        outputs, state = model(some[None], state)
+        points.append(model.outlook.point(outputs)[0])
+    return torch.cat(points)
+
+
 def m4(train: Path, test: Path, season: int, seeds: int, folder: Path | None, overrides: Sequence[str]) -> None:
-    table = Table("forecasts_m4", ("data", "seed", "forecast", "sMAPE", "MASE", "OWA", "seconds"), folder)
+    table = Table("forecasts_m4", M4, folder)
     known, coming = wide(train), wide(test)
     horizon = max(map(len, coming.values()))
     file = OUTPUTS / f"{train.stem}.csv"
@@ -76,18 +139,26 @@ def m4(train: Path, test: Path, season: int, seeds: int, folder: Path | None, ov
         rows = ((name, step, value) for name, values in known.items() for step, value in enumerate(values))
         csv.writer(opened).writerows([("series", "step", "value"), *rows])
     simple = scores({name: naive2(values, season, horizon) for name, values in known.items()}, known, coming, season)
-    table.add((train.stem, ""), ("", ""), ("Naive2", ""), *shown(simple, simple), ("", ""))
+    table.add((train.stem, ""), ("", ""), ("Naive2", ""), *shown(simple, simple), ("", ""), ("", ""))
     for seed in range(seeds):
-        run = OUTPUTS / f"{train.stem}_{seed}"
+        run = OUTPUTS / "_".join([train.stem, str(seed), *named(overrides)])
         typed = [f"data.train={file}", "data.series=series", "data.time=step", f"data.horizon={horizon}"]
         seconds = finished(run, ["model=forecaster", *typed, f"seed={seed}", *overrides])
         loaded = TrainedForecaster.load(checkpoint_file(run))
+        outlook: Any = loaded.model.outlook
+        levels = BAND if outlook.spread else ()
         made = {
-            name: forecast(loaded, Series(name, values[:, None]), horizon)[:, 0, 0].numpy()
+            name: forecast(loaded, Series(name, values[:, None]), horizon, levels)[:, 0].numpy()
             for name, values in known.items()
         }
-        ours = scores(made, known, coming, season)
-        table.add((train.stem, ""), (seed, ""), ("`forecaster`", ""), *shown(ours, simple), (seconds, ".0f"))
+        ours = scores({name: points[:, 0] for name, points in made.items()}, known, coming, season)
+        inside = [
+            (made[name][: len(truth), 1] <= truth) & (truth <= made[name][: len(truth), 2])
+            for name, truth in coming.items()
+            if levels
+        ]
+        covered = (float(numpy.concatenate(inside).mean()), ".3f") if levels else ("", "")
+        table.add((train.stem, ""), (seed, ""), ("`forecaster`", ""), *shown(ours, simple), covered, (seconds, ".0f"))
     table.keep()
 
 
@@ -140,7 +211,7 @@ def shown(ours: tuple[float, float], naive: tuple[float, float]) -> list[tuple[f
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forecasts", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=("ett", "m4"))
+    parser.add_argument("what", choices=("ett", "m4", "memory"))
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--horizons", nargs="+", type=int, default=[96, 192, 336, 720])
     parser.add_argument("--season", type=int, default=24)
@@ -148,9 +219,10 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     arguments, overrides = parser.parse_known_args()
     torch.set_num_threads(1)
-    if arguments.what == "ett":
+    if arguments.what in ("ett", "memory"):
         for file in arguments.files:
-            ett(file, arguments.horizons, arguments.seeds, arguments.write, overrides)
+            measure = ett if arguments.what == "ett" else memory
+            measure(file, arguments.horizons, arguments.seeds, arguments.write, overrides)
     else:
         train, test = arguments.files
         m4(train, test, arguments.season, arguments.seeds, arguments.write, overrides)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy
 
 from series.checkpoint import TrainedForecaster
-from series.data import standard, written
+from series.data import written
 from series.files import Series, ended, read_series
 from series.forecast import forecast
+from series.scale import standard
 from unroll.errors import UserError
 from unroll.resume.checkpoint import checkpoint_file, class_named
 from unroll.terminal import errors_in_one_line

@@ -24,7 +24,7 @@ ERRORS = ("mse", "mae", "smape", "mase")
 class Backtest:
     """Errors of forecasts, by step and by series, in `backtest.csv` and `backtest.png`.
 
-    `mse`, `mae` and `rmse` are those of standardised numbers, so in units of the training split's deviation. `smape` is
+    `mse`, `mae` and `rmse` are in units of the training split's deviation. `smape` is
     the mean of 200 · |e| / (|truth| + |forecast|), in per cent. `mase` is the mean of |e| divided by the mean absolute
     error of the seasonal naive forecast over the steps before the split (Hyndman and Koehler 2006); a series that has
     none, or does not move there, is left out of it.
@@ -83,16 +83,14 @@ class Backtest:
 
 def errors(span: Span, data: SeriesFiles, step: int, points: Tensor) -> Tensor:
     """The errors of a forecast, float64 `[errors, horizon, targets]`; nan where there is none."""
-    truth = span.values[step + 1 : step + 1 + data.horizon, data.at].double()
-    forecast = points.T.double()
-    apart = forecast - truth
-    in_units = [span.in_units(part, data.at) for part in (truth, forecast)]
-    size = in_units[0].abs() + in_units[1].abs()
-    smape = torch.where(size == 0, 0.0, 200 * (in_units[1] - in_units[0]).abs() / size)
-    before = span.values[: span.start + 1, data.at].double()
+    parts = (span.values[step + 1 : step + 1 + data.horizon, data.at], points.T, span.values[: span.start + 1, data.at])
+    truth, forecast, before = (span.scale.in_units(part, data.at) for part in parts)
+    apart, size = forecast - truth, truth.abs() + forecast.abs()
+    smape = torch.where(size == 0, 0.0, 200 * apart.abs() / size)
     usual = (before[data.season :] - before[: -data.season]).abs().nanmean(0)  # nan without steps
     mase = torch.where(usual > 0, apart.abs() / usual, torch.nan)
-    return torch.stack([apart.square(), apart.abs(), smape, mase])
+    relative = apart / torch.tensor(span.scale.deviation, dtype=torch.float64)[data.at]
+    return torch.stack([relative.square(), relative.abs(), smape, mase])
 
 
 def total(found: Tensor) -> Tensor:

@@ -48,6 +48,6 @@ class ForecastPlot(pl.Callback):
         parts = [outlook.point(outputs)[list(origins)]]
         if outlook.spread:
             parts += [outlook.quantile(outputs, torch.tensor(level))[list(origins)] for level in BAND]
-        made = [span.in_units(part.transpose(1, 2), data.at).numpy() for part in parts]
-        truth = span.in_units(values[:, data.at], data.at).numpy()
+        made = [span.scale.in_units(part.transpose(1, 2), data.at).numpy() for part in parts]
+        truth = span.scale.in_units(values[:, data.at], data.at).numpy()
         save_plot(trainer, self.folder, "forecast", forecasts(truth, list(origins), made, data.targets, data.horizon))

@@ -11,6 +11,7 @@ from reading.tables import Form
 from series.covariates import PERIODS, Covariates
 from series.files import read_series
 from series.model import Forecaster
+from series.scale import Scale
 from unroll.checks import Size, is_of
 from unroll.resume.checkpoint import TrainedModel, check_sizes
 
@@ -27,7 +28,8 @@ class TrainedForecaster(TrainedModel):
         horizon: how many steps.
         counts: whether numbers are counts, which are not standardised.
         covariates: what it reads beside the columns.
-        scales: mean and standard deviation of each column, by the name of a series of the training file.
+        scales: how numbers are read, by the name of a series of the training file.
+        log, season: as for `Scale.fitting`, of a series that is not among them.
         file: how files are read: arguments of `series.files.read_series`.
     """
 
@@ -38,7 +40,9 @@ class TrainedForecaster(TrainedModel):
     counts: bool
     file: dict[str, Any]
     covariates: Covariates = field(default_factory=Covariates)
-    scales: Mapping[str, Any] = field(default_factory=dict)
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+    log: bool | None = False
+    season: Size = 1
     what = "a forecaster"
 
     @classmethod
@@ -50,7 +54,7 @@ class TrainedForecaster(TrainedModel):
         data = metadata["data"]
         columns, targets, horizon = data["columns"], data["targets"], data["horizon"]
         last = [columns.index(name) for name in targets]
-        covariates, scales = Covariates(**data["covariates"]), data["scales"]
+        covariates, scales, log, season = Covariates(**data["covariates"]), data["scales"], data["log"], data["season"]
         if not is_of([*covariates.known, *covariates.calendar], list[str]):
             raise TypeError
         if not (set(covariates.known) <= set(columns) and set(covariates.calendar) <= set(PERIODS)):
@@ -60,10 +64,16 @@ class TrainedForecaster(TrainedModel):
             or list(covariates.static) != data["file"]["static"]
         ):
             raise TypeError
-        if not is_of([*scales.values()], list[list[list[float]]]):
+        scales = {name: Scale(*parts) for name, parts in scales.items()}
+        if log not in (None, False, True) or not is_of(season, Size):
             raise TypeError
-        if any(len(part) != len(columns) for scale in scales.values() for part in scale):
-            raise ValueError
+        for scale in scales.values():
+            if not is_of([scale.mean, scale.std, scale.deviation], list[list[float]]) or not is_of(
+                scale.log, list[bool]
+            ):
+                raise TypeError
+            if any(len(part) != len(columns) for part in scale):
+                raise ValueError
         places = covariates.places(columns)
         check_sizes(metadata, features=len(columns) + covariates.size, last=last, horizon=horizon, known=places)
         file = data["file"]
@@ -72,4 +82,4 @@ class TrainedForecaster(TrainedModel):
         plain = [value for name, value in file.items() if name != "static"]
         if not all(value is None or isinstance(value, (str, bool)) for value in plain):
             raise TypeError
-        return cls(model, columns, targets, horizon, data["counts"], file, covariates, scales)
+        return cls(model, columns, targets, horizon, data["counts"], file, covariates, scales, log, season)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from series.files import Series
 from series.model import without_missing
+from series.scale import Scale
 from series.steps import DAY
 from unroll.errors import UserError
 
@@ -48,14 +49,14 @@ class Covariates:
         calendar = range(len(columns), len(columns) + 2 * len(self.calendar))
         return [*(columns.index(name) for name in self.known), *calendar]
 
-    def after(self, series: Series, columns: Sequence[str], steps: int, scale: Sequence[Sequence[float]]) -> Tensor:
+    def after(self, series: Series, columns: Sequence[str], steps: int, scale: Scale) -> Tensor:
         """What is known of the steps after a series, standardised, float32 `[steps, known]`.
 
         Args:
             series: the series; `after` has its columns.
             columns: their names.
             steps: how many.
-            scale: mean and standard deviation of each column.
+            scale: how numbers are read.
 
         Raises:
             UserError: fewer steps of a column are known.
@@ -71,7 +72,7 @@ class Covariates:
                     + f", and {numpy.isfinite(known).sum()} are: add rows that have no targets to the file, or give "
                     f"them by --future FILE"
                 )
-            parts.append((known[:, None] - scale[0][place]) / scale[1][place])
+            parts.append((known[:, None] - scale.mean[place]) / scale.std[place])
         if self.calendar:
             assert series.clock is not None
             parts.append(self._phases(series.clock.walls(steps)))

@@ -17,7 +17,8 @@ from series.covariates import Covariates, periods_of
 from series.files import Found, Gaps, Series, ended, read_series
 from series.model import Context
 from series.numbers import Decimal
-from series.simple import find_season, fit_linear
+from series.scale import Scale, is_constant
+from series.simple import find_season, fit_linear, usual_error
 from series.windows import ForecastWindows, Span
 from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, checked
@@ -28,6 +29,7 @@ SHOWN = 8
 COUNTS = "negative_binomial"  # an objective
 LONGEST = 336  # steps of a context, by default
 MOST = 96  # steps of a segment
+FEW, FIFTH, TENTH = 10, 0.2, 0.1  # up to so many series, a fifth of each is set aside, else a tenth
 SOME = 200  # series that a season is looked for in
 Names = Annotated[
     Sequence[str],
@@ -44,7 +46,8 @@ class SeriesFiles(Data):
     Args:
         train: the file to train on.
         valid: the file to validate on; without one, the end of each series of the training file is set aside.
-        valid_fraction: the share of each series' steps that is set aside then.
+        valid_fraction: the share of each series' steps that is set aside then; by default a fifth, of more than ten
+            series a tenth.
         columns: what the model reads; by default all columns but `series` and `time`.
         targets: the columns that it forecasts; by default `columns`, without those that are known ahead.
         known: columns whose numbers are known ahead, such as prices or holidays: up to the horizon, they are read for
@@ -54,12 +57,15 @@ class SeriesFiles(Data):
         wide, series, time, gaps, decimal, time_format, time_zone: as for `series.files.read_series`.
         encoding, separator, quotes, header: as for `reading.tables.read_table`.
         horizon: how many steps are forecast.
-        context: how many of the latest values a linear model reads; by default half of a usual series, 336 at most.
+        context: how many of the latest values are read at once; by default half of a usual series, 336 at most.
         season: after how many steps values come again; by default a day of hours, a week of days, a year of months, or
             what is found in the training split.
+        log: read logarithms of the targets: true, or false; by default, those of each series that moves in proportion
+            to its level (`series.scale.changes_with_level`), unless the objective is "mse".
         bptt: steps per window: how far back gradients reach.
         batch_size: rows side by side. With fewer series, each is cut into parts that are read side by side.
-        warm_up: steps at the start of a series that are read but not forecast from.
+        warm_up: steps at the start of a series that are read but not forecast from; by default, in training, as many as
+            the context, but no more than half of them.
         shuffle: read the parts of the training split in another order in each epoch.
         seed: of the order.
         objective: what is forecast; of "negative_binomial", numbers are counts, and not standardised.
@@ -76,7 +82,7 @@ class SeriesFiles(Data):
         *,
         train: str,
         valid: str | None = None,
-        valid_fraction: Fraction = 0.2,
+        valid_fraction: Fraction | None = None,
         columns: Names | None = None,
         targets: Names | None = None,
         known: Names | None = None,
@@ -96,12 +102,13 @@ class SeriesFiles(Data):
         horizon: Size = 1,
         context: Context | None = None,
         season: Size | None = None,
-        bptt: Size = 96,
-        batch_size: Size = 8,
-        warm_up: Count = 0,
+        log: bool | None = None,
+        bptt: Size = 48,
+        batch_size: Size = 16,
+        warm_up: Count | None = None,
         shuffle: bool = True,
         seed: Count = 0,
-        objective: str = "mse",
+        objective: str = "mae",
     ) -> None:
         super().__init__()
         self.files = (train, valid)
@@ -129,6 +136,9 @@ class SeriesFiles(Data):
         self.shuffle = shuffle
         self.seed = seed
         self.counts = objective == COUNTS
+        if log and self.counts:
+            raise UserError(f"data.log=true: counts are read as they are (objective={COUNTS})")
+        self.log = False if log is None and objective == "mse" else log  # the mean of logarithms is not that of numbers
         self.too_short: dict[str, list[str]] = {}  # the names of series, by the split that they are left out of
 
     @cached_property
@@ -198,40 +208,43 @@ class SeriesFiles(Data):
         return Covariates(self.known, periods, static)
 
     @cached_property
-    def scales(self) -> dict[str, tuple[list[float], list[float]]]:
-        """Mean and standard deviation of each column  over the training split, by the name of the series."""
-        parts: dict[str, list[numpy.ndarray]] = {}
+    def scales(self) -> dict[str, Scale]:
+        """How the numbers of each series are read, by its name: as the training split has them."""
+        parts: dict[str, list[Series]] = {}
         for series in self.in_training.series:
-            parts.setdefault(series.name, []).append(series.values[: self._cut(series) or None])
-        return {name: self.scale_of(numpy.concatenate(values)) for name, values in parts.items()}
+            parts.setdefault(series.name, []).append(series)
+        return {name: self.scale_of(series) for name, series in parts.items()}
 
-    def scale_of(self, values: numpy.ndarray) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each column; counts are left as they are.
+    def scale_of(self, parts: Sequence[Series]) -> Scale:
+        """How the numbers of a series are read, of which there are some parts; counts are left as they are.
 
         Raises:
-            UserError: counts are wanted, and these are none.
+            UserError: counts are wanted, and these are none; or logarithms, and some have none.
         """
+        values = numpy.concatenate([series.values[: self._cut(series) or None] for series in parts])
         if not self.counts:
-            return standard(values)
+            whole = numpy.concatenate([series.values for series in parts])
+            return Scale.fitting(values, whole, self.at, self.log, self.season, parts[0].name)
         wrong = values[numpy.isfinite(values) & ((values < 0) | (values != values.round()))]
         if len(wrong):
             raise UserError(f"objective={COUNTS}: is for counts (0, 1, 2, …); there is {wrong[0]:g}")
-        return unscaled(values)
+        return Scale.unscaled(values.shape[1])
 
     def _cut(self, series: Series) -> int:
         """The number of steps of a series in the training file that are for training."""
         steps = len(series.values)
         if self.files[1] is not None:
             return steps
-        return max(0, steps - max(math.ceil(steps * self.valid_fraction), self.horizon))
+        share = self.valid_fraction or (FIFTH if len(self.in_training.series) <= FEW else TENTH)
+        return max(0, steps - max(math.ceil(steps * share), self.horizon))
 
     def _span(self, series: Series, start: int, stop: int) -> Span:
         """Steps of a series to forecast from. Args: stop: the end of what may be read."""
-        scale = self.scales.get(series.name) or self.scale_of(series.values)
-        mean, std = scale
-        columns = (series.values - mean) / std
+        scale = self.scales.get(series.name) or self.scale_of([series])
+        columns = scale.standardised(series.values, series.name)
         values = torch.from_numpy(numpy.concatenate([columns, self.covariates.of(series)], 1)[:stop]).float()
-        return Span(series.name, values, start, stop - self.horizon, scale)
+        unit = usual_error(columns[: self._cut(series)], self.season)
+        return Span(series.name, values, start, stop - self.horizon, scale, unit)
 
     @property
     def known_at(self) -> list[int]:
@@ -271,7 +284,9 @@ class SeriesFiles(Data):
     def train_spans(self) -> list[Span]:
         spans = []
         for series in self.in_training.series:
-            spans.append(self._span(series, self.warm_up, self._cut(series)))
+            cut = self._cut(series)
+            usual = min(self.context, max(0, cut - self.horizon) // 2)
+            spans.append(self._span(series, usual if self.warm_up is None else self.warm_up, cut))
         return self._usable("training", spans)
 
     @cached_property
@@ -279,8 +294,8 @@ class SeriesFiles(Data):
         """Validation: each series from its beginning, the steps of the training split first."""
         spans = []
         for series in (self.in_validation or self.in_training).series:
-            start = self.warm_up if self.in_validation is not None else max(self.warm_up, self._cut(series) - 1)
-            spans.append(self._span(series, start, len(series.values)))
+            first = 0 if self.in_validation is not None else self._cut(series) - 1
+            spans.append(self._span(series, max(first, self.warm_up or 0), len(series.values)))
         return self._usable("validation", spans)
 
     def _usable(self, split: str, spans: Sequence[Span]) -> list[Span]:
@@ -291,9 +306,10 @@ class SeriesFiles(Data):
         if short:
             self.too_short[split] = short[:SHOWN] + ([f"{len(short) - SHOWN:,} more"] if len(short) > SHOWN else [])
         if not usable:
+            longest = max((len(span.values) for span in spans), default=0)
             raise UserError(
-                f"{split} split: no series is longer than data.warm_up={self.warm_up} and data.horizon={self.horizon} "
-                f"together; the longest has {max((len(span.values) for span in spans), default=0)} steps"
+                f"{split} split: no series is longer than data.warm_up={self.warm_up or 0} and "
+                f"data.horizon={self.horizon} together; the longest has {longest} steps"
             )
         return usable
 
@@ -335,6 +351,7 @@ class SeriesFiles(Data):
             "context": self.context,
             "season": self.season,
             "counts": self.counts,
+            "log": self.log,
             "missing": self.missing,
             "covariates": asdict(self.covariates),
             "scales": {name: list(scale) for name, scale in self.scales.items()},
@@ -343,13 +360,15 @@ class SeriesFiles(Data):
 
     def as_in(self, description: Mapping[str, Any]) -> None:
         """The columns, and the scales: a file that has other numbers in it is read as the model was trained."""
-        if {"columns", "targets", "scales", "season", "context", "counts", "missing", "covariates"} <= set(description):
+        if {"columns", "targets", "scales", "season", "context", "counts", "log", "missing", "covariates"} <= set(
+            description
+        ):
             kept = (description["columns"], description["targets"])
             columns, targets = (typed or known for typed, known in zip(self.chosen, kept, strict=True))
             self.chosen = columns, targets
-            self.scales = {name: (mean, std) for name, (mean, std) in description["scales"].items()}
+            self.scales = {name: Scale(*parts) for name, parts in description["scales"].items()}
             self.context, self.season = description["context"], description["season"]
-            self.counts, self.missing = description["counts"], description["missing"]
+            self.counts, self.missing, self.log = (description[name] for name in ("counts", "missing", "log"))
             self.covariates = Covariates(**description["covariates"])
             self.known, self.how_read["static"] = list(self.covariates.known), list(self.covariates.static)
             self.writing = {name: description["file"].get(name) for name in ("known_format", "known_decimal")}
@@ -367,10 +386,24 @@ class SeriesFiles(Data):
                 *([f"reads the time of the {', '.join(self.covariates.calendar)}"] if self.covariates.calendar else []),
                 *(f"{name}: {len(values):,} values" for name, values in self.covariates.static.items()),
                 f"a season of {self.season} steps" if self.season > 1 else "no season",
+                *([f"reads logarithms {self._of_which}"] if self._of_which else []),
                 *(note for of_file in found for note in of_file.notes),
                 *(f"{name} has one value throughout training, and is scaled by 1" for name in constant),
                 *(f"too short for the {split} split: {', '.join(names)}" for split, names in self.too_short.items()),
             ]
+        )
+
+    @property
+    def _of_which(self) -> str:
+        """The targets whose logarithms are read, and of how many series, if not of all."""
+        scales = [*self.scales.values()]
+        counts = {
+            name: sum(scale.log[place] for scale in scales) for name, place in zip(self.targets, self.at, strict=True)
+        }
+        return ", ".join(
+            f"of {name}" + ("" if count == len(scales) else f" in {count:,} of {len(scales):,} series")
+            for name, count in counts.items()
+            if count
         )
 
     @property
@@ -386,47 +419,13 @@ class SeriesFiles(Data):
         span = self.train_spans[0]
         count = min(SHOWN, len(span.values) - 1)
         columns = span.values[:, : len(self.columns)]
-        read = span.in_units(columns[:count])
-        ahead = span.in_units(columns[count : count + min(self.horizon, SHOWN)])
+        read = span.scale.in_units(columns[:count])
+        ahead = span.scale.in_units(columns[count : count + min(self.horizon, SHOWN)])
         rows = [["", *self.columns]]
         for name, values in (("read", read), ("to forecast", ahead)):
-            rows += [[name, *map(written, row, span.scale[1])] for row in values.tolist()]
+            rows += [[name, *map(written, row, span.scale.deviation)] for row in values.tolist()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join("  ".join(map(str.rjust, row, widths)) for row in rows)
-
-
-def standard(values: numpy.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each column, to four digits of the deviation: the same on every machine. The
-    deviation of a column of one value is 1; a column without values has those of numbers that are standardised already.
-
-    Args:
-        values: float64 `[steps, columns]`; those that are missing, nan, are left out.
-    """
-    means, stds = [], []
-    for column, constant in zip(values.T, is_constant(values).tolist(), strict=True):
-        column = column[numpy.isfinite(column)]
-        if constant:
-            means.append(column[0].item() if len(column) else 0.0)
-            stds.append(1.0)
-            continue
-        mean, std = column.mean().item(), column.std().item()
-        digits = 3 - math.floor(math.log10(std))
-        means.append(round(mean, digits))
-        stds.append(round(std, digits))
-    return means, stds
-
-
-def unscaled(values: numpy.ndarray) -> tuple[list[float], list[float]]:
-    """A mean of 0 and a deviation of 1 for each column."""
-    return [0.0] * values.shape[1], [1.0] * values.shape[1]
-
-
-def is_constant(values: numpy.ndarray) -> numpy.ndarray:
-    """Whether each column has one value throughout, but for the rounding of its last digits, bool `[columns]`."""
-    known = numpy.isfinite(values)
-    largest, least = numpy.where(known, values, -numpy.inf).max(0), numpy.where(known, values, numpy.inf).min(0)
-    one_value: numpy.ndarray = ~(largest - least > 1e-12 * numpy.maximum(numpy.abs(largest), numpy.abs(least)))
-    return one_value | ~known.any(0)
 
 
 def as_names(columns: Sequence[Any] | None) -> list[str] | None:

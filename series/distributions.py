@@ -34,8 +34,9 @@ class Outlook(ABC):
     spread = True
 
     @abstractmethod
-    def loss(self, outputs: Tensor, truth: Tensor) -> Tensor:
-        """Of each number, `[…]`. Args: outputs `[…, 2 + size]`, truth `[…]`."""
+    def loss(self, outputs: Tensor, truth: Tensor, unit: Tensor | float = 1.0) -> Tensor:
+        """Of each number, `[…]`. Args: outputs `[…, 2 + size]`, truth `[…]`, unit of errors `[…]`; a likelihood has
+        none."""
 
     @abstractmethod
     def point(self, outputs: Tensor) -> Tensor:
@@ -54,8 +55,8 @@ class Point(Outlook):
     def __init__(self, absolute: bool) -> None:
         self.absolute = absolute
 
-    def loss(self, outputs: Tensor, truth: Tensor) -> Tensor:
-        error = self.point(outputs) - truth
+    def loss(self, outputs: Tensor, truth: Tensor, unit: Tensor | float = 1.0) -> Tensor:
+        error = (self.point(outputs) - truth) / unit
         return error.abs() if self.absolute else error.square()
 
     def point(self, outputs: Tensor) -> Tensor:
@@ -79,8 +80,8 @@ class Quantiles(Outlook):
     def all(self, outputs: Tensor) -> Tensor:
         return outputs[..., :1] + outputs[..., 1:2] * outputs[..., 2:]
 
-    def loss(self, outputs: Tensor, truth: Tensor) -> Tensor:
-        return pinball(self.all(outputs), truth[..., None], outputs.new_tensor(self.levels)).mean(-1)
+    def loss(self, outputs: Tensor, truth: Tensor, unit: Tensor | float = 1.0) -> Tensor:
+        return pinball(self.all(outputs), truth[..., None], outputs.new_tensor(self.levels)).mean(-1) / unit
 
     def point(self, outputs: Tensor) -> Tensor:
         return self.all(outputs)[..., self.levels.index(0.5)]
@@ -107,7 +108,7 @@ class Normal(Outlook):
         centre, scale, shift, spread = outputs.unbind(-1)
         return centre + scale * shift, spread_of(scale, spread)
 
-    def loss(self, outputs: Tensor, truth: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, truth: Tensor, unit: Tensor | float = 1.0) -> Tensor:
         mean, spread = self.parts(outputs)
         return 0.5 * ((truth - mean) / spread).square() + spread.log() + 0.5 * math.log(2 * math.pi)
 
@@ -128,7 +129,7 @@ class StudentT(Outlook):
         centre, scale, shift, spread, freedom = outputs.unbind(-1)
         return centre + scale * shift, spread_of(scale, spread), 3 + F.softplus(freedom + 2)
 
-    def loss(self, outputs: Tensor, truth: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, truth: Tensor, unit: Tensor | float = 1.0) -> Tensor:
         mean, spread, freedom = self.parts(outputs)
         return -torch.distributions.StudentT(freedom, mean, spread, validate_args=False).log_prob(truth)
 
@@ -159,7 +160,7 @@ class NegativeBinomial(Outlook):
         least = 0.05 * scale + 1e-4
         return least * F.softplus(mean / least), F.softplus(spread) + LEAST
 
-    def loss(self, outputs: Tensor, truth: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, truth: Tensor, unit: Tensor | float = 1.0) -> Tensor:
         mean, alpha = self.parts(outputs)
         count = 1 / alpha
         return -(

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
 from series.checkpoint import TrainedForecaster
 from series.covariates import with_known
-from series.data import standard, unscaled
 from series.files import Series
+from series.scale import Scale
 from unroll.errors import UserError
 from unroll.state import State, map_tensors
 
@@ -41,19 +42,25 @@ def forecast(loaded: TrainedForecaster, series: Series, steps: int, levels: Sequ
             f"the model reads {', '.join(others)} but does not forecast them, so it can only forecast "
             f"{loaded.horizon} steps from the end of a series; here: --steps {steps}"
         )
-    scale = loaded.scales.get(series.name) or (unscaled if loaded.counts else standard)(series.values)
-    mean, std = (torch.tensor(part, dtype=torch.float64) for part in scale)
-    columns = (torch.from_numpy(series.values) - mean) / std
-    values = torch.cat([columns, torch.from_numpy(loaded.covariates.of(series))], 1).float()
+    at = [loaded.columns.index(name) for name in loaded.targets]
+    scale = loaded.scales.get(series.name) or scale_of_new(loaded, series, at)
+    columns = scale.standardised(series.values, series.name)
+    values = torch.from_numpy(numpy.concatenate([columns, loaded.covariates.of(series)], 1)).float()
     places = loaded.covariates.places(loaded.columns)
     after = loaded.covariates.after(series, loaded.columns, loaded.horizon, scale) if places else None
     state: State = None
     for part in with_known(values, places, loaded.horizon, after).split(READ):
         outputs, state = loaded.model(part[None], state)
     outputs = outputs[:, -1]  # [1, targets, horizon, …]
-    at = [loaded.columns.index(name) for name in loaded.targets]
     found = continued(loaded, outputs, state, steps, levels)
-    return found.double() * std[at, None] + mean[at, None]
+    return scale.in_units(found.transpose(1, 2), at).transpose(1, 2)
+
+
+def scale_of_new(loaded: TrainedForecaster, series: Series, at: Sequence[int]) -> Scale:
+    """How a series that was not trained on is read."""
+    if loaded.counts:
+        return Scale.unscaled(len(loaded.columns))
+    return Scale.fitting(series.values, series.values, at, loaded.log, loaded.season, series.name)
 
 
 def continued(loaded: TrainedForecaster, outputs: Tensor, state: State, steps: int, levels: Sequence[float]) -> Tensor:

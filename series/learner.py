@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from series.distributions import Outlook, pinball
+from series.scale import in_deviations
 from unroll.checks import Share
 from unroll.training.learner import LearnerSettings, WindowLearner
 from unroll.training.objectives import Direction, Objective, Scored, outputs_of
@@ -19,17 +20,17 @@ LEVELS = tuple(level / 10 for level in range(1, 10))  # that the pinball loss is
 class ForecastError(Objective):
     """What a forecast loses by its kind (`series.distributions`), and the errors of its points.
 
-    Errors are those of standardised numbers, means over targets, steps up to the horizon, and the steps that are
-    forecast from; a missing number is left out. `naive_mse`, `seasonal_mse` and `linear_mse` are those of simple
-    forecasts: that nothing changes, that the last season comes again, and the linear model. `skill` is the share of the
-    least of the three that the model avoids: 1 for a faultless one, 0 or less for one that has learnt nothing.
+    Errors are in deviations of the training split's numbers, means over targets, steps up to the horizon, and the steps
+    that are forecast from; a missing number is left out. `naive_mse`, `seasonal_mse` and `linear_mse` are those of
+    simple forecasts: that nothing changes, that the last season comes again, and the linear model. `skill` is the share
+    of the least of the three that the model avoids: 1 for a faultless one, 0 or less for one that has learnt nothing.
 
     Of a forecast that says how sure it is: `pinball`, the mean over its deciles of twice the pinball loss, which
     approximates the CRPS (Gneiting and Raftery 2007), and `coverage`, the share of numbers between the first and the
     last decile, 0.8 at best.
 
-    Outputs are float `[steps, targets, horizon, 2 + size]`; targets `[steps, targets, horizon, 1 or 3]`: what is to
-    come, and of a validation the naive and the seasonal forecast.
+    Outputs are float `[steps, targets, horizon, 2 + size]`; targets `[steps, targets, horizon, 2 or 6]`: what is to
+    come, the unit of losses, and of a validation the naive and the seasonal forecast, and `series.scale.curve`.
 
     Args:
         outlook: the kind.
@@ -51,17 +52,19 @@ class ForecastError(Objective):
         known = truth.isfinite()
         outputs, truth, targets = outputs[known], truth[known], targets[known]
         count = len(truth)
-        losses = self.outlook.loss(outputs, truth)
+        losses = self.outlook.loss(outputs, truth, targets[..., 1])
         loss = losses.sum() / max(count, 1)
         if model.training:
             return Scored(loss, loss, {"targets": count})
-        point = self.outlook.point(outputs)
+        *simple_forecasts, std, mean = targets[..., 2:].unbind(-1)
+        truth, point = in_deviations(truth, std, mean), in_deviations(self.outlook.point(outputs), std, mean)
         sums: dict[str, Any] = {"targets": count, "mse": squares(point - truth), "mae": (point - truth).abs().sum()}
-        simple = dict(zip(SIMPLE, (*targets[..., 1:].unbind(-1), outputs[..., 0]), strict=False))
-        sums |= {f"{name}_mse": squares(forecast - truth) for name, forecast in simple.items()}
+        for name, forecast in zip(SIMPLE, (*simple_forecasts, outputs[..., 0]), strict=True):
+            sums[f"{name}_mse"] = squares(in_deviations(forecast, std, mean) - truth)
         if self.outlook.spread:
             levels = truth.new_tensor(LEVELS)
             deciles = self.outlook.quantile(outputs.unsqueeze(-2), levels)
+            deciles = in_deviations(deciles, std[:, None], mean[:, None])
             sums["pinball"] = pinball(deciles, truth[:, None], levels).mean(-1).sum()
             sums["coverage"] = ((deciles[:, 0] <= truth) & (truth <= deciles[:, -1])).sum()
         return Scored(loss, loss, sums)

@@ -14,6 +14,7 @@ from series.windows import Span
 MOST = 100_000  # windows that the linear model is fitted to
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 LEAST, SHARE = 0.2, 0.8  # the autocorrelation of a season, and of a multiple of it
+LEAST_ERROR = 0.01  # of standardised numbers
 CHOSEN_ON = 0.2  # the share of each span, at its end, that the ridge is chosen on
 
 
@@ -87,6 +88,21 @@ class Products:
     def error(self, weights: Tensor) -> float:
         """The squared error of weights."""
         return float(self.square - 2 * (weights.T * self.outer).sum() + ((weights @ self.inner) * weights).sum())
+
+
+def usual_error(values: numpy.ndarray, season: int) -> list[float]:
+    """The mean absolute error of the seasonal naive forecast of each column, what scaled errors are in (Hyndman and
+    Koehler 2006); that of the naive one, if a series is not longer than a season, and 1 of one that does not move.
+
+    Args:
+        values: float64 `[steps, columns]`, standardised.
+    """
+    found = []
+    for column in values.T:
+        errors = (numpy.abs(column[lag:] - column[:-lag]) for lag in (season, 1))
+        means = (part[numpy.isfinite(part)].mean() for part in errors if numpy.isfinite(part).any())
+        found.append(next((float(mean) for mean in means if mean > LEAST_ERROR), 1.0))
+    return found
 
 
 def find_season(series: Sequence[numpy.ndarray], longest: int = 400) -> int:

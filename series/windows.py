@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from series.model import without_missing
+from series.scale import Scale, curve
 from unroll.streams import Stream, Window
 
 NOT_SCORED = -1
@@ -21,27 +22,24 @@ class Span(NamedTuple):
         values: of the series from its beginning, standardised, float32 `[steps, columns]`; nan where one is missing.
         start, stop: the first step that forecasts are scored from, and the one after the last; the steps before it are
             read. `horizon` steps after each are there.
-        scale: mean and standard deviation of each column, in the units of the file.
+        scale: how its numbers are read.
+        unit: what losses are in, for each column: `series.simple.usual_error`.
     """
 
     name: str
     values: Tensor
     start: int
     stop: int
-    scale: tuple[list[float], list[float]]
-
-    def in_units(self, values: Tensor, at: Sequence[int] | None = None) -> Tensor:
-        """Standardised numbers as the file has them, float64. Args: values `[…, columns]`, or those `at`."""
-        mean, std = (torch.tensor(part, dtype=torch.float64)[... if at is None else list(at)] for part in self.scale)
-        return values.double() * std + mean
+    scale: Scale
+    unit: list[float]
 
 
 class ForecastWindows(Stream):
     """Windows of spans. A target is gathered when its window is read, so memory is that of the values.
 
-    A window's `inputs` are `[rows, time, columns]`; its `targets` `[rows, time, targets, horizon, 1]` are the values of
-    the next `horizon` steps. With a `season`, two simple forecasts stand beside each, `[…, 3]`: that nothing changes,
-    and that the last season comes again.
+    A window's `inputs` are `[rows, time, columns]`; its `targets` `[rows, time, targets, horizon, 2]` are the values of
+    the next `horizon` steps, and the unit that losses are in. With a `season`, two simple forecasts stand beside: that
+    nothing changes, and that the last season comes again; and `series.scale.curve`, `[…, 6]`.
 
     Args:
         spans: of the split.
@@ -84,7 +82,10 @@ class ForecastWindows(Stream):
             self.latest = torch.cat([without_missing(span.values[:, list(at)]) for span in spans])
         self.known = torch.cat([without_missing(span.values)[:, list(known)] for span in spans]) if known else None
         sizes = torch.tensor([len(span.values) for span in spans])
-        self.begins = (sizes.cumsum(0) - sizes).repeat_interleave(sizes) if season else None
+        self.units = torch.tensor([[span.unit[place] for place in at] for span in spans])
+        self.curves = torch.tensor([curve(span.scale, at) for span in spans])  # [spans, targets, 2]
+        self.span = torch.arange(len(spans)).repeat_interleave(sizes)  # of each value
+        self.begins = sizes.cumsum(0) - sizes
         self.horizon, self.season = horizon, season
         super().__init__(
             torch.cat(inputs).split(lengths),
@@ -104,12 +105,15 @@ class ForecastWindows(Stream):
         scored = (places != NOT_SCORED) & window.full_mask.to(places.device)
         places = places.clamp(min=0)[..., None]
         ahead = torch.arange(1, self.horizon + 1, device=places.device)
+        span = self.span[places]
         found = [self.values[(places + ahead).clamp(max=len(self.values) - 1)]]  # [rows, time, horizon, targets]
-        if self.season is not None and self.begins is not None:
+        found.append(self.units[span].expand_as(found[0]))
+        if self.season is not None:
             now = self.latest[places].expand_as(found[0])
             earlier = places + ahead - self.season * (-(-ahead // self.season))
-            known = earlier >= self.begins[places]
+            known = earlier >= self.begins[span]
             found += [now, torch.where(known[..., None], self.latest[earlier.clamp(min=0)], now)]
+            found += [part.expand_as(found[0]) for part in self.curves[span].unbind(-1)]
         targets = torch.stack(found, -1).transpose(2, 3)
         inputs = window.inputs
         if self.known is not None:  # of steps that are not scored it is of no matter: no state depends on it
@@ -125,7 +129,8 @@ class ForecastWindows(Stream):
         super().move(device)
         self.values, self.latest = self.values.to(device), self.latest.to(device)
         self.known = None if self.known is None else self.known.to(device)
-        self.begins = None if self.begins is None else self.begins.to(device)
+        self.units, self.curves = self.units.to(device), self.curves.to(device)
+        self.span, self.begins = self.span.to(device), self.begins.to(device)
 
     @property
     def origins(self) -> int:

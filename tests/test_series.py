@@ -15,13 +15,14 @@ from hypothesis import strategies
 
 from series.checkpoint import TrainedForecaster
 from series.covariates import with_known
-from series.data import SeriesFiles, standard
+from series.data import SeriesFiles
 from series.dilated import Dilated
 from series.distributions import outlook
 from series.files import Series, read_series
 from series.forecast import forecast
 from series.learner import ForecastLearner
 from series.model import Forecaster
+from series.scale import Scale
 from series.simple import find_season, fit_linear
 from series.windows import Span
 from unroll.errors import UserError
@@ -366,7 +367,7 @@ def counting(tmp_path, steps=STEPS, **settings):
     path = tmp_path / "count.csv"
     path.write_text("\n".join(["n", *map(str, range(steps))]))
     data = SeriesFiles(train=str(path), **settings)
-    data.scales = {"": ([0.0], [1.0])}
+    data.scales = {"": Scale.unscaled(1)}
     return data
 
 
@@ -374,7 +375,7 @@ class TestWindows:
     @pytest.mark.parametrize(("batch_size", "bptt"), [(1, 7), (3, 20), (64, 50)])
     @pytest.mark.parametrize("horizon", [1, 6])
     def test_every_origin_once_with_all_steps_up_to_the_horizon(self, tmp_path, batch_size, bptt, horizon):
-        data = counting(tmp_path, batch_size=batch_size, bptt=bptt, horizon=horizon)
+        data = counting(tmp_path, batch_size=batch_size, bptt=bptt, horizon=horizon, warm_up=0)
         cut = STEPS - math.ceil(STEPS * 0.2)
         for stream, origins in ((data.train, range(cut - horizon)), (data.valid, range(cut - 1, STEPS - horizon))):
             found = targets_of(stream)
@@ -383,20 +384,34 @@ class TestWindows:
                 (target,) = targets
                 assert target[0].tolist() == list(range(origin + 1, origin + 1 + horizon))
 
+    def test_training_forecasts_from_full_contexts_and_a_validation_from_its_first_step(self, tmp_path):
+        data = counting(tmp_path, horizon=6, context=10)
+        cut = STEPS - math.ceil(STEPS * 0.2)
+        assert (min(targets_of(data.train)), min(targets_of(data.valid))) == (10, cut - 1)
+        assert min(targets_of(counting(tmp_path, horizon=6, context=400).train)) == (cut - 6) // 2
+
+    def test_losses_are_in_the_usual_error_of_each_series(self, file):
+        data = SeriesFiles(**settings(file, columns=["temperature"], season=24))
+        units = {span.name: span.unit[0] for span in data.train_spans}
+        for series in data.in_training.series:
+            values = series.values[: data._cut(series), 0] / data.scales[series.name].std[0]
+            assert units[series.name] == pytest.approx(numpy.abs(values[24:] - values[:-24]).mean())
+        found = torch.cat([window.targets[window.full_mask][..., 1].flatten() for window in data.train])
+        assert found.unique().tolist() == pytest.approx(sorted(units.values()))
+
     def test_naive_forecasts_stand_beside_the_targets_of_a_validation(self, tmp_path):
         data = counting(tmp_path, horizon=5, season=3)
         for window in data.valid:
             mask = window.full_mask
             now = window.inputs[mask][..., None]
-            assert torch.equal(window.targets[mask][..., 1], now.expand(-1, 1, 5))
+            assert torch.equal(window.targets[mask][..., 2], now.expand(-1, 1, 5))
             seasonal = now + torch.tensor([-2, -1, 0, -2, -1])
-            assert torch.equal(window.targets[mask][..., 2], seasonal)
+            assert torch.equal(window.targets[mask][..., 3], seasonal)
 
     def test_each_series_has_its_own_scale(self, file):
         data = SeriesFiles(**settings(file, columns=["temperature"]))
         for series in data.in_training.series:
-            mean, std = standard(series.values[: data._cut(series)])
-            assert data.scales[series.name] == (mean, std)
+            assert data.scales[series.name] == Scale.of(series.values[: data._cut(series)])
 
     def test_what_is_too_short_is_refused(self, file):
         data = SeriesFiles(**settings(file, warm_up=1000))
@@ -412,7 +427,7 @@ class TestData:
         frame.write_csv(tmp_path / "dry.csv")
         data = SeriesFiles(train=str(tmp_path / "dry.csv"), bptt=10)
         assert "rain has one value throughout training, and is scaled by 1" in data.summary()
-        assert data.scales[""][1][0] == 1
+        assert data.scales[""].std[0] == 1
         assert data.valid_spans[0].values[-1, 0] == 2
 
     def test_series_that_are_too_short_are_named(self, tmp_path):
@@ -504,7 +519,7 @@ def test_windows_have_what_is_known_ahead(tmp_path, batch_size, bptt):
     rows = [f"{step % 7},{100 + step}" for step in range(200)] + [f",{300 + step}" for step in range(5)]
     path.write_text("\n".join(["sold,price", *rows]))
     data = SeriesFiles(train=str(path), known=["price"], horizon=4, batch_size=batch_size, bptt=bptt)
-    data.scales = {"": ([0.0, 0.0], [1.0, 1.0])}
+    data.scales = {"": Scale.unscaled(2)}
     assert (data.targets, data.known_at, data.model_arguments()["features"]) == (["sold"], [1], 2)
     assert len(data.in_training.series[0].values) == 200
     assert data.in_training.series[0].after[:, 1].tolist() == [*range(300, 305)]
@@ -575,13 +590,13 @@ def test_a_forecast_knows_the_file_to_its_end_and_goes_on_from_what_it_said():
     one = loaded(model, columns=["a"], targets=["a"])
     values = numpy.random.default_rng(0).normal(size=(40, 1))
     first = forecast(one, Series("", values), 10)[:, 0, 0]
-    mean, std = (torch.tensor(part) for part in standard(values))
-    inputs, expected = ((torch.from_numpy(values) - mean) / std).float(), []
+    scale = Scale.of(values)
+    inputs, expected = torch.from_numpy(scale.standardised(values)).float(), []
     for _ in range(3):
         ahead = model.outlook.point(model(inputs[None])[0])[0, -1].T
         inputs = torch.cat([inputs, ahead])
         expected.append(ahead)
-    torch.testing.assert_close(first, (torch.cat(expected)[:10] * std + mean)[:, 0].double(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(first, scale.in_units(torch.cat(expected)[:10])[:, 0], rtol=1e-4, atol=1e-4)
     for place in range(1, 6):
         changed = values.copy()
         changed[-place] += 1
@@ -653,7 +668,7 @@ class TestSimple:
         values[:2] = torch.tensor([[1.0], [0.3]])
         for step in range(2, 300):
             values[step] = 1.8 * values[step - 1] - values[step - 2]
-        weights = fit_linear([Span("", values, 0, 298, ([0.0], [1.0]))], [0], 2, 4)
+        weights = fit_linear([Span("", values, 0, 298, Scale.unscaled(1), [1.0])], [0], 2, 4)
         model = Forecaster(1, 2, [0], context=4)
         model.linear.copy_(weights)
         ahead = model.outlook.point(model(values[None])[0])[0, 100, 0]

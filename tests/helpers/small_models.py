@@ -81,7 +81,7 @@ def save_forecaster(path, **settings):
     file = {"series": None, "time": None, "gaps": "refuse"}
     covariates = {"known": [], "calendar": [], "static": {}}
     data = {"columns": columns, "targets": columns, "horizon": 1, "counts": False, "file": {**file, "static": []}}
-    data |= {"covariates": covariates, "scales": {}}
+    data |= {"covariates": covariates, "scales": {}, "log": None, "season": 1}
     return save(path, Forecaster(**arguments), arguments, data, 1.0)
 
 
