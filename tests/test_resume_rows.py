@@ -136,6 +136,27 @@ def test_a_fit_over_rows_is_resumed_exactly(name, stop_at, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_fit_whose_workers_stay_is_resumed_exactly_at_an_epochs_end(tmp_path):
+    def loader():
+        return DataLoader(Rows(moved=False), BATCH, shuffle=True, num_workers=1, persistent_workers=True)
+
+    whole = fitted(tmp_path / "whole", loader(), max_epochs=2)
+    fitted(tmp_path, loader(), max_epochs=1)
+    with pytest.warns(UserWarning, match="num_workers=1: if its data set draws random numbers, they are others"):
+        resumed = fitted(tmp_path, loader(), seed=1, ckpt_path="last", max_epochs=2)
+    assert resumed.read == whole.read[8:]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_of_a_fit_without_any_of_this_is_taken_up_with_a_line(tmp_path):
+    module, trainer = Module(), pl.Trainer(**QUIET, max_steps=3, enable_checkpointing=False)
+    trainer.fit(module, LOADERS["shuffled"]())
+    trainer.save_checkpoint(tmp_path / "other.ckpt")
+    with pytest.warns(UserWarning, match="the checkpoint was written by a fit without CarriesState and LastCheckpoint"):
+        fitted(tmp_path, LOADERS["shuffled"](), ckpt_path=tmp_path / "other.ckpt", max_steps=5)
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_each_epoch_has_another_order_and_the_loader_is_left_as_it_was(tmp_path):
     loader = LOADERS["shuffled"]()
     sampler = loader.batch_sampler

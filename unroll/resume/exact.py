@@ -20,7 +20,15 @@ from unroll.resume.early_stopping import (
     take_up_early_stops,
 )
 from unroll.resume.frozen import train_alike, trained
-from unroll.resume.loaders import before_batch, go_on, places, read_by, refuse_unsure
+from unroll.resume.loaders import (
+    before_batch,
+    go_on,
+    places,
+    read_by,
+    refuse_unsure,
+    say_that_workers_draw,
+    workers_stay,
+)
 from unroll.resume.order import give_order, order_of, take_order
 from unroll.resume.step import BeforeStep, unstepped_gradients
 from unroll.state import map_tensors
@@ -90,7 +98,10 @@ class ResumesExactly:
         if goes_on:
             trainer.accumulate_grad_batches = lightning.accumulated_in(trainer, trainer.current_epoch)
             go_on(trainer, resumed[PLACES])
-        had_begun = goes_on or resumed[READING]
+        staying = [loader for loader in lightning.train_loaders(trainer) if workers_stay(loader)]
+        for loader in staying if not goes_on else ():
+            say_that_workers_draw(loader)
+        had_begun = bool(goes_on or resumed[READING] or staying)  # those draw a number for the first pass alone
         if had_begun and (not goes_on or any(map(order_of, lightning.train_loaders(trainer)))):
             lightning.begin_reading(trainer)
         rank, random_states = trainer.global_rank, resumed[RANDOM_STATES]
@@ -180,6 +191,12 @@ class ResumesExactly:
             return
         batch = lightning.batch_in_epoch(checkpoint)
         refuse_torn(checkpoint)
+        if RANDOM_STATES not in checkpoint:
+            warnings.warn(
+                "the checkpoint was written by a fit without CarriesState and LastCheckpoint: it has no random "
+                "generators, nor a place in its loaders, so that this fit is not exactly the one that it was",
+                stacklevel=2,
+            )
         settings.compare(checkpoint.get(SETTINGS, {}), settings.of_trainer(trainer), batch)
         refuse_begun_swa(trainer, checkpoint)
         take_up_early_stops(trainer, checkpoint)

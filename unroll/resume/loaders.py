@@ -62,13 +62,23 @@ def go_on(trainer: Any, places: list[Any]) -> None:
                 )
             stream.load_state_dict(place)
         elif order_of(loader) is not None and loader.num_workers:
-            warnings.warn(
-                f"num_workers={loader.num_workers}: if its data set draws random numbers, they are others than without "
-                f"the stop; with num_workers=0 they are the same",
-                stacklevel=2,
-            )
+            say_that_workers_draw(loader)
     # Lightning knows of loaders with a state_dict alone
     warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
+
+
+def workers_stay(loader: Any) -> bool:
+    """Whether its workers go on from epoch to epoch, and so do their random generators."""
+    return bool(getattr(loader, "persistent_workers", False))
+
+
+def say_that_workers_draw(loader: Any) -> None:
+    """Says what is not the same where a fit goes on with other workers than it began with."""
+    warnings.warn(
+        f"num_workers={loader.num_workers}: if its data set draws random numbers, they are others than without the "
+        f"stop; with num_workers=0 they are the same",
+        stacklevel=2,
+    )
 
 
 def refuse_unknown(loader: Any, endless: bool) -> None:
