@@ -87,6 +87,7 @@ def test_every_choice_composes_and_passes_its_own_checks(choice):
         "data=documents_text": ["data.train=a.csv"],
         "data=movie_reviews": ["model=classifier"],
         "model=forecaster": ["data.train=a.csv"],
+        "experiment=m4_hourly": ["data.train=a.csv"],
         "experiment=ladder": ["model=resnet"],
         "experiment=pretrain": ["data.train=a.txt"],
         "experiment=fine_tune": ["init=a"],

@@ -793,6 +793,12 @@ def test_a_run_its_evaluation_its_resume_and_its_forecasts(trained, train, progr
     assert refused.stderr.startswith("error: --quantiles 1.5: must be numbers between 0 and 1")
 
 
+def test_windows_in_which_nothing_is_forecast_have_no_loss(trained):
+    finished = trained("trainer.limit_train_batches=1", "trainer.max_epochs=1", "data.context=60")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.splitlines()[1].split()[:2] == ["1", "–"]
+
+
 @pytest.mark.slow
 def test_a_run_that_knows_some_numbers_ahead(train, program, tmp_path):
     draw = numpy.random.default_rng(0)

@@ -93,7 +93,7 @@ class Progress(pl.Callback):
         train, valid = pl_module.total("train"), pl_module.total("valid")  # all processes must ask
         if self.bar is None:
             return
-        metrics = [train["loss"]]
+        metrics = [train.get("loss", math.nan)]  # none, if no step of the windows counts
         metrics += [valid.get(name, math.nan) if self.validated else math.nan for name in pl_module.objective.columns]
         cells = ["–" if math.isnan(value) else f"{value:.4f}" for value in metrics]
         seconds = time.perf_counter() - self.started
