@@ -3,7 +3,6 @@
 import hashlib
 import http.server
 import json
-import multiprocessing
 import os
 import resource
 import shutil
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from helpers.processes import TrainProcess
+from helpers.processes import server as server_of_processes
 from helpers.runs import SHORT, SMALL, Run
 from helpers.samples import some_text
 from helpers.small_models import save_language_model
@@ -151,7 +151,7 @@ def test_a_killed_download_is_made_again(tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/some.txt"
     arguments = (address, hashlib.sha256(Slow.content).hexdigest(), tmp_path)
-    killed = multiprocessing.get_context("fork").Process(target=download, args=arguments)
+    killed = server_of_processes.Process(target=download, args=arguments)  # a fork of this one would share tqdm's lock
     killed.start()
     assert Slow.half_sent.wait(30)
     killed.kill()
