@@ -214,6 +214,27 @@ def test_loader_mode():
     assert dict(seen)["training_step 0"] == "max_size_cycle"
 
 
+@contract(
+    lightning.count_validation_without_drawing,
+    "`val_loop.increment_progress_to_evaluation_end` counts a validation as done, and begins a pass over its loaders",
+)
+@pytest.mark.parametrize("mended", [False, True])
+def test_counting_a_validation(mended):
+    drawn = []
+
+    class Look(pl.Callback):
+        def on_train_end(self, trainer, module):
+            if mended:
+                lightning.count_validation_without_drawing(trainer)
+            before = torch.get_rng_state()
+            trainer.fit_loop.epoch_loop.val_loop.increment_progress_to_evaluation_end()
+            drawn.append(not torch.equal(before, torch.get_rng_state()))
+
+    rows = torch.utils.data.DataLoader(torch.zeros(3, 1), batch_size=None)
+    trainer_of(callbacks=[Look()], limit_val_batches=1).fit(Module(), stream(), rows)
+    assert drawn == [not mended]
+
+
 @contract(lightning.is_ahead, "`batch_progress.current.ready` counts a batch when it is fetched, `processed` after it")
 @contract(lightning.in_step, "`batch_progress.current.started` counts a batch when its step begins")
 def test_where_a_step_is():

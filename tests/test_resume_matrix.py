@@ -445,3 +445,24 @@ def test_every_combination(tmp_path, monkeypatch, capsys):
             with capsys.disabled():
                 print(f"\n{number} of {len(EVERY)} combinations, {number - len(failures)} held", case, said, flush=True)
     assert not failures
+
+
+class Sampling(Module):
+    """Draws random numbers in a validation too, as one does that shows samples."""
+
+    def validation_step(self, window, index):
+        torch.rand(1)
+        super().validation_step(window, index)
+
+
+def test_a_file_of_a_validations_end_is_of_behind_what_it_drew(tmp_path):
+    def fit(ckpt_path=None):
+        torch.manual_seed(ckpt_path is not None)
+        module, behind = Sampling(), ModelCheckpoint(str(tmp_path), "{epoch}", save_top_k=-1, monitor="valid/loss")
+        trainer = pl.Trainer(**QUIET, max_epochs=EPOCHS, check_val_every_n_epoch=2, callbacks=[behind])
+        trainer.fit(module, series(), Stream(waves(90), 4, 10), ckpt_path=ckpt_path, weights_only=True)
+        return module
+
+    whole, resumed = fit(), fit(tmp_path / "epoch=1.ckpt")
+    assert resumed.read == whole.read[-len(resumed.read) :]
+    assert len(resumed.read) == len(whole.read) // EPOCHS

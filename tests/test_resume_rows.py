@@ -147,6 +147,25 @@ def test_a_fit_whose_workers_stay_is_resumed_exactly_at_an_epochs_end(tmp_path):
     assert resumed.read == whole.read[8:]
 
 
+class Validated(Module):
+    def validation_step(self, batch, index):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_finished_fit_whose_validation_reads_a_loader_is_extended_exactly(tmp_path):
+    """The loader draws a number for each pass."""
+
+    def loaders():
+        return pl.LightningDataModule.from_datasets(Rows(), Rows(7), batch_size=BATCH)
+
+    whole = fitted(tmp_path / "whole", loaders(), make=Validated)
+    fitted(tmp_path, loaders(), make=Validated, max_epochs=1)
+    resumed = fitted(tmp_path, loaders(), seed=1, ckpt_path="last", make=Validated)
+    assert resumed.read == whole.read[8:]
+    assert all(torch.equal(tensor, resumed.state_dict()[key]) for key, tensor in whole.state_dict().items())
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_file_of_a_fit_without_any_of_this_is_taken_up_with_a_line(tmp_path):
     module, trainer = Module(), pl.Trainer(**QUIET, max_steps=3, enable_checkpointing=False)

@@ -88,6 +88,7 @@ class ResumesExactly:
 
     def _go_on(self, trainer: Any, pl_module: Any, resumed: dict[str, Any]) -> None:
         lightning.mend_total_of_batches(trainer)
+        lightning.count_validation_without_drawing(trainer)
         lightning.load_late_places(trainer)
         trainer.callback_metrics.update(resumed[METRICS] or {})
         if lightning.owes_plateau_steps(trainer):
@@ -151,6 +152,9 @@ class ResumesExactly:
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         self.random_before = random_state.get()
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        self.random_before = None  # a file that is written now is of behind the validation, which is not repeated
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if not lightning.is_fitting(trainer) or not lightning.train_loaders(trainer):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unroll.resume import random_state
 from unroll.resume.checkpoint import glance
 
 # What a trainer is doing
@@ -93,6 +94,21 @@ def step_plateaus(trainer: Any) -> None:
 def end_restart(trainer: Any) -> None:
     """Lets an epoch that was gone on with end as any other: Lightning would leave out those schedules' step."""
     trainer.fit_loop._restarting = False
+
+
+def count_validation_without_drawing(trainer: Any) -> None:
+    """Lightning begins a pass over the loaders of a validation that was done, to count it as such in a fit that is
+    resumed; a `DataLoader` draws a random number then, which it did not in the fit that went on."""
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    loop.__dict__.pop("increment_progress_to_evaluation_end", None)
+    count = loop.increment_progress_to_evaluation_end
+
+    def counted() -> None:
+        before = random_state.get()
+        count()
+        random_state.restore(before)
+
+    loop.increment_progress_to_evaluation_end = counted
 
 
 def has_processed_epoch(trainer: Any) -> bool:
