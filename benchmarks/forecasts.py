@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy
 import torch
-from torch import Tensor
 
 from benchmarks.process import ROOT, Table
 from benchmarks.tagging import finished
+from series.backtest import Backtest, errors
+from series.callbacks import BAND
 from series.checkpoint import TrainedForecaster
 from series.data import SeriesFiles
 from series.files import Series
@@ -38,7 +39,6 @@ from unroll.resume.checkpoint import checkpoint_file, rebuild
 
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "forecasts"
 M4 = ("data", "seed", "forecast", "sMAPE", "MASE", "OWA", "coverage", "seconds")
-BAND = (0.1, 0.9)
 WINDOWS = (96, 336, 720)  # steps
 MONTHS = {"h": 30 * 24, "m": 30 * 24 * 4}  # steps, by the letter in the file's name
 
@@ -78,7 +78,7 @@ def named(overrides: Sequence[str]) -> list[str]:
     return [f"{key.rpartition('.')[2]}-{value}".replace("/", "-") for key, _, value in typed]
 
 
-def test_data(file: Path, horizon: int, metadata: Mapping[str, Any]) -> SeriesFiles:
+def data_of_test(file: Path, horizon: int, metadata: Mapping[str, Any]) -> SeriesFiles:
     """The last fifth of a file, by a checkpoint's scale."""
     data = SeriesFiles(train=str(file), time="date", valid_fraction=0.2, horizon=horizon, bptt=500)
     data.as_in(metadata["data"])
@@ -88,7 +88,7 @@ def test_data(file: Path, horizon: int, metadata: Mapping[str, Any]) -> SeriesFi
 def tested(run: Path, file: Path, horizon: int) -> dict[str, float]:
     """The metrics of a run's best checkpoint on the last fifth of a file."""
     model, metadata = rebuild(checkpoint_file(run), Forecaster)
-    data = test_data(file, horizon, metadata)
+    data = data_of_test(file, horizon, metadata)
     learner = ForecastLearner(model)
     pl.Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False).validate(
         learner, datamodule=data, verbose=False
@@ -102,31 +102,21 @@ def memory(file: Path, horizons: Sequence[int], seeds: int, folder: Path | None,
     for horizon in horizons:
         for seed in range(seeds):
             run, _ = fitted(file, horizon, seed, overrides)
-            rebuilt, metadata = rebuild(checkpoint_file(run), Forecaster)
-            model: Any = rebuilt.eval()
-            data = test_data(part(file, 20), horizon, metadata)
+            model, metadata = rebuild(checkpoint_file(run), Forecaster)
+            learner, data = ForecastLearner(model.eval()), data_of_test(part(file, 20), horizon, metadata)
             span = data.valid_spans[0]
-            origins = torch.arange(span.start, span.stop, 24)
-            truth = span.values[origins[:, None] + torch.arange(1, horizon + 1)][..., data.at].transpose(1, 2)
-            made = {"all, the state carried": whole(model, span.values[: span.stop])[origins]}
+            made = {"all, the state carried": [*Backtest(str(OUTPUTS), every=24).forecasts(learner, span, data)]}
             for steps in WINDOWS:
+                origins = torch.arange(span.start, span.stop, 24)
                 windows = span.values[origins[:, None] + torch.arange(1 - steps, 1)]  # [origins, steps, columns]
-                outputs = [model(some)[0][:, -1] for some in windows.split(16)]
-                made[f"{steps} steps, from zeros"] = model.outlook.point(torch.cat(outputs))
-            for name, points in made.items():
-                errors = points - truth
-                shown = (errors.square().mean().item(), ".4f"), (errors.abs().mean().item(), ".4f")
+                outputs = torch.cat([learner.model(some)[0][:, -1] for some in windows.split(16)])
+                points = learner.model.outlook.point(outputs)  # type: ignore[operator, union-attr]
+                made[f"{steps} steps, from zeros"] = [*zip(origins.tolist(), points, strict=True)]
+            for name, forecasts in made.items():
+                found = torch.stack([errors(span, data, step, points) for step, points in forecasts])
+                shown = [(mean, ".4f") for mean in found.nanmean((0, 2, 3))[:2].tolist()]  # mse and mae
                 table.add((file.stem, ""), (horizon, ""), (seed, ""), (name, ""), *shown)
     table.keep()
-
-
-def whole(model: Any, values: Tensor) -> Tensor:
-    """The points that are forecast from each step `[steps, targets, horizon]`, each step read once."""
-    state, points = None, []
-    for some in values.split(500):
-        outputs, state = model(some[None], state)
-        points.append(model.outlook.point(outputs)[0])
-    return torch.cat(points)
 
 
 def m4(train: Path, test: Path, season: int, seeds: int, folder: Path | None, overrides: Sequence[str]) -> None:

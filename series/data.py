@@ -137,7 +137,7 @@ class SeriesFiles(Data):
         self.seed = seed
         self.counts = objective == COUNTS
         if log and self.counts:
-            raise UserError(f"data.log=true: counts are read as they are (objective={COUNTS})")
+            raise UserError(f"data.log=true: counts are read as they are (objective={COUNTS}); leave one of the two out")
         self.log = False if log is None and objective == "mse" else log  # the mean of logarithms is not that of numbers
         self.too_short: dict[str, list[str]] = {}  # the names of series, by the split that they are left out of
 
@@ -377,6 +377,7 @@ class SeriesFiles(Data):
     def summary(self) -> str:
         counts = [sum(span.stop - span.start for span in spans) for spans in (self.train_spans, self.valid_spans)]
         found = [self.in_training] if self.in_validation is None else [self.in_training, self.in_validation]
+        logarithms = self._with_logarithms
         constant = [name for name, is_constant in zip(self.columns, self._constant, strict=True) if is_constant]
         return "; ".join(
             [
@@ -386,7 +387,7 @@ class SeriesFiles(Data):
                 *([f"reads the time of the {', '.join(self.covariates.calendar)}"] if self.covariates.calendar else []),
                 *(f"{name}: {len(values):,} values" for name, values in self.covariates.static.items()),
                 f"a season of {self.season} steps" if self.season > 1 else "no season",
-                *([f"reads logarithms {self._of_which}"] if self._of_which else []),
+                *([f"reads logarithms {logarithms}"] if logarithms else []),
                 *(note for of_file in found for note in of_file.notes),
                 *(f"{name} has one value throughout training, and is scaled by 1" for name in constant),
                 *(f"too short for the {split} split: {', '.join(names)}" for split, names in self.too_short.items()),
@@ -394,7 +395,7 @@ class SeriesFiles(Data):
         )
 
     @property
-    def _of_which(self) -> str:
+    def _with_logarithms(self) -> str:
         """The targets whose logarithms are read, and of how many series, if not of all."""
         scales = [*self.scales.values()]
         counts = {

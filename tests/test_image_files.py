@@ -83,6 +83,14 @@ class TestReading:
         assert (image.dtype, image.shape) == (torch.uint8, (3, size, size))
         return tuple(image[:, 0, 0].tolist()), tuple(image[:, -1, -1].tolist())
 
+    def check(self, path, expected):
+        """A file has the shades of grey that are expected, or is refused with these words."""
+        if isinstance(expected, str):
+            with pytest.raises(UserError, match=expected):
+                read_image(path, 8)
+        else:
+            assert self.colours(path) == tuple((shade,) * 3 for shade in expected)
+
     @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "gif", "bmp"])
     @pytest.mark.parametrize("shape", [(10, 40), (40, 10), (3, 3), (8, 8)])
     def test_any_format_and_size_is_scaled(self, tmp_path, ending, shape):
@@ -96,11 +104,7 @@ class TestReading:
         pixels = numpy.array([values], dtype).repeat(4, axis=1).repeat(8, axis=0)
         path = tmp_path / f"a{ending}"
         Image.fromarray(pixels).save(path)
-        if isinstance(expected, str):
-            with pytest.raises(UserError, match=expected):
-                read_image(path, 8)
-        else:
-            assert self.colours(path) == tuple((shade,) * 3 for shade in expected)
+        self.check(path, expected)
 
     @pytest.mark.parametrize("bits", [12, 16])
     @pytest.mark.parametrize("values", [(50, 100, 200), (50, 100, 200, 255), (200, 255)], ids=["RGB", "RGBA", "LA"])
@@ -149,11 +153,7 @@ class TestReading:
         written, changed = (struct.pack("<HHIH", 339, 3, 1, value) for value in (given, format))
         assert path.read_bytes().count(written) == 1
         path.write_bytes(path.read_bytes().replace(written, changed))
-        if isinstance(expected, str):
-            with pytest.raises(UserError, match=expected):
-                read_image(path, 8)
-        else:
-            assert self.colours(path) == tuple((shade,) * 3 for shade in expected)
+        self.check(path, expected)
 
     @pytest.mark.parametrize("bits", [12, 16])
     @pytest.mark.parametrize("kind", [0, 2], ids=["grey", "colours"])
