@@ -137,7 +137,7 @@ class SeriesFiles(Data):
         self.seed = seed
         self.counts = objective == COUNTS
         if log and self.counts:
-            raise UserError(f"data.log=true: counts are read as they are (objective={COUNTS}); leave one of the two out")
+            raise UserError(f"data.log=true: counts are read as they are; leave out that or objective={COUNTS}")
         self.log = False if log is None and objective == "mse" else log  # the mean of logarithms is not that of numbers
         self.too_short: dict[str, list[str]] = {}  # the names of series, by the split that they are left out of
 
