@@ -12,16 +12,16 @@ from rich.progress import Progress as Bar
 from unroll.lightning import pl
 from unroll.training.learner import Learner
 
-REFRESH_SECONDS = 0.25  # reading the loss waits for the device, so it is not read at every step
-
 
 class Progress(pl.Callback):
     """A progress bar on standard error (if that is a terminal), and on standard output a table with a row per epoch.
 
     The table has the training loss, the validation metrics that the objective names as columns, and the seconds.
+    The bar is drawn anew at most every `refresh_seconds`: to read the loss is to wait for the device.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, refresh_seconds: float = 0.25) -> None:
+        self.refresh_seconds = refresh_seconds
         self.bar: Bar | None = None
         self.validated = False
 
@@ -44,7 +44,7 @@ class Progress(pl.Callback):
             TextColumn("{task.fields[measured]}"),
             TimeRemainingColumn(),
             console=console,
-            refresh_per_second=1 / REFRESH_SECONDS,
+            refresh_per_second=4,
             transient=True,
             redirect_stdout=sys.stdout.isatty(),  # rows go above the bar, but never from a pipe to the screen
             disable=not console.is_terminal,
@@ -78,12 +78,12 @@ class Progress(pl.Callback):
         assert isinstance(pl_module, Learner)
         self.units += pl_module.size(batch) * trainer.world_size
         now = time.perf_counter()
-        if self.bar is None or self.bar.disable or now - self.shown < REFRESH_SECONDS:
+        if self.bar is None or self.bar.disable or now - self.shown < self.refresh_seconds:
             return
         self.shown = now
         speed = self.units / (now - self.started)
         measured = f"loss {float(outputs['loss']):.3f} {speed:,.0f} {pl_module.unit}/s"
-        self.bar.update(self.task, completed=batch_idx + 1, measured=measured)
+        self.bar.update(self.task, completed=batch_idx + 1, measured=measured, refresh=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.validated = True
