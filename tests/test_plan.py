@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from pytorch_lightning.plugins import HalfPrecision, MixedPrecision
 
 from lm.language import GRU, CharThree
 from lm.language.data import HumanNumbers
@@ -21,13 +22,14 @@ def human_numbers():
 
 
 def test_it_measures_each_window_and_batch_size(train):
-    shown = train("task=plan", "model.hidden_size=4", "data.batch_size=4")
+    shown = train("task=plan", "model.hidden_size=4", "data.batch_size=4", "trainer.precision=bf16-mixed")
     assert shown.returncode == 0, shown.stderr
     header, *rows = shown.stdout.split("\n\n")[0].splitlines()
     assert header.split() == ["data.bptt", "batch_size=2", "batch_size=4", "batch_size=8", "batch_size=16"]
     assert [int(row.split()[0]) for row in rows] == list(plan.LENGTHS)
     assert all(row.count("/s, ") == 4 for row in rows)
     assert "At data.batch_size=4 the longest window is data.bptt=560" in shown.stdout
+    assert shown.stdout.endswith("All of it in trainer.precision=bf16-mixed, as the training would be.\n")
 
 
 def test_longer_windows_and_more_rows_take_more_memory():
@@ -41,6 +43,19 @@ def test_longer_windows_and_more_rows_take_more_memory():
     assert isinstance(large, Trial)
     activations = 2 * 140 * 512 * 5 * 64 * 4  # bytes: two layers keep three gates and two more of 64 numbers each
     assert large.memory - small.memory > 0.8 * activations
+
+
+@pytest.mark.parametrize(
+    "plugin", [MixedPrecision("bf16-mixed", "cpu"), HalfPrecision("bf16-true")], ids=["mixed", "true"]
+)
+def test_steps_are_computed_in_the_precision_of_the_training(plugin):
+    module = LanguageModel(GRU(33, hidden_size=8), optimizer=partial(torch.optim.AdamW, lr=1e-2))
+    found = []
+    module.model.head.register_forward_hook(lambda head, inputs, scores: found.append(scores.dtype))
+    trials = plan.plan(module, human_numbers(), [4], CPU, lengths=(8,), precision=plugin)
+    assert isinstance(trials[8, 4], Trial)
+    assert set(found) == {torch.bfloat16}
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
 
 
 def test_the_peak_is_of_the_function_alone():

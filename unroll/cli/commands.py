@@ -44,8 +44,10 @@ def run(config: DictConfig) -> None:
         print(lr_find(config, learner, data, folder / "lr_find.png"))
     elif config.task == "plan":
         device = torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
-        trials = plan.plan(learner, data, batch_sizes(data.batch_size), device)
+        trainer = build.trainer(config, **QUIET)
+        trials = plan.plan(learner, data, batch_sizes(data.batch_size), device, precision=trainer.precision_plugin)
         print(f"{plan.table(trials)}\n\n{plan.advice(trials, data.batch_size, device)}")
+        print(f"All of it in trainer.precision={trainer.precision}, as the training would be.")
 
 
 def summary(learner: Learner, data: Data) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pytorch_lightning.plugins import Precision
 from pytorch_lightning.utilities import move_data_to_device
 
 from unroll.errors import UserError
@@ -48,34 +49,45 @@ class TrialRun:
     Args:
         learner: what is to be trained later.
         device: where the copy trains.
+        precision: Lightning's plugin, which knows what is computed in which.
     """
 
-    def __init__(self, learner: Learner, device: torch.device) -> None:
+    def __init__(self, learner: Learner, device: torch.device, precision: Precision) -> None:
         assert learner.optimizer is not None
+        self.precision = precision
         self.learner = deepcopy(learner).train().to(device)
+        precision.convert_module(self.learner)
         self.learner.fast_model.how = False
         self.optimizer = learner.optimizer(parameter_groups(self.learner.model, learner.groups))
         self.learner.start("train")
 
     def train_on(self, batch: Any) -> None:
         """One training step."""
-        step = self.learner.step("train", batch)
+        with self.precision.forward_context():
+            step = self.learner.step("train", self.precision.convert_input(batch))
         self.optimizer.zero_grad()
         step.minimised.backward()
         self.optimizer.step()
 
 
 def plan(
-    learner: Learner, data: Data, batch_sizes: Sequence[int], device: torch.device, lengths: Sequence[int] = LENGTHS
+    learner: Learner,
+    data: Data,
+    batch_sizes: Sequence[int],
+    device: torch.device,
+    lengths: Sequence[int] = LENGTHS,
+    precision: Precision | None = None,
 ) -> dict[tuple[int, int], Trial | str]:
     """Trains a copy of the module for some steps on batches of each length and size, cut from the first training batch.
 
-    The state of the random generators is restored.
+    The state of the random generators is restored. `precision` is the plugin of the Trainer that is to train the
+    module, by default of float32.
 
     Returns:
         By (length, batch size): the trial, or why there is none.
     """
     before = random_state.get()
+    precision = precision or Precision()
     trials: dict[tuple[int, int], Trial | str] = {}
     limit = MEMORY_SHARE * free_memory(device)
     batch = next(data.train.batches(0))
@@ -86,7 +98,7 @@ def plan(
     for run in runs:  # each about twice as much as the one before
         reason: str | None = None
         for length, rows in run:
-            trial = trials[length, rows] = reason or measure(learner, resized(batch, rows, length), device)
+            trial = trials[length, rows] = reason or measure(learner, resized(batch, rows, length), device, precision)
             reason = reason_to_stop(trial, limit)
     random_state.restore(before)
     return trials
@@ -107,9 +119,9 @@ def resized(batch: Any, rows: int, length: int) -> Any:
     )
 
 
-def measure(learner: Learner, batch: Any, device: torch.device) -> Trial | str:
+def measure(learner: Learner, batch: Any, device: torch.device, precision: Precision) -> Trial | str:
     """The fastest of some steps on a batch, or why there is none."""
-    trial_run = TrialRun(learner, device)
+    trial_run = TrialRun(learner, device, precision)
     size = learner.size(batch)
     batch = move_data_to_device(batch, device)
 
