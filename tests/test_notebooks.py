@@ -24,6 +24,8 @@ def test_a_notebook_runs(notebook, tmp_path, monkeypatch):
     for cell in cells(notebook):
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), f"{notebook.name} {cell['id']}", "exec"), namespace)
+    if "slider" in namespace:
+        assert 'type="range"' in namespace["slider"]._repr_html_()  # what Jupyter shows of it
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
