@@ -17,8 +17,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import unroll
-
 ROOT = Path(__file__).parents[1]
 BASE = ("torch", "pytorch-lightning", "numpy")
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
@@ -102,9 +100,30 @@ def test_the_library_needs_torch_lightning_and_numpy(wheel):
         metadata = Parser().parsestr(file.read(name).decode())
     requirements = map(Requirement, metadata.get_all("Requires-Dist"))
     assert metadata["Name"] == "unroll-rnn"
-    assert metadata["Version"] == unroll.__version__
-    assert f"\nversion: {unroll.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert {each.name for each in requirements if "extra" not in str(each.marker)} == set(BASE)
+
+
+def test_the_version_is_that_of_the_installation(wheel, installed, tmp_path):
+    found = python("-S", "-c", "import unroll; print(unroll.__version__)", cwd=tmp_path, path=installed).strip()
+    assert wheel.name == f"unroll_rnn-{found}-py3-none-any.whl"
+
+
+def test_a_tag_makes_the_version_and_a_copy_without_one_installs_too(tmp_path):
+    def git(*arguments):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    def version():
+        return python("-m", "hatchling", "version", cwd=tmp_path).strip()
+
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    assert version() == "0.0.0"
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    assert version().startswith("0.0.1.dev1+g")
+    git("tag", "v1.2.3")
+    assert version() == "1.2.3"
 
 
 def test_a_clean_environment_has_no_more_than_that(installed, tmp_path):

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING
 
 from unroll.lazy import lazily
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from unroll.carry import CarriesState
     from unroll.errors import UserError
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from unroll.training.learner import Learner, WindowLearner
     from unroll.training.objectives import CrossEntropy, MeanSquaredError, Objective, Scored
     from unroll.training.schedules import constant, count_steps, one_cycle, sgdr, steps
+    from unroll.version import __version__
 
 MODULES = {
     "CarriesState": "carry",
@@ -46,6 +45,7 @@ MODULES = {
     "UserError": "errors",
     "Window": "streams",
     "WindowLearner": "training.learner",
+    "__version__": "version",
     "constant": "training.schedules",
     "count_steps": "training.schedules",
     "fitting_precision": "precision",
@@ -71,6 +71,7 @@ __all__ = [
     "UserError",
     "Window",
     "WindowLearner",
+    "__version__",
     "constant",
     "count_steps",
     "fitting_precision",
