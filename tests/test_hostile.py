@@ -1,6 +1,7 @@
 """What a stranger hands on runs nothing: checkpoints, run directories, and what else lies around them."""
 
 import copy
+import csv
 import functools
 import io
 import json
@@ -513,6 +514,72 @@ class TestReport:
         write_report([run], run)
         assert mine.read_text() == "mine"
         assert (run / "report.md").read_text().startswith("# Report")
+
+    def test_names_are_text_wherever_the_report_is_shown(self, run, capsys):
+        names = ["=1+1", "@x", "\x1b]0;y\x07", "a\n\n# b", "\ud800", "<script>x</script>", "|", "`x", "![x](http://x)"]
+        result = {"status": "finished", "metrics": {"valid/loss": 1.5, **dict.fromkeys(names, 2)}}
+        (run / "result.json").write_text(json.dumps(result))
+        other = run.with_name("=²\udcff\x1b|<b>")
+        shutil.copytree(run, other)
+        (other / ".hydra" / "overrides.yaml").write_text("- data.bptt='=2+3'\n- data.jitter=-2\n")
+        write_report([run.parent], run.parent)
+        page, printed = (run.parent / "report.md").read_text(), capsys.readouterr().out
+        for text in (page, printed):
+            table = [line for line in text.splitlines() if line.startswith("| ")]
+            assert len(table) == 4
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
+            assert not set("\x1b\x07\ud800") & set(text)
+            assert not re.search(r"(?<!\\)<|(?<![\\)])`x|(?<!\\)\]\(http", text)
+        with open(run.parent / "report.csv", newline="", encoding="utf-8") as file:
+            titles, *rows = csv.reader(file)
+        assert {"'=1+1", "'@x", "]0;y", "a # b"} <= set(titles)
+        assert ["'=2+3", "-2"] in [row[:2] for row in rows]
+
+    @pytest.mark.parametrize("value", [1.7e308, -1.7e308, 10**308, 10**30])
+    def test_numbers_of_any_size(self, run, value):
+        other = run.with_name("other")
+        shutil.copytree(run, other)
+        for folder, sign in ((run, 1), (other, -1)):
+            (folder / "result.json").write_text(
+                json.dumps({"status": "finished", "metrics": {"valid/loss": sign * value}})
+            )
+        assert find_runs([run.parent])[0].metrics["valid/loss"] == -value
+        write_report([run.parent], run.parent)
+        (other / ".hydra" / "overrides.yaml").write_text(f"- data.bptt={value}\n- model=gru\n")
+        write_report([run.parent], run.parent)
+
+    def test_what_a_configuration_refers_to_is_not_looked_up_beyond_it(self, run, monkeypatch):
+        """Else a stranger's run could have an environment variable put into a table that is shown to others."""
+        monkeypatch.setenv("SECRET", "secret")
+        bomb = "".join(f"b{number + 1}: {10 * f'${{b{number}}}'}\n" for number in range(12))
+        references = {
+            "${oc.env:SECRET}": "${oc.env:SECRET}",
+            "x${oc.env:SECRET}": "x${oc.env:SECRET}",
+            "${b12}": 10 * "${b11}",
+            "${seed}": "0",
+            "${c1}": "3",
+        }
+        config = run / ".hydra" / "config.yaml"
+        content = config.read_text() + "b0: x\n" + bomb + "c1: ${c2}\nc2: 3\n"
+        for number, reference in enumerate(references):
+            other = run.with_name(f"other{number}")
+            shutil.copytree(run, other)
+            (other / ".hydra" / "config.yaml").write_text(re.sub(r"bptt: \d+", f"bptt: {reference}", content))
+            (other / ".hydra" / "hydra.yaml").write_text("hydra:\n  runtime:\n    choices: ${b12}\n")
+        (run / ".hydra" / "overrides.yaml").write_text("- data.bptt=8\n")
+        runs = find_runs([run.parent])
+        assert [str(each.value("data.bptt")) for each in runs] == [*references.values(), "8"]
+        config.write_text(re.sub(r"bptt: \d+", "bptt: ${c1}", content.replace("c2: 3", "c2: ${c1}")))
+        (run / ".hydra" / "overrides.yaml").write_text("[]")
+        with pytest.raises(UserError, match=r"data\.bptt can't be read \(it refers to \${c[12]}\)"):
+            find_runs([run])[0].value("data.bptt")
+
+    @pytest.mark.parametrize(
+        "content", ["hydra:\n  runtime: [1]\n", "hydra: ${a}\n", "hydra:\n  runtime: ${oc.env:A}\n"]
+    )
+    def test_choices_of_any_form(self, run, content):
+        (run / ".hydra" / "hydra.yaml").write_text(content)
+        assert find_runs([run])[0].choices == {}
 
     def test_a_value_that_refers_to_nothing_is_named(self, run):
         other = run.with_name("other")

@@ -10,6 +10,8 @@ from unroll.cli.report.statistics import Setting, deviation, direction
 from unroll.cli.report.tables import runs_of, value_text
 from unroll.files import replacing
 
+LARGEST = 1e15  # number that is drawn
+
 
 def draw(path: Path, ranked: Sequence[Setting], keys: Sequence[str], metric: str) -> None:
     """A curve for one number, one per name beside a number, a heat map for two numbers, bars for anything else."""
@@ -24,8 +26,8 @@ def draw_as(path: Path, ranked: Sequence[Setting], keys: Sequence[str], metric: 
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    done = [setting for setting in ranked if setting.metrics(metric)]
-    numeric = [all(is_number(setting.values[at]) for setting in done) for at in range(len(keys))]
+    done = [setting for setting in ranked if setting.metrics(metric) and all(map(fits, setting.metrics(metric)))]
+    numeric = [all(fits(setting.values[at]) for setting in done) for at in range(len(keys))]
     if not done:
         axes.text(0.5, 0.5, "no run has finished", ha="center")
     elif numeric == [True, True]:
@@ -36,6 +38,11 @@ def draw_as(path: Path, ranked: Sequence[Setting], keys: Sequence[str], metric: 
         draw_bars(axes, done, keys, metric)
     with replacing(path) as unfinished:
         figure.savefig(unfinished, dpi=150, format="png")
+
+
+def fits(value: Any) -> bool:
+    """Whether a value is a number that axes can show: near the largest ones they overflow."""
+    return is_number(value) and abs(value) < LARGEST
 
 
 def draw_bars(axes: Any, done: Sequence[Setting], keys: Sequence[str], metric: str) -> None:

@@ -1,5 +1,6 @@
 """The runs of a report, as they are read from their directories."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from unroll.checks import is_number
 from unroll.cli.run_directory import FAILURE, read_yaml, typed_in
@@ -18,6 +18,8 @@ from unroll.terminal import one_line
 
 SPEED = "_per_second"  # how the key of a run's throughput ends in result.json
 ENDED = ("finished", "interrupted")
+REFERENCE = re.compile(r"\$\{(\w+(?:\.\w+)*)\}")  # to another key, and nothing else
+MOST_REFERENCES = 20  # one after the other
 
 
 @dataclass
@@ -32,7 +34,7 @@ class Run:
         metrics: by name, and with them seconds and throughput.
         error: why it failed or can't be read.
         directions: of each metric, whether less ("min") or more ("max") is better, as the run's task says.
-        settings: the whole configuration.
+        settings: the whole configuration as it is written, references included.
         choices: the name chosen in each of its groups, such as that of the model.
     """
 
@@ -42,18 +44,19 @@ class Run:
     metrics: dict[str, float | None] = field(default_factory=dict)
     error: str = ""
     directions: dict[str, str] = field(default_factory=dict)
-    settings: DictConfig = field(default_factory=OmegaConf.create)
-    choices: Any = None
+    settings: dict[Any, Any] = field(default_factory=dict)
+    choices: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, directory: Path) -> "Run":
         overrides, config, hydra = (directory / ".hydra" / f"{name}.yaml" for name in ("overrides", "config", "hydra"))
         try:
             typed = dict(map(parse, typed_in(read_yaml(overrides, ListConfig), overrides)))
-            settings = read_yaml(config, DictConfig)
-            choices = OmegaConf.select(read_yaml(hydra, DictConfig), "hydra.runtime.choices")
+            settings, of_hydra = (as_written(read_yaml(path, DictConfig)) for path in (config, hydra))
         except UserError as error:
             return cls(directory, {}, "damaged", error=str(error))
+        choices = at(of_hydra, "hydra.runtime.choices")
+        choices = choices if isinstance(choices, dict) else {}
         result = read_json(directory / "result.json")
         failure = read_json(directory / FAILURE)
         directions = read_json(directory / "metrics.json")
@@ -70,16 +73,21 @@ class Run:
     def value(self, key: str) -> Any:
         """The value of a key, typed or from the configuration; None of a damaged run.
 
+        One that refers to another key alone is the other's. What else refers to something stays as it is written: a
+        stranger's run could refer to environment variables, or stand for billions of letters.
+
         Raises:
-            UserError: it refers to something that is not there.
+            UserError: it refers to a key that is not there.
         """
         if key in self.typed:
             return self.typed[key]
-        try:
-            chosen = isinstance(self.choices, DictConfig) and key in self.choices
-            return plain(self.choices[key] if chosen else OmegaConf.select(self.settings, key))
-        except OmegaConfBaseException as error:
-            raise UserError(f"{self.directory}: {key} can't be read ({one_line(str(error))})") from None
+        value = self.choices[key] if key in self.choices else at(self.settings, key)
+        for _ in range(MOST_REFERENCES):
+            reference = REFERENCE.fullmatch(value) if isinstance(value, str) else None
+            if reference is None:
+                return plain(value)
+            value = at(self.settings, reference[1], value)  # itself if there is no such key
+        raise UserError(f"{self.directory}: {key} can't be read (it refers to {value})")
 
 
 def parse(override: str) -> tuple[str, Any]:
@@ -93,6 +101,21 @@ def parse(override: str) -> tuple[str, Any]:
         return parsed.key_or_group, plain(parsed.value())
     except HydraException as error:
         raise UserError(f"{one_line(override)}: can't be read ({one_line(str(error))})") from None
+
+
+def as_written(settings: DictConfig) -> dict[Any, Any]:
+    """A configuration in which references are text."""
+    found: Any = OmegaConf.to_container(settings)
+    return found if isinstance(found, dict) else {}
+
+
+def at(settings: Any, key: str, default: Any = None) -> Any:
+    """The value of a key such as `data.bptt`."""
+    for name in key.split("."):
+        if not (isinstance(settings, dict) and name in settings):
+            return default
+        settings = settings[name]
+    return settings
 
 
 def plain(value: Any) -> Any:
@@ -117,4 +140,4 @@ def find_runs(directories: Iterable[Path]) -> list[Run]:
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
     """A key to sort by that puts run 9 before run 10."""
-    return [(int(part) if part.isdigit() else -1, part) for part in path.parts]
+    return [(int(part) if part.isdecimal() else -1, part) for part in path.parts]

@@ -1,5 +1,6 @@
 """Runs brought together by their settings, and the means of their metrics."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
@@ -55,7 +56,10 @@ def direction(runs: Iterable[Run], metric: str) -> str:
 
 def deviation(metrics: Sequence[float]) -> float:
     """The standard deviation; 0 of one number."""
-    return stdev(metrics) if len(metrics) > 1 else 0.0
+    try:
+        return stdev(metrics) if len(metrics) > 1 else 0.0
+    except OverflowError:
+        return math.inf
 
 
 def metric_names(runs: Sequence[Run]) -> list[str]:

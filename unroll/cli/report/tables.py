@@ -1,6 +1,7 @@
 """A report's tables: one for people, with a row per setting, and `report.csv` with a row per run."""
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -10,6 +11,9 @@ from unroll.cli.report.runs import Run
 from unroll.cli.report.statistics import Setting, deviation, metric_names
 from unroll.files import replacing
 from unroll.terminal import one_line
+
+FORMULA = ("=", "+", "-", "@")  # how one begins
+AS_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}  # of names that are no Unicode
 
 
 def value_text(value: Any) -> str:
@@ -35,11 +39,12 @@ def digits_of(name: str) -> int:
 def markdown(ranked: Sequence[Setting], keys: Sequence[str]) -> str:
     """A table with aligned columns, to be read on a screen too."""
     names = metric_names(runs_of(ranked))
-    rows = [[*keys, "finished", *names]]
+    rows = [[*map(in_markdown, keys), "finished", *map(in_markdown, names)]]
     for setting in ranked:
         finished = sum(run.status == "finished" for run in setting.runs)
         metrics = [mean_text(setting.metrics(name), digits_of(name)) for name in names]
-        rows.append([*map(value_text, setting.values), f"{finished} of {len(setting.runs)}", *metrics])
+        values = [in_markdown(value_text(value)) for value in setting.values]
+        rows.append([*values, f"{finished} of {len(setting.runs)}", *metrics])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
     return "\n".join(
@@ -47,17 +52,34 @@ def markdown(ranked: Sequence[Setting], keys: Sequence[str]) -> str:
     )
 
 
+def in_markdown(text: str) -> str:
+    """A text on one line that is text in Markdown too: no border of a cell, no HTML, no link."""
+    return re.sub(r"[|<`]|](?=[(\[])", r"\\\g<0>", one_line(text))
+
+
+def in_sheet(text: Any) -> Any:
+    """A cell that a spreadsheet takes for text, not for a formula."""
+    if not (isinstance(text, str) and text.startswith(FORMULA)):
+        return text
+    try:
+        float(text)
+        return text
+    except ValueError:
+        return f"'{text}"
+
+
 def write_csv(path: Path, ranked: Sequence[Setting], keys: Sequence[str]) -> None:
     names = metric_names(runs_of(ranked))
-    with replacing(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
+    titles = [*keys, "seed", "status", *names, "directory", "error"]
+    with replacing(path) as unfinished, open(unfinished, "w", newline="", **AS_TEXT) as file:
         writer = csv.writer(file)
-        writer.writerow([*keys, "seed", "status", *names, "directory", "error"])
+        writer.writerow([in_sheet(one_line(title)) for title in titles])
         for setting in ranked:
             for run in setting.runs:
                 metrics = [run.metrics.get(name) for name in names]
                 values = [str(value) if isinstance(value, float) else value_text(value) for value in setting.values]
-                row = [*values, run.value("seed"), run.status, *metrics, run.directory, run.error]
-                writer.writerow(["" if cell is None else cell for cell in row])
+                row = [*values, run.value("seed"), run.status, *metrics, str(run.directory), one_line(run.error)]
+                writer.writerow(["" if cell is None else in_sheet(cell) for cell in row])
 
 
 def runs_of(settings: Sequence[Setting]) -> list[Run]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from unroll.cli.report.plots import draw
 from unroll.cli.report.runs import Run, find_runs
 from unroll.cli.report.statistics import metric_names, ranked_settings, swept_keys
-from unroll.cli.report.tables import markdown, write_csv
+from unroll.cli.report.tables import AS_TEXT, in_markdown, markdown, write_csv
 from unroll.errors import UserError, require
 from unroll.files import replacing
 from unroll.terminal import one_line
@@ -46,9 +46,10 @@ def write_report(directories: Sequence[Path], folder: Path, metric: str = DEFAUL
     write_csv(folder / "report.csv", ranked, keys)
     command = f"python -m unroll.cli.report {' '.join(map(str, directories))} --metric {metric}"
     lines = ["# Report", "", f"Best {metric} first. `{command}`", "", table]
-    lines += ["", *(f"- {line}" for line in unfinished), "", "![What was swept against the result](report.png)", ""]
+    lines += ["", *(f"- {in_markdown(line)}" for line in unfinished)]
+    lines += ["", "![What was swept against the result](report.png)", ""]
     with replacing(folder / "report.md") as file:
-        file.write_text("\n".join(lines), encoding="utf-8")
+        file.write_text("\n".join(lines), **AS_TEXT)
     draw(folder / "report.png", ranked, keys, metric)
     print(f"report.csv, report.md and report.png are in {folder.resolve()}", file=sys.stderr)
     for line in unfinished:
