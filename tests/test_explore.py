@@ -271,6 +271,29 @@ class TestServer:
         settled(running)
         assert asked(port, "/write", {"prompt": "the", "length": 1})[0] == 200
 
+    @pytest.mark.parametrize("content", [100_000 * b"[", 50_000 * b'{"a":'], ids=["lists", "objects"])
+    def test_a_deep_request_gets_one_too(self, server, content):
+        status, lines = asked(server[1], "/write", content)
+        assert (status, json.loads(lines[0])["error"]) == (400, "the request is not JSON in UTF-8")
+
+    @pytest.mark.parametrize("save", [save_tagger, save_classifier])
+    def test_what_is_no_unicode_comes_back_as_it_was(self, model, save):
+        with serving(model(save)) as (_, port):
+            status, lines = asked(port, "/read", {"text": "the \ud800 cat"})
+        assert status == 200
+        assert "\ud800" in "".join(token["text"] for line in lines for token in json.loads(line)["tokens"])
+
+    @pytest.mark.parametrize(("save", "path"), [(save_language_model, "/write"), (save_classifier, "/read")])
+    def test_a_model_that_computes_nan_is_said_to(self, model, save, path):
+        made = model(*([save, lm.language.GRU] if save is save_language_model else [save]))
+        with torch.no_grad():
+            for parameter in (made.model if save is save_language_model else made.step.model).parameters():
+                parameter.fill_(torch.nan)
+        with serving(made) as (_, port):
+            status, lines = asked(port, path, {"text": "the cat", "prompt": "the"})
+        assert (status, [*json.loads(lines[-1])]) == (200, ["error"])
+        assert "computes nan" in lines[-1]
+
     @pytest.mark.parametrize(
         "headers",
         [

@@ -382,6 +382,51 @@ class TestHub:
         assert "`python train.py model=gru`" in card
         assert "/a" not in card
 
+    def test_its_card_has_names_and_numbers_alone_whatever_lies_beside_the_checkpoint(self, hub, language_model):
+        path, folder = hub(language_model(lm.language.GRU))
+        whole = {"metrics": {"a": 1.0}, "epochs": 3, "seed": 7, "overrides": []}
+        metrics = {
+            "<b>": 1,
+            "x\n# y": 2,
+            "\ud800": 3,
+            "![x](http://x)": 4,
+            "|": 5,
+            "word": "x",
+            "large": 10**400,
+            "n": None,
+        }
+        for metric in ("x", [1], None, metrics):
+            for typed in ([3], None, ["a=`b`", "b=<c>\n# d"]):
+                for other in ({}, {"seed": "x\n# y"}, {"epochs": None}):
+                    content = {**whole, "metrics": metric, "overrides": typed, **other}
+                    (path.parents[1] / "result.json").write_text(json.dumps(content))
+                    export_to_hub(load_step(path, None, None), path, folder)
+                    card = (folder / "README.md").read_text()
+                    titles = [line for line in card.splitlines() if line.startswith("#")]
+                    assert titles == ["# GRU: a language model", "## Use"]
+        (path.parents[1] / "result.json").write_text(
+            json.dumps({**whole, "metrics": metrics, "overrides": ["a=`b`", "c=3"]})
+        )
+        export_to_hub(load_step(path, None, None), path, folder)
+        card = (folder / "README.md").read_text()
+        assert r"| \<b> | 1.0000 |" in card
+        assert r"| ![x\](http://x) | 4.0000 |" in card
+        assert "`python train.py c=3`" in card
+        assert not any(name in card for name in ("word", "large"))
+
+    def test_links_in_its_folder_are_not_written_through(self, hub, language_model, tmp_path):
+        path, folder = hub(language_model(lm.language.GRU))
+        mine = tmp_path / "mine"
+        for make in (mine.mkdir, lambda: (mine.rmdir(), mine.write_text("mine"))):
+            make()
+            for file in folder.iterdir():
+                file.unlink()
+                file.symlink_to(mine)
+            export_to_hub(load_step(path, None, None), path, folder)
+            assert mine.is_file() or not [*mine.iterdir()]
+            assert not any(file.is_symlink() for file in folder.iterdir())
+        assert mine.read_text() == "mine"
+
     def test_commands_write_from_it_and_what_is_damaged_is_one_line(self, hub, language_model, program):
         path, folder = hub(language_model(lm.language.GRU))
         texts = [program("lm.generate", file, "--greedy", "--length", "20").stdout for file in (path, folder)]

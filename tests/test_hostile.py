@@ -43,6 +43,7 @@ from unroll.cli.report.tables import markdown
 from unroll.cli.report.write import write_report
 from unroll.errors import UserError
 from unroll.resume.checkpoint import KEY, read
+from unroll.terminal import say
 
 EVIL = "open({!r}, 'w').close()\n\n\nclass Model:\n    def __init__(self, *arguments, **settings):\n        pass\n"
 
@@ -187,6 +188,68 @@ class TestCommands:
         )
         assert answer.returncode == 0, answer.stderr
         assert "usage" in answer.stdout
+
+
+RENAMED = {  # parts of the metadata, by the kind of model: a name with a character that is no letter
+    "language": (["vocabulary"], lambda name, letter: name if name == "h" else letter),
+    "tags": (["labels"], lambda name, letter: f"B-{letter}{name}"),
+    "documents": (["classes"], lambda name, letter: letter + name),
+    "series": (["columns", "targets"], lambda name, letter: letter + name),
+    "images": (["classes"], lambda name, letter: letter + name),
+}
+
+
+class TestAnswers:
+    """What a command prints has names of the checkpoint in it."""
+
+    @pytest.fixture
+    def named(self, stranger, command, kind):
+        """The answer where names have a character in them."""
+
+        def answer(letter):
+            run = stranger(kind)
+
+            def rename(checkpoint):
+                data, (parts, renamed) = checkpoint[KEY]["data"], RENAMED[kind]
+                data.update({part: [renamed(name, letter) for name in data[part]] for part in parts})
+
+            change(run / "checkpoints" / "best.ckpt", rename)
+            (run / "numbers.csv").write_bytes(
+                f'"{letter}a","{letter}b"\n'.encode("utf-8", "replace") + b"1.5,2.5\n" * 20
+            )
+            module, arguments = COMMANDS[kind]
+            more = {"language": ["--prompt", "h", "--length", "50"]}.get(kind, [])
+            return command(module, ".", *arguments, *more)
+
+        return answer
+
+    def test_a_terminal_is_given_no_control_characters(self, named, monkeypatch):
+        for stream in (sys.stdout, sys.stderr):
+            monkeypatch.setattr(stream, "isatty", lambda: True)
+        printed, error = named("\x1b")
+        assert error is None
+        assert "\N{REPLACEMENT CHARACTER}" in printed
+        assert "\x1b" not in printed
+
+    def test_a_file_has_them_as_they_are(self, named):
+        printed, error = named("\x1b")
+        assert error is None
+        assert "\x1b" in printed
+
+    def test_what_is_no_unicode_is_printed_as_python_writes_it(self, named, kind):
+        printed, error = named("\ud800")
+        assert r"\ud800" in printed or (kind == "series" and refused(error, "numbers.csv"))
+
+    def test_nor_is_it_by_what_is_said_of_data(self, capsys):
+        say("the columns \x1b[2J")
+        assert capsys.readouterr().err == "the columns \N{REPLACEMENT CHARACTER}[2J\n"
+
+    def test_a_window_of_any_size_takes_the_memory_of_the_text(self, stranger, command):
+        path = stranger("documents") / "checkpoints" / "best.ckpt"
+        expected = command("lm.classify", ".", "-")
+        for bptt in (10**9, 2**62):
+            change(path, lambda checkpoint, bptt=bptt: checkpoint[KEY]["model"]["arguments"].update(bptt=bptt))
+            assert command("lm.classify", ".", "-") == expected
 
 
 class RunsCode:

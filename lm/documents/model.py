@@ -99,15 +99,17 @@ class Classifier(nn.Module):
         those of the window before, and perhaps more.
         """
         lengths, order = lengths.sort(descending=True)
-        counts = -(-lengths // self.bptt)  # windows of each document
-        windows = int(counts[0])
-        left = lengths - (counts - 1) * self.bptt  # tokens of the last window
+        longest = int(lengths[0])
+        bptt = min(self.bptt, longest)
+        counts = -(-lengths // bptt)  # windows of each document
+        windows = -(-longest // bptt)
+        left = lengths - (counts - 1) * bptt  # tokens of the last window
         rows = (counts >= torch.arange(windows, 0, -1, device=counts.device).unsqueeze(1)).sum(1).tolist()  # by window
         learning = max(0, windows - self.windows) if torch.is_grad_enabled() else windows  # the first window that does
 
         def vectors(window: int, width: int) -> Tensor:
             """Of so many tokens of every document, from the window on."""
-            first = (counts - (windows - window)).unsqueeze(1) * self.bptt
+            first = (counts - (windows - window)).unsqueeze(1) * bptt
             places = (first + torch.arange(width, device=tokens.device)).clamp(0, tokens.size(1) - 1)
             return self.body.embed(tokens[order.unsqueeze(1), places])
 
@@ -116,8 +118,8 @@ class Classifier(nn.Module):
         for window, active in enumerate(rows):
             with torch.set_grad_enabled(window >= learning):
                 if window == learning:  # at once: each lookup has a gradient of the size of the embedding
-                    ahead = vectors(window, (windows - window) * self.bptt).split(self.bptt, dim=1)
-                x = ahead[window - learning] if window >= learning else vectors(window, self.bptt)
+                    ahead = vectors(window, (windows - window) * bptt).split(bptt, dim=1)
+                x = ahead[window - learning] if window >= learning else vectors(window, bptt)
                 x = x[:active]
                 if state is not None and active > rows[window - 1]:
                     state = add_rows(state, active)

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -73,8 +73,20 @@ async def nothing(request: Request) -> Response:
     return Response(status_code=204)
 
 
+def encoded(content: Any) -> bytes:
+    """JSON, with escapes for what is no Unicode.
+
+    Raises:
+        UserError: there is a number in it that JSON does not have.
+    """
+    try:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        raise UserError("the model computes nan: its training has diverged, or the file is damaged") from None
+
+
 def refusal(words: str, status: int) -> Response:
-    return JSONResponse({"error": words}, status)
+    return Response(encoded({"error": words}), status, media_type="application/json")
 
 
 class Server:
@@ -104,7 +116,7 @@ class Server:
         return answer
 
     async def about(self, request: Request) -> Response:
-        return JSONResponse(self.view.about)
+        return Response(encoded(self.view.about), media_type="application/json")
 
     async def read(self, request: Request) -> Response:
         return await self.answered(request, lambda asked: self.view.read(string(asked, "text")))
@@ -158,10 +170,10 @@ class Server:
                 if isinstance(event, Place):
                     event = {"place": self.keep(event)}
                 if event:
-                    yield json.dumps(event, ensure_ascii=False).encode() + b"\n"
+                    yield encoded(event) + b"\n"
                 event = await self.next_of(events)
         except UserError as error:
-            yield json.dumps({"error": str(error)}).encode() + b"\n"
+            yield encoded({"error": str(error)}) + b"\n"
 
     def keep(self, place: Place) -> str:
         name = token_urlsafe(9)
@@ -206,7 +218,7 @@ async def body(request: Request) -> bytes:
 def parsed(content: bytes) -> dict[str, Any]:
     try:
         asked = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError("the request is not JSON in UTF-8") from None
     if not isinstance(asked, dict):
         raise UserError("a request is a JSON object")

@@ -59,7 +59,7 @@ def export(step: Step, folder: Path, form: str, int8: bool = False, text: Path |
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         unfinished = Path(name)
         program = exported(step)
-        (unfinished / ABOUT).write_text(json.dumps(described(step), ensure_ascii=False) + "\n", encoding="utf-8")
+        (unfinished / ABOUT).write_text(json.dumps(described(step)) + "\n", encoding="utf-8")
         if form == "pt2":
             torch.export.save(program, unfinished / PT2)
             said = [agreement(step, pt2_reader(unfinished / PT2))]

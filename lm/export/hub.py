@@ -3,7 +3,6 @@
 The folder has the files of `huggingface_hub.PyTorchModelHubMixin`, and every command reads it in a checkpoint's place.
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,9 +12,11 @@ from typing import Any
 import torch
 
 from lm.export.steps import Step, load_step
+from unroll.checks import is_number, is_of
 from unroll.errors import UserError, require
-from unroll.files import read_json
+from unroll.files import read_json, write_json
 from unroll.resume.checkpoint import HUB_METADATA, HUB_WEIGHTS, metadata_of, read
+from unroll.terminal import in_markdown, one_line
 
 CARD = "README.md"
 CONFIG = "config.json"  # the arguments alone: the mixin passes on all that it finds there
@@ -61,7 +62,7 @@ def export_to_hub(step: Step, checkpoint: Path, folder: Path, model: type[torch.
         unfinished = Path(name)
         save_file({key: tensor.clone() for key, tensor in weights.items()}, unfinished / HUB_WEIGHTS)
         for file, content in ((HUB_METADATA, metadata), (CONFIG, metadata["model"]["arguments"])):
-            (unfinished / file).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            write_json(unfinished / file, content)
         (unfinished / CARD).write_text(card(step, read_json(checkpoint.parents[1] / "result.json")), encoding="utf-8")
         found = load_step(unfinished / HUB_WEIGHTS, model, None)
         again = found.model.state_dict()
@@ -69,6 +70,7 @@ def export_to_hub(step: Step, checkpoint: Path, folder: Path, model: type[torch.
             raise UserError(f"{checkpoint}: is another model when it is read again; nothing was written")
         folder.mkdir(exist_ok=True)
         for path in unfinished.iterdir():
+            (folder / path.name).unlink(missing_ok=True)  # a link may lead elsewhere
             shutil.move(path, folder / path.name)
     return [
         "reads as the same model",
@@ -93,15 +95,26 @@ def card(step: Step, result: Mapping[str, Any]) -> str:
         f"{parameters:,} parameters, a vocabulary of {len(step.about['vocabulary']):,}. Trained with unroll.",
         "",
     ]
-    if result:
-        typed = [word for word in result["overrides"] if "/" not in word]  # a path is nobody else's business
-        lines += ["| metric | last epoch |", "|---|---|"]
-        lines += [f"| {metric} | {value:.4f} |" for metric, value in result["metrics"].items()]
-        lines += ["", f"Epochs: {result['epochs']}; seed: {result['seed']}; losses in nats per target."]
-        lines += [f"Typed: `python train.py {' '.join(typed)}`.".replace(" `.", "`."), ""]
+    lines += lines_of(result)
     lines += [
         *("## Use", "", "From a checkout of unroll:", "", "```python", "from huggingface_hub import snapshot_download"),
         *("", f"from {module} import {name}", "", f'trained = {name}.load(snapshot_download("NAME"))', "```", ""),
         *("```", "hf download NAME --local-dir FOLDER", f"python -m lm.{command} FOLDER", "```", ""),
     ]
     return "\n".join(lines)
+
+
+def lines_of(result: Mapping[str, Any]) -> list[str]:
+    """How well the run did, and what was typed; nothing if the file is not a run's."""
+    metrics: Any = result.get("metrics")
+    typed: Any = result.get("overrides")
+    numbers = [result.get("epochs"), result.get("seed")]
+    if not (is_of(metrics, dict[str, Any]) and is_of(typed, list[str]) and is_of(numbers, list[int])):
+        return []
+    shown = {in_markdown(name): value for name, value in metrics.items() if is_number(value)}
+    words = [one_line(word) for word in typed if not {"/", "`"} & set(word)]  # a path is nobody else's business
+    return [
+        *("| metric | last epoch |", "|---|---|", *(f"| {name} | {value:.4f} |" for name, value in shown.items()), ""),
+        f"Epochs: {numbers[0]}; seed: {numbers[1]}; losses in nats per target.",
+        *(f"Typed: `python train.py {' '.join(words)}`.".replace(" `.", "`."), ""),
+    ]

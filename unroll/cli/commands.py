@@ -5,6 +5,7 @@ Each prints its answer to standard output.
 
 import math
 import os
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from pytorch_lightning.utilities.model_summary import ModelSummary
 from unroll.cli import build, plan
 from unroll.errors import UserError
 from unroll.resume.checkpoint import checkpoint_file, difference, rebuild
+from unroll.terminal import printable
 from unroll.training.data import Data
 from unroll.training.learner import Learner
 
@@ -28,26 +30,30 @@ QUIET: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "callba
 def run(config: DictConfig) -> None:
     """Runs the command that `task=` names."""
     if config.task == "evaluate":
-        print(evaluate(config))
+        answer(evaluate(config))
         return
     folder = Path(os.path.relpath(config.run_dir))
     folder.mkdir(parents=True, exist_ok=True)
     data = build.data(config)
     if config.task == "show_batch":
-        print(data.show(folder))
+        answer(data.show(folder))
         return
     learner = build.learner(config, data)
     if config.task == "summary":
-        print(summary(learner, data))
+        answer(summary(learner, data))
     elif config.task == "lr_find":
         build.initialise(config, learner, data)
-        print(lr_find(config, learner, data, folder / "lr_find.png"))
+        answer(lr_find(config, learner, data, folder / "lr_find.png"))
     elif config.task == "plan":
         device = torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
         trainer = build.trainer(config, **QUIET)
         trials = plan.plan(learner, data, batch_sizes(data.batch_size), device, precision=trainer.precision_plugin)
-        print(f"{plan.table(trials)}\n\n{plan.advice(trials, data.batch_size, device)}")
+        answer(f"{plan.table(trials)}\n\n{plan.advice(trials, data.batch_size, device)}")
         print(f"All of it in trainer.precision={trainer.precision}, as the training would be.")
+
+
+def answer(text: str) -> None:
+    print(text, file=printable(sys.stdout))
 
 
 def summary(learner: Learner, data: Data) -> str:

@@ -1,7 +1,6 @@
 """A report's tables: one for people, with a row per setting, and `report.csv` with a row per run."""
 
 import csv
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -10,7 +9,7 @@ from typing import Any
 from unroll.cli.report.runs import Run
 from unroll.cli.report.statistics import Setting, deviation, metric_names
 from unroll.files import replacing
-from unroll.terminal import one_line
+from unroll.terminal import in_markdown, one_line
 
 FORMULA = ("=", "+", "-", "@")  # how one begins
 AS_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}  # of names that are no Unicode
@@ -50,11 +49,6 @@ def markdown(ranked: Sequence[Setting], keys: Sequence[str]) -> str:
     return "\n".join(
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in rows
     )
-
-
-def in_markdown(text: str) -> str:
-    """A text on one line that is text in Markdown too: no border of a cell, no HTML, no link."""
-    return re.sub(r"[|<`]|](?=[(\[])", r"\\\g<0>", one_line(text))
 
 
 def in_sheet(text: Any) -> Any:

@@ -7,10 +7,10 @@ from pathlib import Path
 from unroll.cli.report.plots import draw
 from unroll.cli.report.runs import Run, find_runs
 from unroll.cli.report.statistics import metric_names, ranked_settings, swept_keys
-from unroll.cli.report.tables import AS_TEXT, in_markdown, markdown, write_csv
+from unroll.cli.report.tables import AS_TEXT, markdown, write_csv
 from unroll.errors import UserError, require
 from unroll.files import replacing
-from unroll.terminal import one_line
+from unroll.terminal import in_markdown, one_line
 
 DEFAULT_METRIC = "valid/loss"
 
