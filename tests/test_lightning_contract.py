@@ -10,9 +10,12 @@ from functools import wraps
 import pytest
 import pytorch_lightning as pl
 import torch
+import torchmetrics
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 from torch import nn
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics.wrappers import Running
 
 from unroll import LastCheckpoint, Stream
 from unroll.resume import lightning
@@ -259,32 +262,59 @@ def test_what_has_been_counted():
     assert found == [(0, True), *((number, False) for number in range(1, BATCHES + 1)), (BATCHES, False)]
 
 
-@contract(lightning.call_before_fetch, "`epoch_loop._on_before_fetch` is called before a batch is fetched")
-def test_call_before_fetch():
+@contract(lightning.call_before, "a loop calls its methods by their names, so that one of its own takes their place")
+@contract(lightning.call_before_epoch, "`fit_loop.on_advance_start` comes before the first hooks of an epoch")
+@contract(lightning.call_before_batch, "`epoch_loop.advance` begins with asking for a batch")
+@contract(lightning.call_before_validation, "`val_loop.run` begins a pass over the loaders of a validation")
+@contract(lightning.is_restarting, "`restarting` is true until a loop that goes on has done something")
+@contract(lightning.fetched_ahead, "`data_fetcher.fetched` counts the batches of the epoch that were asked for")
+@contract(lightning.has_validated, "`val_loop.batch_progress` counts the batches of a validation, and tells its last")
+def test_what_is_called_before():
     found = []
 
     class Watch(pl.Callback):
         def on_train_start(self, trainer, module):
-            lightning.call_before_fetch(trainer, lambda: found.append("before"))
+            lightning.call_before_epoch(trainer, lambda: found.append("epoch"))
+            lightning.call_before_batch(
+                trainer, lambda: found.append(("batch", lightning.fetched_ahead(trainer), trainer.fit_loop.restarting))
+            )
+            lightning.call_before_validation(trainer, lambda: found.append("validation"))
+
+        def on_train_epoch_start(self, trainer, module):
+            found.append("hook")
 
         def on_train_batch_start(self, trainer, module, window, index):
-            found.append(index)
+            found.append(lightning.fetched_ahead(trainer))
+
+        def on_validation_batch_end(self, trainer, module, outputs, batch, index, loader=0):
+            found.append(lightning.has_validated(trainer))
+
+        def on_validation_end(self, trainer, module):
+            found.append(lightning.has_validated(trainer))
 
     class Rows(torch.utils.data.Dataset):
+        def __init__(self, name):
+            self.name = name
+
         def __len__(self):
-            return BATCHES
+            return 2
 
         def __getitem__(self, index):
-            found.append("fetched")
+            found.append(self.name)
             return window
 
     (window, *_) = stream()
-    trainer = trainer_of(callbacks=[Watch()], limit_val_batches=0)
-    trainer.fit(Module(), torch.utils.data.DataLoader(Rows(), batch_size=None))
-    assert found == [part for index in range(BATCHES) for part in ("before", "fetched", index)]
-    lightning.call_before_fetch(trainer, None)
-    trainer.fit_loop.epoch_loop._on_before_fetch()
-    assert len(found) == 3 * BATCHES
+    loaders = [torch.utils.data.DataLoader(Rows(name), batch_size=None) for name in ("fetched", "valid")]
+    trainer = trainer_of(callbacks=[Watch()])
+    trainer.fit(Module(), *loaders)
+    batch = [("batch", 0, False), "fetched", 1]
+    assert found == ["epoch", "hook", *batch, *batch, "validation", "valid", False, "valid", False, True]
+    assert not lightning.is_restarting(trainer)
+    assert lightning.fetched_ahead(trainer) == 0
+    for stop in (lightning.call_before_epoch, lightning.call_before_batch, lightning.call_before_validation):
+        stop(trainer, None)
+    loops = trainer.fit_loop, trainer.fit_loop.epoch_loop, trainer.fit_loop.epoch_loop.val_loop
+    assert not any({"on_advance_start", "advance", "run"} & vars(loop).keys() for loop in loops)
 
 
 @contract(lightning.reloaded_in, "`fit_loop._last_train_dl_reload_epoch` is the epoch in which loaders were made")
@@ -408,6 +438,23 @@ def test_early_stopping():
     assert lightning.check_again(of_threshold, state, value)[0]
 
 
+@contract(lightning.validates_to_stop, "`_should_check_val_fx` says whether to validate, and looks at `should_stop`")
+@pytest.mark.parametrize(("stops", "expected"), [(None, [False, False]), (1, [False, True]), (2, [False, False])])
+def test_validates_to_stop(stops, expected):
+    found = []
+
+    class Stop(pl.Callback):
+        def on_train_start(self, trainer, module):
+            lightning.call_before_validation(trainer, lambda: found.append(lightning.validates_to_stop(trainer)))
+
+        def on_train_batch_end(self, trainer, module, outputs, window, index):
+            trainer.should_stop = trainer.should_stop or (trainer.current_epoch, index) == (1, stops)
+
+    seen_in_fit(lambda hook, module: None, callbacks=[Stop()], max_epochs=2, val_check_interval=3)
+    assert found == expected
+
+
+@contract(lightning.epoch_is_over, "`batch_progress.is_last_batch` is false where an epoch was cut short")
 @contract(lightning.has_processed_epoch, "`epoch_progress.current.processed` is `started` at an epoch's end")
 @contract(lightning.next_batch, "`batch_progress.is_last_batch` is false where an epoch was cut short")
 @pytest.mark.parametrize(("steps", "expected"), [(BATCHES + 1, (1, 1)), (2 * BATCHES, (2, 0))])
@@ -417,6 +464,7 @@ def test_the_end_of_an_epoch(steps, expected):
     )
     assert (dict(seen)["training_step 0"], dict(seen)["on_train_end"]) == (False, True)
     assert lightning.next_batch(trainer) == expected
+    assert lightning.epoch_is_over(trainer) is not bool(expected[1])
 
 
 @contract(lightning.owes_plateau_steps, "`fit_loop.resumed_on_epoch_end`: the file is of the hooks of an epoch's end")
@@ -466,23 +514,117 @@ def test_schedules_that_look_at_a_metric(tmp_path):
 
 @contract(lightning.weight_averages, "`WeightAveraging._swap_models` puts the average in the place of the weights")
 @contract(lightning.averaged_models, "`WeightAveraging._average_model` is what is averaged into")
-@contract(lightning.put_weights_back, "`WeightAveraging._swap_models(module)`, called again, puts the weights back")
 def test_averages():
+    seen, _ = seen_in_fit(
+        lambda hook, module: [
+            (average.module.layer.weight.item(), module.layer.weight.item())
+            for average in lightning.averaged_models(module.trainer)
+        ],
+        callbacks=[pl.callbacks.EMAWeightAveraging(decay=0.5)],
+    )
+    ((trained, average),) = dict(seen)["validation_step 0"]
+    assert trained != average
+    assert lightning.weight_averages(trainer_of()) == []
+
+
+@contract(lightning.put_weights_back, "`WeightAveraging` saves the average as `state_dict`, others by another name")
+def test_put_weights_back(tmp_path):
+    class Save(pl.Callback):
+        def on_validation_batch_start(self, trainer, module, *others):
+            trainer.save_checkpoint(tmp_path / "validation.ckpt")
+
+        def on_validation_epoch_end(self, trainer, module):
+            trainer.save_checkpoint(tmp_path / "end.ckpt")
+
+    seen_in_fit(lambda hook, module: None, callbacks=[pl.callbacks.EMAWeightAveraging(decay=0.5), Save()])
+    put_back, end = (torch.load(tmp_path / name, weights_only=True) for name in ("validation.ckpt", "end.ckpt"))
+    lightning.put_weights_back(put_back)
+    for part in ("state_dict", "current_model_state"):
+        assert all(torch.equal(tensor, end[part][name]) for name, tensor in put_back[part].items())
+
+
+@contract(lightning.is_failing, "`trainer.state.status` tells where an exception is being handled")
+def test_is_failing():
     found = []
 
-    def look(hook, module):
-        if hook == "validation_step 0":
-            (average,) = lightning.averaged_models(module.trainer)
-            before = average.module.layer.weight.item(), module.layer.weight.item()
-            lightning.put_weights_back(module.trainer, module)
-            found.append((before, (module.layer.weight.item(), average.module.layer.weight.item())))
-            lightning.put_weights_back(module.trainer, module)
+    class Look(pl.Callback):
+        def on_exception(self, trainer, module, exception):
+            found.append(lightning.is_failing(trainer))
 
-    seen_in_fit(look, callbacks=[pl.callbacks.EMAWeightAveraging(decay=0.5)])
-    ((trained, average), swapped) = found[0]
-    assert trained != average
-    assert swapped == (trained, average)
-    assert lightning.weight_averages(trainer_of()) == []
+    def fail(hook, module):
+        if hook == "training_step 1":
+            found.append(lightning.is_failing(module.trainer))
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        seen_in_fit(fail, callbacks=[Look()])
+    assert found == [False, True]
+
+
+class Logs(Module):
+    """Logs a mean of two of the batches, and metrics of torchmetrics."""
+
+    def __init__(self, look=lambda hook, module: None):
+        super().__init__(look)
+        self.mean, self.running = torchmetrics.MeanMetric(), Running(torchmetrics.SumMetric(), 2)
+        self.parts = torchmetrics.MetricCollection([MulticlassAccuracy(2, average="micro"), MulticlassF1Score(2)])
+
+    def training_step(self, window, index):
+        if index in (0, 2):
+            self.log("some", float(index), on_step=True, on_epoch=True, batch_size=index + 1)
+        self.mean.update(index)
+        self.running.update(index)
+        self.parts.update(torch.tensor([index % 2]), torch.tensor([index % 3 % 2]))
+        self.log("mean", self.mean, on_step=False, on_epoch=True)
+        self.log_dict(self.parts, on_step=False, on_epoch=True)
+        return super().training_step(window, index)
+
+
+@contract(lightning.logged_in_training, "`epoch_loop._results` has the sums of what is logged in the epoch")
+@contract(
+    lightning.log_again, "`_results.log(fx, name, value, …)` takes up what is logged; `_first_loop_iter` is reset"
+)
+@contract(lightning.metrics_of, "`MetricCollection.items()` gives metrics that are computed together each its state")
+@contract(lightning.is_begun, "a metric counts what it has seen in `_update_count`")
+@contract(lightning.metric_state, "what changes about a metric is a tensor, one of `_defaults`, or a private count")
+@contract(lightning.about_to_be_reset, "`_results` has the metrics that are reset when an epoch's hooks were called")
+def test_means_go_on():
+    """Logged in one fit and taken up in another, for the second half of an epoch, they are those of the whole."""
+    found, kept = {}, {}
+
+    class Look(pl.Callback):
+        def __init__(self, second=False):
+            self.second = second
+
+        def on_train_start(self, trainer, module):
+            if self.second:
+                for name, metric in lightning.metrics_of(module).items():
+                    vars(metric).update(deepcopy(kept["states"][name]))
+                lightning.log_again(trainer, module, kept["logged"])
+
+        def on_train_batch_end(self, trainer, module, outputs, window, index):
+            if index == 1 and not self.second:
+                kept["logged"] = lightning.logged_in_training(trainer)
+                kept["states"] = {
+                    name: lightning.metric_state(metric) for name, metric in lightning.metrics_of(module).items()
+                }
+                assert lightning.is_begun(kept["states"]["mean"])
+                assert not lightning.is_begun(lightning.metric_state(torchmetrics.MeanMetric()))
+                assert lightning.about_to_be_reset(trainer) == []
+
+        def on_train_epoch_end(self, trainer, module):
+            found[self.second] = {**trainer.callback_metrics, "running": module.running.compute()}
+            del found[self.second]["loss"]
+            assert len(lightning.about_to_be_reset(trainer)) == 3
+
+    class Second(Logs):
+        def training_step(self, window, index):
+            return super().training_step(window, index + 2)
+
+    trainer_of(callbacks=[Look()]).fit(Logs(), stream())
+    trainer_of(callbacks=[Look(second=True)], limit_train_batches=2).fit(Second(), stream())
+    assert found[True] == found[False]
+    assert (found[False]["some_epoch"], found[False]["mean"], found[False]["running"]) == (1.5, 1.5, 5)
 
 
 @contract(lightning.look_for_last, '`_CheckpointConnector._parse_ckpt_path` finds what `ckpt_path="last"` means')

@@ -29,6 +29,8 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
+from torchmetrics import MeanMetric, SumMetric
+from torchmetrics.wrappers import Running
 
 from unroll import CarriesState, LastCheckpoint, Stream
 from unroll.errors import UserError
@@ -115,18 +117,22 @@ STOPS = {
     "on exception, in a step": ("exception", "step", "exception", False),
     "on exception, after a step": ("exception", "between", "exception", False),
     "on exception, before a validation": ("exception", "between", "exception", True),
+    "on exception, in a validation": ("exception", "validation", "exception", False),
     "best on exception, in a step": ("best on exception", "step", "exception", False),
 }
 AT = 17  # the batch in which it is stopped, counted over all epochs: in the second of three
 
 
 class Module(CarriesState, pl.LightningModule):
-    """Dropout draws random numbers; each loader has a state of its own; what it reads and logs is kept."""
+    """Dropout draws random numbers, and so do validations; each loader has a state of its own; what it reads, and the
+    means over each epoch, are kept."""
 
     def __init__(self, fail_at=None):
         super().__init__()
         self.rnn, self.drop, self.head = nn.GRU(1, 4, batch_first=True), nn.Dropout(0.2), nn.Linear(4, 1)
-        self.read, self.validated, self.fail_at = [], [], fail_at
+        self.read, self.validated, self.means, self.fail_at = [], [], [], fail_at
+        self.last_of_four, self.mean = Running(SumMetric(), 4), MeanMetric()
+        self.mean.persistent(True)
 
     def loss(self, window, split):
         outputs, state = self.rnn(window.inputs, self.state(window, split))
@@ -141,14 +147,22 @@ class Module(CarriesState, pl.LightningModule):
             windows = batch if isinstance(batch, dict) else dict(zip("ab", batch, strict=True))
         windows = {name: window for name, window in windows.items() if window is not None}
         loss = sum(self.loss(window, name) for name, window in windows.items())
+        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=index + 1)
+        self.mean.update(loss.detach(), index + 1)
+        self.log("train/mean", self.mean, on_step=False, on_epoch=True)
+        self.last_of_four.update(loss.detach())
         if self.fail_at == len(self.read):
             raise InterruptedError
         read = [(name, window.inputs.sum().item(), window.starts.tolist()) for name, window in windows.items()]
         self.read.append((self.current_epoch, index, read, loss.item()))
         return loss
 
+    def on_train_epoch_end(self):
+        means = [self.trainer.callback_metrics[name] for name in ("train/loss_epoch", "train/mean")]
+        self.means.append([float(value) for value in (*means, self.last_of_four.compute())])
+
     def validation_step(self, window, index):
-        loss = self.loss(window, "validate")
+        loss = self.loss(window, "validate") + torch.rand(())
         self.log("valid/loss", loss, batch_size=window.num_targets)
         self.log("valid/batches", float(self.trainer.fit_loop.total_batch_idx + 1), batch_size=1)
         if index == 0 and not self.trainer.sanity_checking:
@@ -252,6 +266,8 @@ def holds(case, folder):
     if whole.read[rest:] != resumed.read:
         return "other windows or losses"
     validated = [(batches - rest, step, loss) for batches, step, loss in whole.validated]
+    if whole.means[len(whole.means) - len(resumed.means) :] != resumed.means:
+        return f"other means: {resumed.means} where {whole.means} were"
     if validated[len(validated) - len(resumed.validated) :] != resumed.validated:
         return f"other validations: {resumed.validated} where {validated} were"
     if sum(at > 0 for at, *_ in validated) > len(resumed.validated):
@@ -339,8 +355,7 @@ class TestEarlyStopping:
         return request.param, patience, module, newest
 
     def same(self, module, other):
-        weights = other.state_dict()
-        return all(torch.equal(tensor, weights[name]) for name, tensor in module.state_dict().items())
+        return all(map(torch.equal, module.parameters(), other.parameters()))
 
     def test_it_is_not_trained_on(self, ended, tmp_path, recwarn):
         case, patience, before, newest = ended
@@ -447,18 +462,10 @@ def test_every_combination(tmp_path, monkeypatch, capsys):
     assert not failures
 
 
-class Sampling(Module):
-    """Draws random numbers in a validation too, as one does that shows samples."""
-
-    def validation_step(self, window, index):
-        torch.rand(1)
-        super().validation_step(window, index)
-
-
 def test_a_file_of_a_validations_end_is_of_behind_what_it_drew(tmp_path):
     def fit(ckpt_path=None):
         torch.manual_seed(ckpt_path is not None)
-        module, behind = Sampling(), ModelCheckpoint(str(tmp_path), "{epoch}", save_top_k=-1, monitor="valid/loss")
+        module, behind = Module(), ModelCheckpoint(str(tmp_path), "{epoch}", save_top_k=-1, monitor="valid/loss")
         trainer = pl.Trainer(**QUIET, max_epochs=EPOCHS, check_val_every_n_epoch=2, callbacks=[behind])
         trainer.fit(module, series(), Stream(waves(90), 4, 10), ckpt_path=ckpt_path, weights_only=True)
         return module
@@ -466,3 +473,34 @@ def test_a_file_of_a_validations_end_is_of_behind_what_it_drew(tmp_path):
     whole, resumed = fit(), fit(tmp_path / "epoch=1.ckpt")
     assert resumed.read == whole.read[-len(resumed.read) :]
     assert len(resumed.read) == len(whole.read) // EPOCHS
+
+
+class Averages(Module):
+    """One more metric than others have."""
+
+    def __init__(self):
+        super().__init__()
+        self.rest = MeanMetric()
+
+
+@pytest.mark.parametrize(
+    ("processes", "module", "words"),
+    [
+        (2, Averages, r"of 2 processes, so with 1 these means over the epoch begin anew: .*, train/loss, train/mean$"),
+        (1, Module, "the module has no rest any more, a metric in the checkpoint"),
+    ],
+    ids=["more processes", "a metric less"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_means_that_do_not_go_on_are_named_in_one_line(processes, module, words, tmp_path):
+    def fit(module, steps, ckpt_path=None):
+        trainer = pl.Trainer(**QUIET, max_steps=steps, enable_checkpointing=False)
+        trainer.fit(module, series(), ckpt_path=ckpt_path, weights_only=True)
+        return trainer
+
+    path = tmp_path / "some.ckpt"
+    fit(Averages(), 3).save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    torch.save({**checkpoint, "means": checkpoint["means"] * processes}, path)
+    with pytest.warns(UserWarning, match=words):
+        fit(module(), 4, path)

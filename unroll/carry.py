@@ -13,7 +13,7 @@ from unroll.errors import UserError
 from unroll.precision import guard_lstms
 from unroll.resume.lightning import attached_trainer, current_stage, is_fitting
 from unroll.resume.loaders import rows_per_process
-from unroll.resume.step import STATES_BEFORE
+from unroll.resume.moment import STATES_BEFORE
 from unroll.state import (
     ROW_AXIS,
     State,

@@ -10,7 +10,7 @@ from torch import Tensor
 from unroll import kernels
 from unroll.distributed import gathered
 from unroll.errors import UserError
-from unroll.resume import lightning, random_state, settings
+from unroll.resume import lightning, metrics, random_state, settings
 from unroll.resume.early_stopping import (
     EARLY_STOPS,
     STOPPED,
@@ -29,14 +29,15 @@ from unroll.resume.loaders import (
     say_that_workers_draw,
     workers_stay,
 )
+from unroll.resume.moment import BeforeStep, Moment, unstepped_gradients
 from unroll.resume.order import give_order, order_of, take_order
-from unroll.resume.step import BeforeStep, unstepped_gradients
 from unroll.state import map_tensors
 
 KERNELS = "kernels"  # the checkpoint's key: what its digits depend on
 RANDOM_STATES = "random_state"  # the checkpoint's key: the random generators of each process
 GRADIENTS = "gradients"  # those that were not yet stepped with, of each process
 METRICS = "metrics"  # the latest of each, which callbacks and schedules look at
+MEANS = "means"  # over the epoch so far, and the states of torchmetrics' metrics, of each process
 READING = "reading"  # whether a pass over the training loaders had begun: a DataLoader draws a number for each
 RELOADED = "reloaded"  # in which epoch the loaders were made
 SETTINGS = "settings"  # what a place in an epoch depends on
@@ -58,9 +59,10 @@ class ResumesExactly:
 
     resumed: dict[str, Any] | None = None  # what a checkpoint has of this, until training starts
     seed = 0  # of the orders in which loaders read
-    random_before: dict[str, Any] | None = None  # before the validation that is being taken
-    random_before_batch: dict[str, Any] | None = None  # before it was fetched, if a file may be written before its step
-    before: BeforeStep | None = None
+    before: Moment | None = None  # before the training step, or the validation, that is being taken
+    averaged = False  # whether callbacks have put an average in the place of the weights, for a validation
+    cut_short: dict[str, Any] | None = None  # means over an epoch that was, before Lightning begins them anew
+    random_before_stop: dict[str, Any] | None = None  # before a validation that is taken because the fit is to stop
     reloads = False  # whether a fit that is resumed begins with loaders that are made anew
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -70,6 +72,7 @@ class ResumesExactly:
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         resumed, self.resumed = self.resumed, None
+        self.before, self.averaged, self.cut_short, self.random_before_stop = None, False, None, None
         loaders = lightning.train_loaders(trainer)
         for loader in loaders:
             refuse_unsure(loader, trainer.world_size)
@@ -77,7 +80,8 @@ class ResumesExactly:
             compare(trainer, resumed)
         seeds = [torch.initial_seed()] if resumed is None else resumed[SEEDS]
         self.seed = seeds[trainer.global_rank % len(seeds)]
-        lightning.call_before_fetch(trainer, partial(self._before_fetch, trainer))
+        lightning.call_before_batch(trainer, partial(self.before_batch, trainer, pl_module))
+        lightning.call_before_validation(trainer, partial(self._before_validation, trainer, pl_module))
         for loader in loaders:
             take_order(loader)
             give_order(loader, self.seed, trainer)
@@ -116,6 +120,7 @@ class ResumesExactly:
             parameter.grad = None if gradient is None else gradient.to(parameter)
         if not had_begun and not self.reloads:
             lightning.begin_reading(trainer)
+        metrics.go_on_with(trainer, pl_module, resumed[MEANS], goes_on)
         if goes_on:
             lightning.end_read_epoch(trainer)
         if resumed[SETTINGS] and resumed[SETTINGS]["precision"] != str(trainer.precision):
@@ -134,43 +139,62 @@ class ResumesExactly:
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         lightning.end_restart(trainer)
+        if not lightning.epoch_is_over(trainer):
+            self.cut_short = metrics.so_far(trainer, pl_module)
 
-    def _before_fetch(self, trainer: Any) -> None:
-        """Data sets, transfers to a device and callbacks may draw random numbers for a batch, again on resume."""
-        self.random_before_batch = random_state.get() if self.saves_before_step(trainer) else None
-
-    def saves_before_step(self, trainer: Any) -> bool:
-        """Whether a checkpoint may be written after the next batch has been fetched and before its step is done."""
-        return lightning.saves_on_exception(trainer)
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    def before_batch(self, trainer: Any, pl_module: Any) -> None:
+        """What is done before a training batch is fetched, for which data sets may draw random numbers."""
         self.before = BeforeStep(trainer, pl_module) if lightning.saves_on_exception(trainer) else None
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        if self.before is not None:
+        if isinstance(self.before, BeforeStep):
             self.before.steps_begun += 1
 
-    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        self.random_before = random_state.get()
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *others: Any) -> None:
+        self.before = None
+
+    def _before_validation(self, trainer: Any, pl_module: Any) -> None:
+        self.before = Moment(trainer, pl_module)
+        if lightning.validates_to_stop(trainer):
+            self.random_before_stop = self.before.random
+
+    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self.averaged = bool(lightning.weight_averages(trainer))
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.averaged = False
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        self.random_before = None  # a file that is written now is of behind the validation, which is not repeated
+        self.before = None  # a file that is written now is of behind the validation, which is not repeated
+
+    def _moment(self, trainer: Any, pl_module: Any) -> Moment:
+        """The one that a checkpoint is of that is written now."""
+        validates = lightning.current_stage(trainer) == "validate"
+        is_done = lightning.is_behind_batch(trainer) or lightning.has_processed_epoch(trainer)
+        if validates:
+            is_done = lightning.has_validated(trainer) and not lightning.is_failing(trainer)
+        if self.before is None or is_done:
+            moment = Moment(trainer, pl_module)
+            moment.random = self.random_before_stop or moment.random
+            moment.metrics = self.cut_short or moment.metrics
+            return moment
+        return self.before
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if not lightning.is_fitting(trainer) or not lightning.train_loaders(trainer):
             return
-        random, gradients = random_state.get(), unstepped_gradients(trainer, pl_module)
-        if lightning.in_step(trainer):
-            checkpoint[TORN] = self.before is None or self.before.is_past(trainer, pl_module)
-            if self.before is not None:
-                gradients = self.before.gradients
-                self.before.put_into(checkpoint, pl_module)
-        if lightning.is_ahead(trainer):
-            random = self.random_before_batch or random
-        elif lightning.current_stage(trainer) == "validate":
-            random = self.random_before or random
+        moment = self._moment(trainer, pl_module)
+        if self.averaged:
+            lightning.put_weights_back(checkpoint)
+        moment.put_into(checkpoint, pl_module)
+        if isinstance(moment, BeforeStep):
+            torn, gradients = moment.is_past(trainer, pl_module), moment.gradients
+        else:
+            torn, gradients = lightning.in_step(trainer), unstepped_gradients(trainer, pl_module)
+        checkpoint[TORN] = torn
         checkpoint[KERNELS] = kernels.record()
-        checkpoint[RANDOM_STATES] = gathered(random)
+        checkpoint[RANDOM_STATES] = gathered(moment.random)
+        checkpoint[MEANS] = gathered(metrics.moved(moment.metrics, "cpu"))
         checkpoint[GRADIENTS] = gathered(gradients)
         checkpoint[SETTINGS] = settings.of_trainer(trainer) | settings.of_loaders(trainer)
         checkpoint[TRAINED] = trained(pl_module)
@@ -181,8 +205,10 @@ class ResumesExactly:
         checkpoint[METRICS] = {name: value.cpu() for name, value in trainer.callback_metrics.items()}
         checkpoint[EARLY_STOPS] = early_stops(trainer)
         checkpoint[STOPPED] = stopped_otherwise(trainer)
-        if lightning.is_ahead(trainer):
+        if isinstance(moment, BeforeStep) or lightning.is_ahead(trainer):
             before_batch(checkpoint, trainer, trainer.current_epoch, lightning.batches_completed(trainer))
+        elif moment is self.before:
+            lightning.set_before_validation(checkpoint)
         elif lightning.is_behind_batch(trainer):
             lightning.set_behind_batch(checkpoint, trainer)
         elif lightning.has_processed_epoch(trainer):
@@ -208,12 +234,13 @@ class ResumesExactly:
         train_alike(pl_module, checkpoint.get(TRAINED, {}), trainer)
         if KERNELS in checkpoint and (line := kernels.difference(checkpoint[KERNELS])) and trainer.is_global_zero:
             warnings.warn(line, stacklevel=2)
-        keys = (RANDOM_STATES, GRADIENTS, READING, RELOADED, PLACES, METRICS, SETTINGS)
+        keys = (RANDOM_STATES, GRADIENTS, READING, RELOADED, PLACES, METRICS, MEANS, SETTINGS)
         self.resumed = {key: checkpoint.get(key) or [] for key in keys}
         self.resumed |= {BATCH: batch, SEEDS: checkpoint.get(SEEDS, [torch.initial_seed()])}
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        lightning.call_before_fetch(trainer, None)
+        lightning.call_before_batch(trainer, None)
+        lightning.call_before_validation(trainer, None)
         for loader in lightning.train_loaders(trainer) if lightning.is_fitting(trainer) else ():
             take_order(loader)
 

@@ -20,15 +20,16 @@ from unroll.resume.checkpoint import glance
 from unroll.resume.exact import ResumesExactly, weights
 from unroll.resume.lightning import (
     batches_completed,
+    call_before_epoch,
     is_fitting,
+    is_restarting,
     look_for_last,
     next_batch,
-    put_weights_back,
     reduce_over_processes,
-    set_before_validation,
     weight_averages,
 )
 from unroll.resume.loaders import before_batch
+from unroll.resume.moment import BeforeStep
 
 CONTINUE, SAVE, SAVE_AND_STOP = range(3)
 SHOW_CURSOR = b"\x1b[?25h"  # the progress bar hides it
@@ -72,7 +73,6 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         self.signal: int | None = None
         self.began_with = 0  # steps
         self.ended = False
-        self.action = CONTINUE  # before the next step
         self.handlers_before: dict[int, Any] = {}
         self.set_progress: Callable[[dict[str, Any]], None] | None = None  # while it is written
         self.weights: dict[str, Any] | None = None  # beside Lightning's average, which takes their place at the end
@@ -96,6 +96,7 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         self.saved_at = time.monotonic()
         self.ended = False
         self.is_global_zero = trainer.is_global_zero
+        call_before_epoch(trainer, partial(self._before_epoch, trainer))
         for number in self.handlers_before:
             signal.signal(number, self._on_signal)  # in place of Lightning's
 
@@ -106,21 +107,28 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         if self.is_global_zero:  # os.write, because the signal may have interrupted a print()
             os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + STOPPING)
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        if self.action != CONTINUE:
+    def _before_epoch(self, trainer: pl.Trainer) -> None:
+        if trainer.current_epoch > 0 and not is_restarting(trainer):
+            self._save_behind_epoch(trainer)
+            if self._most_urgent(trainer, SAVE_AND_STOP if self.signal else CONTINUE):
+                self._stop(trainer)
+
+    def before_batch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().before_batch(trainer, pl_module)
+        batches = batches_completed(trainer)
+        between_steps = batches > 0 and batches % trainer.accumulate_grad_batches == 0
+        action = self._action(trainer) if between_steps and not is_restarting(trainer) else CONTINUE
+        if action != CONTINUE:
+            self.before = self.before or BeforeStep(trainer, pl_module)
             self._save(trainer)
-        if self.action == SAVE_AND_STOP:
+        if action == SAVE_AND_STOP:
             self._stop(trainer)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if not trainer.sanity_checking and self._most_urgent(trainer, SAVE_AND_STOP if self.signal else CONTINUE):
-            put_weights_back(trainer, pl_module)
-            self._save(trainer, set_before_validation)
+            self._save(trainer)
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -129,9 +137,12 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
             self.weights = weights(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        epoch, batch = next_batch(trainer)  # of a fit that is extended
         self.ended = True
-        if batch:
+        self._save_behind_epoch(trainer)
+
+    def _save_behind_epoch(self, trainer: pl.Trainer) -> None:
+        epoch, batch = next_batch(trainer)
+        if batch:  # a fit that was cut short, and is extended
             self._save(trainer)
         else:
             self._save(trainer, partial(before_batch, trainer=trainer, epoch=epoch, batch=0))
@@ -147,19 +158,12 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
             begins = f"this fit begins at step {self.began_with}"
             warnings.warn(f"{self.path} was there, of {steps} steps; {begins}, so it is kept as {kept}", stacklevel=2)
 
-    def saves_before_step(self, trainer: pl.Trainer) -> bool:
-        between_steps = batches_completed(trainer) % trainer.accumulate_grad_batches == 0
-        self.action = self._action(trainer) if between_steps else CONTINUE
-        return self.action != CONTINUE or super().saves_before_step(trainer)
-
     def _action(self, trainer: pl.Trainer) -> int:
         action = CONTINUE
         step = trainer.global_step
         minutes = (time.monotonic() - self.saved_at) / 60
-        if (
-            (batches_completed(trainer) == 0 and trainer.current_epoch > 0)
-            or (self.every_n_steps is not None and step > 0 and step % self.every_n_steps == 0)
-            or (self.every_n_minutes is not None and minutes >= self.every_n_minutes)
+        if (self.every_n_steps is not None and step > 0 and step % self.every_n_steps == 0) or (
+            self.every_n_minutes is not None and minutes >= self.every_n_minutes
         ):
             action = SAVE
         if self.signal is not None:
@@ -178,6 +182,7 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().teardown(trainer, pl_module, stage)
+        call_before_epoch(trainer, None)
         self._restore_handlers()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

@@ -5,7 +5,7 @@ function here against the installed version, and says which one has to be mended
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from copy import copy
 from functools import wraps
@@ -136,10 +136,22 @@ def next_batch(trainer: Any) -> tuple[int, int]:
     return epochs - 1, batches
 
 
+def epoch_is_over(trainer: Any) -> bool:
+    """Whether an epoch has come to its end, and was not cut short."""
+    return has_processed_epoch(trainer) and not next_batch(trainer)[1]
+
+
 def is_ahead(trainer: Any) -> bool:
     """Whether a batch has been fetched that has not been trained on: before a step, and in one."""
     progress = trainer.fit_loop.epoch_loop.batch_progress.current
     return bool(progress.ready > progress.processed)
+
+
+def fetched_ahead(trainer: Any) -> int:
+    """How many batches have been fetched that have not been trained on: of loaders without a length, one more."""
+    fetcher = trainer.fit_loop._data_fetcher  # None when the fit has ended
+    processed = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+    return 0 if fetcher is None else max(0, int(fetcher.fetched - processed))
 
 
 def in_step(trainer: Any) -> bool:
@@ -164,13 +176,36 @@ def begin_reading(trainer: Any) -> None:
     iter(trainer.fit_loop._data_fetcher)
 
 
-def call_before_fetch(trainer: Any, call: Callable[[], Any] | None) -> None:
-    """Calls it each time before the next training batch is asked for; with None, no more."""
-    loop = trainer.fit_loop.epoch_loop
-    loop.__dict__.pop("_on_before_fetch", None)
+def call_before_epoch(trainer: Any, call: Callable[[], Any] | None) -> None:
+    """Calls it before each epoch, when everything of the one before is done and logged; with None, no more."""
+    call_before(trainer.fit_loop, "on_advance_start", call)
+
+
+def call_before_batch(trainer: Any, call: Callable[[], Any] | None) -> None:
+    """Calls it before each training batch is asked for; with None, no more."""
+    call_before(trainer.fit_loop.epoch_loop, "advance", call)
+
+
+def call_before_validation(trainer: Any, call: Callable[[], Any] | None) -> None:
+    """Calls it before each validation of a fit begins a pass over its loaders; with None, no more."""
+    call_before(trainer.fit_loop.epoch_loop.val_loop, "run", call)
+
+
+def call_before(loop: Any, name: str, call: Callable[[], Any] | None) -> None:
+    loop.__dict__.pop(name, None)
     if call is not None:
-        profile = loop._on_before_fetch
-        loop._on_before_fetch = lambda: (call(), profile())
+        method = getattr(loop, name)
+
+        def with_call(*arguments: Any) -> Any:
+            call()
+            return method(*arguments)
+
+        loop.__dict__[name] = with_call
+
+
+def is_restarting(trainer: Any) -> bool:
+    """Whether a fit that is resumed has not done anything of its own yet."""
+    return bool(trainer.fit_loop.epoch_loop.restarting or trainer.fit_loop.restarting)
 
 
 def fetches_in_step(trainer: Any) -> bool:
@@ -238,10 +273,11 @@ def weight_averages(trainer: Any) -> list[Any]:
     ]
 
 
-def put_weights_back(trainer: Any, module: Any) -> None:
-    """In the middle of a validation: the weights that are trained take the place of their average again."""
-    for callback in weight_averages(trainer):
-        callback._swap_models(module)
+def put_weights_back(checkpoint: dict[str, Any]) -> None:
+    """Changes a checkpoint of Lightning's `WeightAveraging` that is written in a validation, where the weights that are
+    trained and their average have changed places."""
+    trained, average = checkpoint["state_dict"], checkpoint["current_model_state"]
+    checkpoint.update(state_dict=average, current_model_state=trained)
 
 
 def callbacks_of(trainer: Any, kind: str) -> list[Any]:
@@ -258,6 +294,97 @@ def saves_on_exception(trainer: Any) -> bool:
 def unfreezes(trainer: Any) -> bool:
     """Whether a callback of Lightning's decides which parameters are trained."""
     return bool(callbacks_of(trainer, "BaseFinetuning"))
+
+
+def has_validated(trainer: Any) -> bool:
+    """In a validation: whether all its batches are done."""
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    return bool(progress.is_last_batch and progress.current.completed == progress.current.ready)
+
+
+def validates_to_stop(trainer: Any) -> bool:
+    """Before a validation: whether it is taken only because a callback has told the trainer to stop."""
+    loop, stops = trainer.fit_loop.epoch_loop, trainer.should_stop
+    trainer.should_stop = False
+    is_due = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+    trainer.should_stop = stops
+    return bool(stops and not is_due)
+
+
+def is_failing(trainer: Any) -> bool:
+    """Whether an exception is being handled."""
+    return bool(trainer.state.status.value == "interrupted")
+
+
+# Metrics
+
+
+def logged_in_training(trainer: Any) -> dict[str, dict[str, Any]]:
+    """What has been logged in the epoch, by the hook and the name: how, and the sums so far, or their like."""
+    found = {}
+    for key, result in trainer.fit_loop.epoch_loop._results.valid_items():
+        how = result.meta
+        names = ("fx", "name", "prog_bar", "logger", "on_step", "on_epoch", "enable_graph", "add_dataloader_idx")
+        settings = {name: getattr(how, name) for name in (*names, "metric_attribute")}
+        sync = {"sync_dist": how.sync.should, "rank_zero_only": how.sync.rank_zero_only}
+        state = {
+            name: value.detach().clone() for name in SUMS if isinstance(value := getattr(result, name, None), Tensor)
+        }
+        found[key] = {"settings": {**settings, **sync, "reduce_fx": how.reduce_fx.__name__}, "state": state}
+    return found
+
+
+SUMS = ("value", "cumulated_batch_size", "_forward_cache")  # of what is logged: the value may be a metric, too
+
+
+def log_again(trainer: Any, module: Any, logged: Mapping[str, Mapping[str, Any]]) -> None:
+    """Lets an epoch that is gone on with have what had been logged in it, as `logged_in_training` returned it."""
+    results = trainer.fit_loop.epoch_loop._results
+    for key, one in logged.items():
+        name = one["settings"]["metric_attribute"]
+        value = torch.zeros((), device=root_device(trainer)) if name is None else module.get_submodule(name)
+        results.log(**one["settings"], value=value, batch_size=1, sync_dist_fn=trainer.strategy.reduce)
+        for part, tensor in one["state"].items():
+            setattr(results[key], part, tensor)
+    trainer._logger_connector._first_loop_iter = True  # the next batch is not the first, which begins means anew
+
+
+def metrics_of(module: Any) -> dict[str, Any]:
+    """The metrics of torchmetrics that a module has, by name."""
+    torchmetrics = sys.modules.get("torchmetrics")
+    if torchmetrics is None:
+        return {}
+    parts = dict(module.named_modules())
+    for part in parts.values():
+        if isinstance(part, torchmetrics.MetricCollection):
+            part.items()  # gives metrics that are computed together each its state
+    return {name: part for name, part in parts.items() if isinstance(part, torchmetrics.Metric)}
+
+
+def metric_state(metric: Any) -> dict[str, Any]:
+    """A copy of the state of a metric of torchmetrics, persistent or not: tensors, lists of them, and counts."""
+    found: dict[str, Any] = {}
+    for name, value in vars(metric).items():
+        if isinstance(value, Tensor):
+            found[name] = value.detach().clone()
+        elif name in metric._defaults:
+            found[name] = [part.detach() for part in value]
+        elif type(value) is int and name.startswith("_"):
+            found[name] = value
+    return found
+
+
+def is_begun(state: Mapping[str, Any] | None) -> bool:
+    """Whether a metric has seen anything, by its state."""
+    return bool(state and state["_update_count"])
+
+
+def about_to_be_reset(trainer: Any) -> list[Any]:
+    """The metrics that Lightning resets when the hooks of an epoch's or a validation's end have been called."""
+    ended = [trainer.fit_loop.epoch_loop._results] if epoch_is_over(trainer) else []
+    if current_stage(trainer) == "validate":
+        ended.append(trainer.fit_loop.epoch_loop.val_loop._results)
+    return [result.value for results in ended for result in results.values() if not result.is_tensor]
 
 
 # Early stopping

@@ -125,18 +125,16 @@ def places(trainer: Any) -> list[Any]:
 
 
 def place(loader: Any, trainer: Any) -> dict[str, int] | str | None:
-    ahead = lightning.is_ahead(trainer)
+    ahead = lightning.fetched_ahead(trainer)
     if lightning.fetches_in_step(trainer):
         return UNKNOWN
     if (stream := plainly_read(loader)) is not None:
         found = stream.state_dict()
-        if ahead:
-            step_back(found, lightning.batches_completed(trainer), lightning.loader_mode(trainer))
+        step_back(found, ahead, lightning.batches_completed(trainer), lightning.loader_mode(trainer))
         return found
     if order_of(loader) is not None:
         return FETCHED if ahead else None
-    fetched = ahead or math.isinf(trainer.num_training_batches)  # what is without end is fetched ahead
-    return None if keeps_place(loader) and (read_by(loader) is not None or not fetched) else UNKNOWN
+    return None if keeps_place(loader) and (read_by(loader) is not None or not ahead) else UNKNOWN
 
 
 def before_batch(checkpoint: dict[str, Any], trainer: Any, epoch: int, batch: int) -> None:
@@ -152,8 +150,8 @@ def before_batch(checkpoint: dict[str, Any], trainer: Any, epoch: int, batch: in
     for state in lightning.loader_states(checkpoint):
         if not batch:
             set_start(state, epoch)
-        elif lightning.is_ahead(trainer):
-            step_back(state, batch, lightning.loader_mode(trainer))
+        else:
+            step_back(state, lightning.fetched_ahead(trainer), batch, lightning.loader_mode(trainer))
 
 
 def set_start(state: Any, epoch: int) -> None:
@@ -166,18 +164,19 @@ def set_start(state: Any, epoch: int) -> None:
             set_start(part, epoch)
 
 
-def step_back(state: Any, batch: int, mode: str) -> None:
-    """Changes the state of a `Resumable`, or of a loader around it, to the one before its latest batch.
+def step_back(state: Any, ahead: int, batch: int, mode: str) -> None:
+    """Changes the state of a `Resumable`, or of a loader around it, to the one before its latest batches.
 
     Args:
         state: is changed.
+        ahead: how many batches that is.
         batch: how many batches of the epoch were trained on.
         mode: of Lightning's `CombinedLoader`; in "max_size", one that has come to its end gives no more batches.
     """
-    if not isinstance(state, dict):
+    if not ahead or not isinstance(state, dict):
         return
     counts = {"batches"} if set(state) == {"epoch", "batches"} else TORCHDATA_COUNTS & set(state)
     for name in counts:
-        state[name] = min(batch, state[name]) if mode == "max_size" else max(0, state[name] - 1)
+        state[name] = min(batch, state[name]) if mode == "max_size" else max(0, state[name] - ahead)
     for part in state.values():
-        step_back(part, batch, mode)
+        step_back(part, ahead, batch, mode)

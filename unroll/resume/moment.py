@@ -1,0 +1,73 @@
+"""What a fit is at one moment: a checkpoint that is written later can be one of then."""
+
+from copy import deepcopy
+from typing import Any
+
+from torch import Tensor
+
+from unroll.resume import lightning, metrics, random_state
+
+STATES_BEFORE = "_states_before"  # the attribute of a module with `CarriesState`: the states that it saves, once
+
+
+class Moment:
+    """What a validation or a training step changes beside the weights, as it is before."""
+
+    def __init__(self, trainer: Any, module: Any) -> None:
+        self.random = random_state.get()
+        self.states = dict(getattr(module, "states", {}))
+        self.buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+        self.metrics = metrics.so_far(trainer, module)
+
+    def put_into(self, checkpoint: dict[str, Any], module: Any) -> None:
+        """Makes a checkpoint, before `module.on_save_checkpoint`, one of this moment."""
+        module.__dict__[STATES_BEFORE] = self.states
+        weights = checkpoint.get("current_model_state", checkpoint["state_dict"])
+        weights.update({name: buffer for name, buffer in self.buffers.items() if name in weights})
+
+
+class BeforeStep(Moment):
+    """Before a training batch is fetched; weights must not have changed since for a checkpoint to be one of then."""
+
+    def __init__(self, trainer: Any, module: Any) -> None:
+        super().__init__(trainer, module)
+        self.gradients = {name: part.clone() for name, part in unstepped_gradients(trainer, module).items()}
+        self.callbacks = deepcopy({callback.state_key: callback.state_dict() for callback in trainer.callbacks})
+        self.groups = [settings_of_groups(optimizer) for optimizer in trainer.optimizers]
+        self.version = version(module)
+        self.steps_begun = 0  # of optimizers
+
+    def put_into(self, checkpoint: dict[str, Any], module: Any) -> None:
+        super().put_into(checkpoint, module)
+        checkpoint["callbacks"].update({name: state for name, state in self.callbacks.items() if state})
+        for optimizer, before in zip(checkpoint["optimizer_states"], self.groups, strict=True):
+            for group, settings in zip(optimizer.get("param_groups", []), before, strict=False):
+                group.update(settings)
+
+    def is_past(self, trainer: Any, module: Any) -> bool:
+        """Whether weights may have changed since; an optimizer's fused step leaves no trace."""
+        fused = any(group.get("fused") for optimizer in trainer.optimizers for group in optimizer.param_groups)
+        return version(module) != self.version or bool(fused and self.steps_begun)
+
+
+def settings_of_groups(optimizer: Any) -> list[dict[str, Any]]:
+    """What an optimizer's parameter groups have beside parameters, such as the learning rate."""
+    return [
+        {name: deepcopy(value) for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+    ]
+
+
+def version(module: Any) -> int:
+    """Goes up whenever a parameter is changed."""
+    return sum(parameter._version for parameter in module.parameters())
+
+
+def unstepped_gradients(trainer: Any, module: Any) -> dict[str, Tensor]:
+    """Gradients that have been accumulated and not been stepped with; where a module steps by itself, all there are."""
+    if module.automatic_optimization and not lightning.is_accumulating(trainer):
+        return {}
+    return {
+        name: parameter.grad.detach().cpu()
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None
+    }
