@@ -17,7 +17,7 @@ continues.
 
 import argparse
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from series.files import Series
 from series.forecast import forecast
 from series.learner import ForecastLearner
 from series.model import Forecaster
+from series.windows import Span
 from unroll.lightning import pl
 from unroll.resume.checkpoint import checkpoint_file, rebuild
 
@@ -58,18 +59,26 @@ def ett(file: Path, horizons: Sequence[int], seeds: int, folder: Path | None, ov
 
 def part(file: Path, months: int) -> Path:
     """The first months of a file."""
-    month = MONTHS[file.stem.removeprefix("ETT")[0]]
     path = OUTPUTS / f"{file.stem}_{months}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(file.read_text().splitlines(keepends=True)[: 1 + months * month]))
+    path.write_text("".join(file.read_text().splitlines(keepends=True)[: 1 + steps(file, months)]))
     return path
+
+
+def steps(file: Path, months: int) -> int:
+    """How many steps a file has in some months."""
+    return months * MONTHS[file.stem.removeprefix("ETT")[0]]
 
 
 def fitted(file: Path, horizon: int, seed: int, overrides: Sequence[str]) -> tuple[Path, float]:
     """A run on the parts that train and validate, and the seconds of its training."""
     run = OUTPUTS / "_".join([file.stem, str(horizon), str(seed), *named(overrides)])
-    typed = [f"data.train={part(file, 16)}", "data.time=date", "data.valid_fraction=0.25", f"data.horizon={horizon}"]
-    return run, finished(run, ["model=forecaster", *typed, f"seed={seed}", *overrides])
+    return run, finished(run, ["model=forecaster", *typed(file, horizon), f"seed={seed}", *overrides])
+
+
+def typed(file: Path, horizon: int) -> list[str]:
+    """What says which file, and which part of it validates."""
+    return [f"data.train={part(file, 16)}", "data.time=date", "data.valid_fraction=0.25", f"data.horizon={horizon}"]
 
 
 def named(overrides: Sequence[str]) -> list[str]:
@@ -113,34 +122,30 @@ def memory(file: Path, horizons: Sequence[int], seeds: int, folder: Path | None,
                 points = learner.model.outlook.point(outputs)  # type: ignore[operator, union-attr]
                 made[f"{steps} steps, from zeros"] = [*zip(origins.tolist(), points, strict=True)]
             for name, forecasts in made.items():
-                found = torch.stack([errors(span, data, step, points) for step, points in forecasts])
-                shown = [(mean, ".4f") for mean in found.nanmean((0, 2, 3))[:2].tolist()]  # mse and mae
-                table.add((file.stem, ""), (horizon, ""), (seed, ""), (name, ""), *shown)
+                table.add((file.stem, ""), (horizon, ""), (seed, ""), (name, ""), *mean_errors(span, data, forecasts))
     table.keep()
+
+
+def mean_errors(
+    span: Span, data: SeriesFiles, forecasts: Iterable[tuple[int, torch.Tensor]]
+) -> list[tuple[float, str]]:
+    """The squared and the absolute error of forecasts, as cells of a table."""
+    found = torch.stack([errors(span, data, step, points) for step, points in forecasts])
+    return [(mean, ".4f") for mean in found.nanmean((0, 2, 3))[:2].tolist()]
 
 
 def m4(train: Path, test: Path, season: int, seeds: int, folder: Path | None, overrides: Sequence[str]) -> None:
     table = Table("forecasts_m4", M4, folder)
     known, coming = wide(train), wide(test)
     horizon = max(map(len, coming.values()))
-    file = OUTPUTS / f"{train.stem}.csv"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "w", newline="") as opened:
-        rows = ((name, step, value) for name, values in known.items() for step, value in enumerate(values))
-        csv.writer(opened).writerows([("series", "step", "value"), *rows])
+    file = long(OUTPUTS / f"{train.stem}.csv", known)
     simple = scores({name: naive2(values, season, horizon) for name, values in known.items()}, known, coming, season)
     table.add((train.stem, ""), ("", ""), ("Naive2", ""), *shown(simple, simple), ("", ""), ("", ""))
     for seed in range(seeds):
         run = OUTPUTS / "_".join([train.stem, str(seed), *named(overrides)])
         typed = [f"data.train={file}", "data.series=series", "data.time=step", f"data.horizon={horizon}"]
         seconds = finished(run, ["model=forecaster", *typed, f"seed={seed}", *overrides])
-        loaded = TrainedForecaster.load(checkpoint_file(run))
-        outlook: Any = loaded.model.outlook
-        levels = BAND if outlook.spread else ()
-        made = {
-            name: forecast(loaded, Series(name, values[:, None]), horizon, levels)[:, 0].numpy()
-            for name, values in known.items()
-        }
+        made, levels = forecasts_of(run, known, horizon)
         ours = scores({name: points[:, 0] for name, points in made.items()}, known, coming, season)
         inside = [
             (made[name][: len(truth), 1] <= truth) & (truth <= made[name][: len(truth), 2])
@@ -150,6 +155,30 @@ def m4(train: Path, test: Path, season: int, seeds: int, folder: Path | None, ov
         covered = (float(numpy.concatenate(inside).mean()), ".3f") if levels else ("", "")
         table.add((train.stem, ""), (seed, ""), ("`forecaster`", ""), *shown(ours, simple), covered, (seconds, ".0f"))
     table.keep()
+
+
+def forecasts_of(
+    run: Path, known: Mapping[str, numpy.ndarray], horizon: int
+) -> tuple[dict[str, numpy.ndarray], Sequence[float]]:
+    """What a run's best checkpoint forecasts behind each series: `[horizon, 1 + levels]`, the points and, where the
+    model says how sure it is, a band; and its levels."""
+    loaded = TrainedForecaster.load(checkpoint_file(run))
+    outlook: Any = loaded.model.outlook
+    levels = BAND if outlook.spread else ()
+    made = {
+        name: forecast(loaded, Series(name, values[:, None]), horizon, levels)[:, 0].numpy()
+        for name, values in known.items()
+    }
+    return made, levels
+
+
+def long(file: Path, series: Mapping[str, numpy.ndarray]) -> Path:
+    """Writes a file with a row for each step of each series."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "w", newline="") as opened:
+        rows = ((name, step, value) for name, values in series.items() for step, value in enumerate(values))
+        csv.writer(opened).writerows([("series", "step", "value"), *rows])
+    return file
 
 
 def wide(file: Path) -> dict[str, numpy.ndarray]:
@@ -185,7 +214,12 @@ def seasonal(values: numpy.ndarray, season: int) -> bool:
     return abs(alike[-1]) > limit
 
 
-def scores(made: dict, known: dict, coming: dict, season: int) -> tuple[float, float]:
+def scores(
+    made: Mapping[str, numpy.ndarray],
+    known: Mapping[str, numpy.ndarray],
+    coming: Mapping[str, numpy.ndarray],
+    season: int,
+) -> tuple[float, float]:
     """The mean sMAPE and MASE over series."""
     smape, mase = [], []
     for name, truth in coming.items():

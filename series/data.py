@@ -108,7 +108,7 @@ class SeriesFiles(Data):
         warm_up: Count | None = None,
         shuffle: bool = True,
         seed: Count = 0,
-        objective: str = "mae",
+        objective: str = "huber",
     ) -> None:
         super().__init__()
         self.files = (train, valid)

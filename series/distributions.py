@@ -7,7 +7,7 @@ shifted are multiplied or shifted.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unroll.errors import UserError
 
-Kind = Literal["mse", "mae", "quantiles", "normal", "student_t", "negative_binomial"]
+Kind = Literal["huber", "mse", "mae", "quantiles", "normal", "student_t", "negative_binomial"]
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 LEAST = 1e-3  # of a spread, in scales
 FLAT = 1e-4  # the scale of a window of one value or less
@@ -48,16 +48,20 @@ class Outlook(ABC):
 
 
 class Point(Outlook):
-    """One number, by its squared or its absolute error."""
+    """One number.
+
+    Args:
+        loss: of its error, as `torch.nn.functional.l1_loss`: the absolute error makes it the median, the squared error
+            the mean, and Huber's (1964), which is squared up to a unit and absolute beyond it, what lies between them.
+    """
 
     spread = False
 
-    def __init__(self, absolute: bool) -> None:
-        self.absolute = absolute
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        self.loss_of = loss
 
     def loss(self, outputs: Tensor, truth: Tensor, unit: Tensor | float = 1.0) -> Tensor:
-        error = (self.point(outputs) - truth) / unit
-        return error.abs() if self.absolute else error.square()
+        return self.loss_of(self.point(outputs) / unit, truth / unit, reduction="none")
 
     def point(self, outputs: Tensor) -> Tensor:
         centre, scale, shift = outputs.unbind(-1)
@@ -201,8 +205,9 @@ def outlook(kind: str, levels: Sequence[float] = LEVELS) -> Outlook:
         UserError: there is no such kind, or levels are wrong.
     """
     kinds = {
-        "mse": lambda: Point(absolute=False),
-        "mae": lambda: Point(absolute=True),
+        "huber": lambda: Point(F.huber_loss),
+        "mse": lambda: Point(F.mse_loss),
+        "mae": lambda: Point(F.l1_loss),
         "quantiles": lambda: Quantiles(levels),
         "normal": Normal,
         "student_t": StudentT,

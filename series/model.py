@@ -53,7 +53,7 @@ class Forecaster(nn.Module):
         last: Places,
         context: Context = 336,
         segment: Size = 1,
-        objective: str = "mae",
+        objective: str = "huber",
         quantiles: Sequence[float] = LEVELS,
         missing: bool = False,
         known: Sequence[int] = (),

@@ -465,7 +465,7 @@ def test_a_dilated_layer_is_each_phase_read_by_itself_in_windows_of_any_length(c
     torch.testing.assert_close(torch.cat(parts, 1), whole)
 
 
-OBJECTIVES = ("mse", "mae", "quantiles", "normal", "student_t", "negative_binomial")
+OBJECTIVES = ("huber", "mse", "mae", "quantiles", "normal", "student_t", "negative_binomial")
 
 
 def forecaster(**settings):
@@ -575,7 +575,7 @@ def test_forecasts_of_a_series_multiplied_or_shifted_are_multiplied_or_shifted(
     torch.nn.init.normal_(model.head.weight, std=0.3)
     values = numpy.random.default_rng(0).normal(size=(40, 3)).cumsum(0)
     values[missing, :2] = numpy.nan
-    levels = [] if objective in ("mse", "mae") else [0.1, 0.9]
+    levels = [] if objective in ("huber", "mse", "mae") else [0.1, 0.9]
     found = []
     for changed in (values, (values + shift) * factor):
         torch.manual_seed(2)
@@ -627,6 +627,14 @@ class TestOutlooks:
                 (truth <= kind.quantile(outputs(), torch.tensor(q))).float().mean().item() for q in (0.1, 0.5, 0.9)
             ]
             assert share == pytest.approx([0.1, 0.5, 0.9], abs=0.07 if counts else 0.03)
+
+    @pytest.mark.parametrize(
+        ("objective", "of_half", "of_three"), [("huber", 0.125, 2.5), ("mse", 0.25, 9), ("mae", 0.5, 3)]
+    )
+    def test_the_loss_of_a_point_is_that_of_its_error_in_units(self, objective, of_half, of_three):
+        outputs = torch.tensor([[10.0, 4.0, 0.5]])  # 10 + 4 · 0.5
+        losses = outlook(objective).loss(outputs, torch.tensor([13.0, 12.0 - 18.0]), torch.tensor([2.0, 6.0]))
+        assert losses.tolist() == [of_half, of_three]
 
     def test_the_loss_of_distributions_is_the_negative_log_likelihood(self):
         outputs, truth = torch.randn(50, 5).abs(), torch.arange(50.0) % 7
@@ -859,7 +867,10 @@ def test_what_the_model_does_not_forecast_limits_how_far_it_can_go_on():
         ("data.gaps=no", "data.gaps=no: must be one of: refuse, split, keep, fill"),
         ("data.context=1", "data.context=1: must be a whole number, 2 or more, or null"),
         ("model.cell=tanh", "model.cell=tanh: must be one of: gru, lstm, rnn"),
-        ("objective=best", "objective=best: must be one of: mse, mae, quantiles, normal, student_t, negative_binomial"),
+        (
+            "objective=best",
+            "objective=best: must be one of: huber, mse, mae, quantiles, normal, student_t, negative_binomial",
+        ),
         ("monitor=valid/f1", "monitor=valid/f1: must be one of: train/loss, valid/loss, valid/mse"),
         ("data.train=none.csv", "none.csv: there is no such file"),
         ("data.warm_up=10000", "no series is longer than data.warm_up=10000"),
