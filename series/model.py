@@ -1,5 +1,6 @@
 """A recurrent model that forecasts numbers."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -39,6 +40,7 @@ class Forecaster(nn.Module):
         missing: read beside the numbers which of them are missing.
         known: the places of features that are known ahead. Their numbers at each of the next `horizon` steps are read
             for the forecast of that step.
+        decoder: how the horizon is forecast: "direct", by one linear layer, or "parallel", by segments (`Parallel`).
         cell: the kind of recurrent layer.
         hidden_size: units per layer.
         num_layers: layers.
@@ -57,6 +59,7 @@ class Forecaster(nn.Module):
         quantiles: Sequence[float] = LEVELS,
         missing: bool = False,
         known: Sequence[int] = (),
+        decoder: Literal["direct", "parallel"] = "direct",
         cell: Literal["gru", "lstm", "rnn"] = "gru",
         hidden_size: Size = 64,
         num_layers: Size = 1,
@@ -76,7 +79,8 @@ class Forecaster(nn.Module):
         self.embed = nn.Linear(context + len(self.others) * self.reach, hidden_size)
         self.rnn = Dilated(cell, hidden_size, hidden_size, num_layers, dropout, segment)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden_size, horizon * self.outlook.size)
+        self.decode = Parallel(hidden_size, math.ceil(horizon / segment)) if decoder == "parallel" else None
+        self.head = nn.Linear(hidden_size, (horizon if self.decode is None else segment) * self.outlook.size)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         if self.known:
@@ -108,7 +112,9 @@ class Forecaster(nn.Module):
         embedded = torch.relu(self.embed(torch.cat(parts, -1)))
         hidden, recurrent = self.rnn(embedded.transpose(1, 2).flatten(0, 1), recurrent)
         hidden = hidden.unflatten(0, (rows, targets)).transpose(1, 2)
-        added = self.head(self.dropout(hidden)).unflatten(-1, (self.horizon, -1))
+        parts = hidden.unsqueeze(-2) if self.decode is None else self.decode(hidden)
+        made = self.head(self.dropout(parts)).flatten(-2).unflatten(-1, (-1, self.outlook.size))
+        added = made[..., : self.horizon, :]
         if self.known:
             of_steps = self.ahead(ahead.unflatten(-1, (self.horizon, -1))).unsqueeze(2)  # the same for all targets
             added = added + self.known_head(torch.relu(self.now(hidden).unsqueeze(3) + of_steps))
@@ -135,6 +141,28 @@ class Forecaster(nn.Module):
         by_row = tuple(part.unflatten(1, (rows, -1)).flatten(2) for part in parts)
         history = read[:, read.size(1) - self.context + 1 :].transpose(0, 1)
         return by_row, history, read.new_ones(1, rows, 1)
+
+
+class Parallel(nn.Module):
+    """SegRNN's decoding (Lin et al. 2023, arXiv 2308.11200): for each segment of the horizon, one step of a GRU cell
+    from the state, with an embedding of the segment's place as its input; all at once.
+
+    Args:
+        size: units.
+        segments: how many.
+    """
+
+    def __init__(self, size: int, segments: int) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(segments, size))
+        self.cell = nn.GRUCell(size, size)
+
+    def forward(self, state: Tensor) -> Tensor:
+        """`[…, size]` to `[…, segments, size]`."""
+        shape = (*state.shape[:-1], *self.places.shape)
+        states, places = state.unsqueeze(-2).expand(shape), self.places.expand(shape)
+        decoded: Tensor = self.cell(places.reshape(-1, shape[-1]), states.reshape(-1, shape[-1]))
+        return decoded.view(shape)
 
 
 def without_missing(values: Tensor, before: Tensor | None = None) -> Tensor:

@@ -478,9 +478,10 @@ def forecaster(**settings):
 
 
 @pytest.mark.parametrize("missing", [False, True])
-@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
-def test_window_by_window_is_the_same_as_whole_and_rows_start_anew(cell, missing):
-    model, inputs = forecaster(cell=cell, missing=missing).double(), torch.randn(2, 30, 3).double()
+@pytest.mark.parametrize(("cell", "decoder"), [("gru", "direct"), ("lstm", "direct"), ("rnn", "parallel")])
+def test_window_by_window_is_the_same_as_whole_and_rows_start_anew(cell, decoder, missing):
+    model = forecaster(cell=cell, decoder=decoder, missing=missing).double()
+    inputs = torch.randn(2, 30, 3).double()
     inputs[:, [0, 3, 4, 5, 6, 17]] = math.nan  # at the start, through a whole window and at a seam
     inputs[1, 23:27, 1] = math.nan
     whole, _ = model(inputs)
@@ -494,6 +495,19 @@ def test_window_by_window_is_the_same_as_whole_and_rows_start_anew(cell, missing
     outputs, _ = model(inputs, anew)
     torch.testing.assert_close(outputs[1], whole[1])
     assert not torch.allclose(outputs[0], whole[0])
+
+
+def test_the_parallel_decoder_makes_a_step_of_a_cell_for_each_segment_up_to_the_horizon():
+    model = Forecaster(1, 5, [0], context=6, segment=2, hidden_size=8, decoder="parallel", objective="normal").eval()
+    torch.nn.init.normal_(model.head.weight)
+    hidden = []
+    model.dropout.register_forward_pre_hook(lambda module, inputs: hidden.append(inputs[0]))
+    state = torch.randn(1, 8)
+    segments = [model.decode.cell(place[None], state) for place in model.decode.places]
+    torch.testing.assert_close(model.decode(state), torch.stack(segments, 1))
+    found = model(torch.randn(2, 7, 1))[0][..., 2:]  # [rows, time, targets, horizon, size]
+    expected = torch.cat([model.head(hidden[0][..., place, :]).unflatten(-1, (2, 2)) for place in range(3)], -2)
+    torch.testing.assert_close(found, expected[..., :5, :])
 
 
 def test_what_is_known_of_a_step_ahead_is_read_for_its_forecast_alone():
@@ -867,6 +881,7 @@ def test_what_the_model_does_not_forecast_limits_how_far_it_can_go_on():
         ("data.gaps=no", "data.gaps=no: must be one of: refuse, split, keep, fill"),
         ("data.context=1", "data.context=1: must be a whole number, 2 or more, or null"),
         ("model.cell=tanh", "model.cell=tanh: must be one of: gru, lstm, rnn"),
+        ("model.decoder=segments", "model.decoder=segments: must be one of: direct, parallel"),
         (
             "objective=best",
             "objective=best: must be one of: huber, mse, mae, quantiles, normal, student_t, negative_binomial",
