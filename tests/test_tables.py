@@ -3,12 +3,14 @@
 import gzip
 import json
 
+import hypothesis
 import polars
 import pytest
+from hypothesis import strategies
 
 from lm.documents.files import read_documents
 from reading.datasets import token_column
-from reading.tables import read_table
+from reading.tables import Delimited, read_table
 from unroll import Stream
 from unroll.errors import UserError
 
@@ -212,6 +214,35 @@ def test_a_row_is_known_by_the_line_it_begins_in(tmp_path):
     (tmp_path / "a.csv").write_text('\n# x\ntext,label\n\n"a\nb",pos\n\nc,neg\n')
     table = read_table(str(tmp_path / "a.csv"), TEXT)
     assert [table.where(row).split(", ")[1] for row in range(2)] == ["line 5", "line 8"]
+
+
+CELL = strategies.text("a1.-# '\xa0é\u2028\"", max_size=3)
+
+
+@hypothesis.settings(max_examples=150)
+@hypothesis.given(
+    rows=strategies.integers(1, 3).flatmap(
+        lambda width: strategies.lists(strategies.lists(CELL, min_size=width, max_size=width), min_size=1, max_size=5)
+    ),
+    separator=strategies.sampled_from([",", ";", "\t"]),
+    end=strategies.sampled_from(["", "\n", "\r\n\n"]),
+    quotes=strategies.sampled_from([None, "none"]),
+    header=strategies.sampled_from([None, True, False]),
+)
+def test_a_file_of_plain_lines_is_read_at_once_as_it_is_row_by_row(rows, separator, end, quotes, header):
+    text = "\n".join(separator.join(row) for row in rows) + end
+
+    def found(by_row):
+        try:
+            delimited = Delimited("a.csv", text, (), ",", separator, quotes, header)
+            if by_row:
+                delimited.at_once = lambda: None
+            table = delimited.table()
+            return table.frame.to_dict(as_series=False), list(table.lines), table.notes, table.unnamed
+        except UserError as error:
+            return str(error)
+
+    assert found(by_row=False) == found(by_row=True)
 
 
 def test_a_blank_line_in_a_single_column_is_a_missing_value(tmp_path):
