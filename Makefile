@@ -1,7 +1,7 @@
 # The commands that are repeated most; `make PYTHON=.venv/bin/python test` uses an environment that is not active.
 PYTHON ?= python
 
-.PHONY: setup check test slow docs dist lessons board
+.PHONY: setup check test slow notebooks docs dist lessons board
 
 setup:  ## an environment with everything
 	python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[test]'
@@ -14,6 +14,10 @@ test:
 
 slow:  ## the tests that take minutes
 	$(PYTHON) -m pytest -n 2 -m slow
+
+notebooks:  ## executed, in build/notebooks, for the site; needs nbconvert and ipykernel
+	mkdir -p build/notebooks && cp notebooks/*.ipynb build/notebooks
+	PYTHONPATH=$(CURDIR) $(PYTHON) -m nbconvert --to notebook --execute --inplace build/notebooks/*.ipynb
 
 docs:  ## the site, in build/site/html; needs the extra [docs]
 	PYTHONPATH=. $(PYTHON) docs/site/build.py

@@ -10,6 +10,8 @@ import torch
 import torchvision_name  # noqa: F401
 from fastai.text.all import (
     Adam,
+    Callback,
+    CancelFitException,
     CrossEntropyLossFlat,
     DataLoaders,
     Learner,
@@ -42,6 +44,15 @@ class Model(Module):
         return self.head(self.norm(outputs.flatten(0, 1))).view(*tokens.shape, -1)
 
 
+class StopAfter(Callback):
+    def __init__(self, steps):
+        self.steps = steps
+
+    def after_batch(self):
+        if self.train_iter == self.steps:
+            raise CancelFitException
+
+
 def main():
     job = text.job()
     torch.set_num_threads(job.threads)
@@ -63,7 +74,7 @@ def main():
         loss_func=CrossEntropyLossFlat(),
         opt_func=optimizer,
         metrics=accuracy,
-        cbs=ModelResetter,
+        cbs=[ModelResetter, *([] if job.max_steps is None else [StopAfter(job.max_steps)])],
     )
     started = time.perf_counter()
     with learner.no_bar():

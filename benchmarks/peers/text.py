@@ -22,6 +22,7 @@ class Job(NamedTuple):
     one_cycle: bool
     epochs: int
     threads: int
+    max_steps: int | None = None  # fastai's Learner alone ends after so many
 
 
 def job() -> Job:

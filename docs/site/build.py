@@ -2,9 +2,12 @@
 
 The pages are those of `docs/`, as a forge shows them, with README, CONTRIBUTING and CHANGELOG. Links to files of the
 project lead to copies of these, and the reference is made here: of the library and the models from their docstrings, of
-the configuration from its comments.
+the configuration from its comments. Notebooks are pages with their texts and programs, and with what these show if
+`make notebooks` has executed them.
 """
 
+import base64
+import json
 import re
 import shutil
 import sys
@@ -16,6 +19,7 @@ from sphinx.cmd.build import main as sphinx
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+EXECUTED = ROOT / "build" / "notebooks"
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)]*)?\)")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".md": "markdown", ".ipynb": "json"}
 ABOVE = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
@@ -60,6 +64,8 @@ def site_path(target: Path, pages: Path) -> str:
         return "/" + ABOVE[relative]
     if target.suffix == ".md" and target.is_relative_to(DOCS):
         return "/" + target.relative_to(DOCS).as_posix()
+    if target.suffix == ".ipynb":
+        return "/" + target.relative_to(ROOT).with_suffix(".md").as_posix()
     if target.suffix in (".png", ".svg"):
         shutil.copy(target, pages / target.name)
         return "/" + target.name
@@ -80,6 +86,35 @@ def source_page(target: Path, pages: Path) -> str:
         return title + "\n".join(links) + "\n"
     language = LANGUAGES.get(target.suffix, "none")
     return f"{title}````{language}\n{target.read_text(encoding='utf-8')}\n````\n"
+
+
+def notebook(file: Path, pictures: Path) -> str:
+    """The text of a page: what the cells hold, and what they print and draw if the notebook has been executed.
+
+    Args:
+        file: the notebook.
+        pictures: the folder of the page, where its pictures are put.
+    """
+    executed = EXECUTED / file.name
+    parts = []
+    for number, cell in enumerate(json.loads((executed if executed.exists() else file).read_bytes())["cells"]):
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"````python\n{source}\n````")
+        printed = "".join("".join(output["text"]) for output in cell["outputs"] if output.get("name") == "stdout")
+        if printed:
+            parts.append(f"````none\n{printed.rstrip()}\n````")
+        for output in cell["outputs"]:
+            shown = output.get("data", {})
+            if "text/html" in shown:
+                parts.append(f"````{{raw}} html\n{''.join(shown['text/html'])}\n````")
+            elif "image/png" in shown:
+                picture = pictures / f"{file.stem}_{number}.png"
+                picture.write_bytes(base64.b64decode(shown["image/png"]))
+                parts.append(f"![What the cell draws]({picture.name})")
+    return "\n\n".join(parts) + "\n"
 
 
 def page(file: Path, pages: Path) -> str:
@@ -144,6 +179,9 @@ def prepare(pages: Path) -> None:
         if file == DOCS / "index.md":
             text += "\n" + contents(text)
         write(text, pages / site_path(file, pages)[1:])
+    (pages / "notebooks").mkdir()
+    for file in (ROOT / "notebooks").glob("*.ipynb"):
+        write(notebook(file, pages / "notebooks"), pages / site_path(file, pages)[1:])
     for name, (title, names) in REFERENCE.items():
         write(reference(title, names), pages / "reference" / f"{name}.md")
     choices = configuration.pages(ROOT / "conf")
