@@ -14,6 +14,7 @@ from series.data import SeriesFiles
 from series.windows import Span
 from unroll.checks import Size, checked
 from unroll.errors import UserError
+from unroll.files import replacing
 from unroll.state import State
 from unroll.training.learner import Learner
 
@@ -60,7 +61,7 @@ class Backtest:
         rows += [["step", str(step + 1), *row(by_step[:, step])] for step in range(data.horizon)]
         rows += [["series", name, *row(means(sums.sum(1, keepdim=True))[:, 0])] for name, sums in by_series.items()]
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "backtest.csv", "w", newline="") as file:
+        with replacing(self.folder / "backtest.csv") as unfinished, open(unfinished, "w", newline="") as file:
             csv.writer(file).writerows([["by", "which", *ERRORS, "rmse"], *rows])
         plot(self.folder / "backtest.png", by_step)
         named = dict(zip(ERRORS, overall[:, 0].tolist(), strict=True))
@@ -117,4 +118,5 @@ def plot(path: Path, by_step: Tensor) -> None:
         axes.set_title(name, fontsize="medium")
         axes.grid(alpha=0.3)
     figure.supxlabel("steps ahead")
-    figure.savefig(path, dpi=120)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=120, format="png")

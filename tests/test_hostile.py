@@ -36,7 +36,7 @@ import lm.language
 from lm.explore.models import view_of
 from lm.export.steps import load_step
 from unroll import load_state, save_state
-from unroll.cli import evaluation, run_directory
+from unroll.cli import evaluation, program, run_directory
 from unroll.cli.report.runs import find_runs
 from unroll.cli.report.statistics import ranked_settings
 from unroll.cli.report.tables import markdown
@@ -482,8 +482,10 @@ class TestSettings:
             ("learner.objective._target_", "torch.load", r"learner\.objective: the run names torch.load"),
             ("optimizer._target_", "evil${oc.env:NOTHING,.}Model", "optimizer: the run names evil.Model"),
             ("schedule._target_", "subprocess.run", "schedule: the run names subprocess.run"),
-            ("trainer.strategy", {"_target_": "evil.Model"}, r"trainer\.strategy: the run names evil.Model"),
-            ("evaluate", {"_target_": "evil.Model"}, "evaluate: the run names evil.Model"),
+            ("trainer.plugins", {"_target_": "evil.Model"}, r"trainer\.plugins: the run names evil.Model"),
+            # What our files name in other places:
+            ("optimizer._target_", "lm.language.data.Nietzsche", "optimizer: the run names lm.language.data.Nietzsche"),
+            ("data.train", {"_target_": "series.backtest.Backtest"}, r"data\.train: the run names series.backtest"),
             (
                 "data.url",
                 "https://stranger.example/evil.py",
@@ -509,22 +511,46 @@ class TestSettings:
         typed = ["ckpt=run", "data.url=https://stranger.example/text", "model._target_=mine.Model"]
         evaluation.refuse_unknown(evaluation.configuration(typed), typed)
 
-    def test_a_run_does_not_say_where_an_evaluation_writes(self, run, settings):
+    def test_a_run_does_not_say_where_an_evaluation_writes_and_what_it_starts(self, run, settings):
         config = OmegaConf.create(settings["config"])
-        config.data.cache = "elsewhere"
+        config.data.cache = config.run_dir = config.trainer.default_root_dir = "elsewhere"
+        config.trainer.update(devices=1000, num_nodes=1000, strategy="ddp")
+        config.evaluate = {"_target_": "series.backtest.Backtest", "folder": "elsewhere"}
         OmegaConf.save(config, run / ".hydra" / "config.yaml")
-        assert evaluation.configuration(["ckpt=run"]).data.cache is None
+        found = evaluation.configuration(["ckpt=run"])
+        assert "elsewhere" not in OmegaConf.to_yaml(found)
+        assert (found.data.cache, found.evaluate, found.run_dir) == (None, None, str(run))
+        assert [found.trainer[name] for name in ("devices", "num_nodes", "strategy")] == [1, 1, "auto"]
         assert evaluation.configuration(["ckpt=run", "data.cache=mine"]).data.cache == "mine"
+        assert evaluation.configuration(["ckpt=run", "trainer.devices=2"]).trainer.devices == 2
+        assert evaluation.configuration(["ckpt=run", "trainer=ddp"]).trainer.devices == 2
+        assert evaluation.configuration(["ckpt=run", "evaluate=backtest"]).evaluate.folder == str(run)
+
+    def test_a_directory_that_was_moved_or_copied_after_it_was_extended_is_resumed_where_it_is(self, run, monkeypatch):
+        resumed = []
+
+        def train(config, *arguments, once_begun, **settings):
+            resumed.append(OmegaConf.to_yaml(config))
+            once_begun()
+
+        monkeypatch.setattr(program, "train", train)
+        program.resume(run, ["trainer.max_epochs=2"])
+        other = run.with_name("other")
+        shutil.copytree(run, other)
+        program.resume(other, ["trainer.max_epochs=3"])
+        assert str(run) in resumed[0]
+        assert str(run) not in resumed[1]
+        assert resumed[1] == resumed[0].replace(str(run), str(other)).replace("max_epochs: 2", "max_epochs: 3")
 
     def test_the_whole_command(self, run, settings, train, tmp_path):
         """Of an evaluation of a stranger's run: its own model is read by our classes, whatever it names."""
         config = OmegaConf.create(settings["config"])
         config.hydra = {"searchpath": ["pkg://evil"]}
-        config.model._target_ = "torch.optim.Adam"  # a class that our files name, in the place of another
+        config.model._target_ = "vision.models.ConvNet"  # a class that our files name, in the place of another
         OmegaConf.save(config, run / ".hydra" / "config.yaml")
         answer = train("task=evaluate", "ckpt=run", path=tmp_path)
         assert answer.returncode == 1
-        assert answer.stderr == "error: model: torch.optim.Adam is not a class of models (torch.nn.Module)\n"
+        assert re.fullmatch(r"error: .*best\.ckpt: its weights do not fit the model ConvNet .*\n", answer.stderr)
 
 
 class TestReport:

@@ -186,8 +186,16 @@ def with_bases(file: Path) -> Iterator[Any]:
             yield from with_bases(base)
 
 
+def contents(key: str) -> Iterator[tuple[str, Any]]:
+    """The group and the content of each file that has a key, such as `_target_`, anywhere."""
+    for folder in directories():
+        for file in folder.rglob("*.yaml"):
+            if f"{key}:" in file.read_text(encoding="utf-8"):
+                yield file.parent.name, OmegaConf.to_container(OmegaConf.load(file))
+
+
 def values_of(key: str) -> set[str]:
-    """The values that the files give a key anywhere, such as the classes and functions that they name by `_target_`."""
+    """The values that the files give a key anywhere, such as the addresses that they name by `url`."""
     files = (file for folder in directories() for file in folder.rglob("*.yaml"))
     value = re.compile(rf"\b{key}: *(\S+)")
     return {found for file in files for found in value.findall(file.read_text(encoding="utf-8"))}

@@ -7,10 +7,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from unroll.cli import run_directory
-from unroll.cli.config import compose_config, config_dir, groups, values_of
+from unroll.cli.config import compose_config, config_dir, contents, groups, values_of
 from unroll.errors import UserError
 
 BUILT = ("data", "model", "learner", "optimizer", "schedule", "trainer", "evaluate")  # parts of the configuration
+# What a run doesn't say for an evaluation, unless it is typed: where files are written, and what is started.
+OWN = {"data.cache": None, "trainer.devices": 1, "trainer.num_nodes": 1, "trainer.strategy": "auto"}
 
 
 def configuration(arguments: Sequence[str]) -> DictConfig:
@@ -44,9 +46,17 @@ def configuration(arguments: Sequence[str]) -> DictConfig:
             raise UserError(f"{group}=…: an evaluation has the settings of the run; type other data, or values")
     values = [override for override in overrides if override.partition("=")[0] not in chosen]
     config, _ = run_directory.load(run_dir, values, {group: parts[group] for group in chosen})
+    typed = {override.partition("=")[0].lstrip("+") for override in overrides}
+    typed_parts = {key.partition(".")[0] for key in typed}
+    folder = str(run_dir.resolve())
+    for key, value in {**OWN, "run_dir": folder, "trainer.default_root_dir": folder}.items():
+        parent, _, name = key.rpartition(".")
+        settings = config.get(parent) if parent else config
+        if name in settings and key not in typed and parent not in chosen:
+            settings[name] = value
+    if "evaluate" in config and "evaluate" not in typed_parts:
+        config.evaluate = None
     OmegaConf.resolve(config)
-    if "cache" in config.data and run_directory.split_override(overrides, "data.cache")[0] is None:
-        config.data.cache = None  # where files are written is not for the run to say
     return config
 
 
@@ -62,7 +72,10 @@ def refuse_unknown(config: DictConfig, arguments: Sequence[str]) -> None:
         UserError: it does.
     """
     content: Any = OmegaConf.to_container(config)
-    known = values_of("_target_") | {argument.partition("=")[2] for argument in arguments if "_target_=" in argument}
+    named = [found for group, settings in contents("_target_") for found in targets_in(settings, group)]
+    typed = (argument.lstrip("+").partition("._target_=") for argument in arguments)
+    named += [(key, target) for key, is_target, target in typed if is_target]
+    known = {(name_of(key), target) for key, target in named}
     url, (typed_url, _) = content["data"].get("url"), run_directory.split_override(arguments, "data.url")
     if url is not None and typed_url is None and url not in values_of("url"):
         raise UserError(
@@ -71,10 +84,10 @@ def refuse_unknown(config: DictConfig, arguments: Sequence[str]) -> None:
         )
     for part in BUILT:
         for key, target in targets_in(content.get(part), part):
-            if target not in known:
+            if (name_of(key), target) not in known:
                 raise UserError(
-                    f"{key}: the run names {target}, which no file in {config_dir()} does; if it is your own, give the "
-                    f"folder of the file that names it: --config-dir DIR"
+                    f"{key}: the run names {target}, which no file in {config_dir()} does there; if it is your own, "
+                    f"give the folder of the file that names it: --config-dir DIR"
                 )
 
 
@@ -88,3 +101,8 @@ def targets_in(settings: Any, key: str) -> Iterator[tuple[str, str]]:
     if isinstance(settings, list):
         for number, part in enumerate(settings):
             yield from targets_in(part, f"{key}[{number}]")
+
+
+def name_of(key: str) -> str:
+    """The last name in a key: what a part of the configuration is called wherever it stands, such as `objective`."""
+    return key.rpartition(".")[2]

@@ -1,5 +1,6 @@
 """What `train.py` does: one run, a job of a sweep, a run that is resumed, or a command beside training."""
 
+import copy
 import os
 import sys
 import traceback
@@ -98,6 +99,7 @@ def resume(run_dir: Path, overrides: list[str]) -> None:
 
     check_version(run_dir / run_directory.LAST)  # before the configuration is read in the sense of this version
     check(config)
+    written = copy.deepcopy(config)  # with its references: the directory may be moved or copied
     OmegaConf.resolve(config)
     HydraConfig.instance().cfg = None  # Lightning starts further processes with this same command line
     if not (run_dir / run_directory.LAST).exists():
@@ -105,7 +107,7 @@ def resume(run_dir: Path, overrides: list[str]) -> None:
 
     def keep_changes() -> None:
         if overrides and rank() == 0:
-            run_directory.save(config, typed, run_dir)
+            run_directory.save(written, typed, run_dir)
 
     train(config, run_dir, typed, continues=True, once_begun=keep_changes)
 
