@@ -33,6 +33,7 @@ def whole(path: str) -> tuple[Any, str | None]:
             f"{path}: there is no folder {folder}; one on the Hub comes onto this machine by "
             f"datasets.load_dataset(…).save_to_disk(FOLDER)"
         )
+    refuse_addresses(folder, path)
     saved = any((folder / file).exists() for file in ("dataset_dict.json", "state.json"))
     try:
         found = datasets.load_from_disk(str(folder)) if saved else datasets.load_dataset(str(folder))
@@ -42,6 +43,29 @@ def whole(path: str) -> tuple[Any, str | None]:
     if isinstance(found, datasets.Dataset) and chosen is not None:
         raise UserError(f"{path}: the data set has no splits; leave :{chosen} out")
     return found, chosen
+
+
+def refuse_addresses(folder: Path, path: str) -> None:
+    """Checks that the settings in a folder name files of the folder alone; the library would download others.
+
+    Raises:
+        UserError: they don't, or can't be read.
+    """
+    import yaml
+    from huggingface_hub import DatasetCard
+
+    found = []
+    try:
+        if (card := folder / "README.md").is_file():
+            found.append(DatasetCard.load(card).data.to_dict())
+        if (settings := folder / ".huggingface.yaml").is_file():
+            found.append(yaml.safe_load(settings.read_text(encoding="utf-8")))
+    except Exception as error:  # of many kinds
+        raise UserError(f"{path}: its README.md or .huggingface.yaml can't be read ({type(error).__name__})") from None
+    if re.search(r"://|::", repr([part.get("configs") for part in found if isinstance(part, dict)])):
+        raise UserError(
+            f"{path}: its settings name files elsewhere; nothing is downloaded, so put them into the folder"
+        )
 
 
 def has_split(path: str, split: str) -> bool:

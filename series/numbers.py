@@ -22,6 +22,7 @@ NEGATIVE = re.compile(r"\(([\d.,]+)\)|([\d.,]+)-|[\u2010-\u2014]\s?([\d.,]+)")  
 DATE = re.compile(r"\w*\d[-/.:, T]+\w+[-/.:, T]+\d.*")
 BLANKS = " \xa0\u202f'’"  # some have these between thousands
 MINUS = "−"
+LARGEST = 1e150  # whose square is a number too
 
 
 def without_units(table: Table, chosen: Sequence[str], time: str | None) -> None:
@@ -149,6 +150,14 @@ def numbers(table: Table, name: str, decimal: Decimal) -> numpy.ndarray:
         found = f"{column[row]!r}, not a number ({wrong.sum():,} in all)"
         advice = advice_on(column[row], name, table, decimal, most=wrong.mean() > 0.5)
         raise UserError(f"{table.where(row)}: the column {name} has {found}; {advice}")
+    large = numpy.abs(values) > LARGEST
+    if large.any():
+        row = int(large.argmax())
+        name = in_file(table, name, row)
+        raise UserError(
+            f"{table.where(row)}: the column {name} has {values[row]:g}; the squares of such numbers are beyond "
+            f"what a computer has: divide the column, or leave it out by data.columns=[…]"
+        )
     if missing.all():
         raise UserError(f"{table.name}: the column {name} has no number; leave it out by data.columns=[…]")
     if missing.any():

@@ -159,11 +159,11 @@ def standard(values: numpy.ndarray) -> tuple[list[float], list[float]]:
     means, stds = [], []
     for column, constant in zip(values.T, is_constant(values).tolist(), strict=True):
         column = column[numpy.isfinite(column)]
-        if constant:
-            means.append(column[0].item() if len(column) else 0.0)
+        mean, std = (column.mean().item(), column.std().item()) if len(column) else (0.0, 0.0)
+        if constant or not std:  # the squares of numbers below 1e-162 are 0
+            means.append(column[0].item() if len(column) else mean)
             stds.append(1.0)
             continue
-        mean, std = column.mean().item(), column.std().item()
         digits = 3 - math.floor(math.log10(std))
         means.append(round(mean, digits))
         stds.append(round(std, digits))

@@ -8,6 +8,7 @@ from PIL import Image
 
 from lm.language.data import TextFiles
 from lm.tagging.data import TaggedFiles
+from reading.datasets import load
 from unroll.errors import UserError
 from vision.data.data_modules import ImageFiles
 
@@ -114,3 +115,14 @@ class TestImages:
     def test_what_is_refused(self, saved, tmp_path, rows, features, message):
         with pytest.raises(UserError, match=message):
             self.data(saved(rows or self.rows([1], ["cat"]), **features), tmp_path).summary()
+
+
+@pytest.mark.parametrize("settings", ["README.md", ".huggingface.yaml"])
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/a.csv", "zip://a.csv::http://127.0.0.1:9/a.zip"])
+def test_a_folder_does_not_say_what_is_downloaded(tmp_path, monkeypatch, settings, address):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *arguments: pytest.fail("it would be downloaded"))
+    header = f"configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {address}\n"
+    (tmp_path / "a.csv").write_text("text\nx\n")
+    (tmp_path / settings).write_text(f"---\n{header}---\n" if settings == "README.md" else header)
+    with pytest.raises(UserError, match="its settings name files elsewhere; nothing is downloaded"):
+        load(f"hf:{tmp_path}", "train")

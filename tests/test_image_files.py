@@ -1,6 +1,7 @@
 """Image files of the user's own: found, decoded once, split, trained on and classified."""
 
 import json
+import os
 import struct
 import zlib
 
@@ -13,7 +14,7 @@ from PIL import Image, TiffImagePlugin
 from unroll.errors import UserError
 from unroll.training.split import set_aside
 from vision.data.data_modules import ImageFiles
-from vision.data.files import decode, find_images, read_image
+from vision.data.files import decode, find_images, read_image, readable_endings
 from vision.data.shapes import NAMES, draw_shapes
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -239,6 +240,21 @@ class TestReading:
     def test_any_mode_becomes_three_colours(self, tmp_path, mode):
         Image.new(mode, (9, 9), 1 if mode == "1" else None).save(tmp_path / ("a.tiff"))
         self.colours(tmp_path / "a.tiff")
+
+    @pytest.mark.parametrize("name", ["some.png", "some.eps"])
+    def test_no_program_is_started_for_a_drawing(self, tmp_path, monkeypatch, name):
+        ghostscript = tmp_path / "bin" / "gs"
+        ghostscript.parent.mkdir()
+        ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+        ghostscript.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{ghostscript.parent}:{os.environ['PATH']}")
+        (tmp_path / name).write_text(
+            "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+        )
+        with pytest.raises(UserError, match=f"{name}: not an image that can be read"):
+            read_image(tmp_path / name, 8)
+        assert not (tmp_path / "started").exists()
+        assert ".eps" not in readable_endings()
 
     def test_what_is_transparent_becomes_white(self, tmp_path):
         Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save(tmp_path / "a.png")

@@ -13,7 +13,7 @@ from hypothesis import strategies
 from series.backtest import Backtest
 from series.checkpoint import TrainedForecaster
 from series.data import SeriesFiles
-from series.files import Series
+from series.files import Series, read_series
 from series.forecast import forecast
 from series.learner import ForecastLearner
 from series.model import Forecaster
@@ -128,3 +128,15 @@ def test_a_scale_reads_numbers_back():
     found = torch.from_numpy(scale.standardised(values))
     numpy.testing.assert_allclose(scale.in_units(found), values, rtol=1e-12, atol=1e-12)
     numpy.testing.assert_allclose(scale.in_units(found[:, [2, 0]], [2, 0]), values[:, [2, 0]], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("values", [[1e308, -1e308], [1e200, 2e200], [1, 1e151]])
+def test_numbers_whose_squares_are_none_are_refused(tmp_path, values):
+    (tmp_path / "some.csv").write_text("a,b\n" + "".join(f"{value},1.5\n" for value in values * 10))
+    with pytest.raises(UserError, match=r"some\.csv, line \d: the column a has 1e\+\d+; the squares of such numbers"):
+        read_series(str(tmp_path / "some.csv"))
+
+
+def test_numbers_whose_squares_are_zero_are_read_as_one_number():
+    values = numpy.array([[5e-324, 1e-200], [1e-323, 2e-200]] * 10)
+    assert Scale.of(values).std == [1.0, 1.0]

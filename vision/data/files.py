@@ -25,6 +25,7 @@ from vision.data.batches import Images
 FORMAT = 4
 MANY = 1024  # files that are decoded before their pixels are written
 HEIF = {".heic", ".heif"}
+STARTS_A_PROGRAM = {"EPS"}  # Ghostscript, which runs what is in the file, whatever the file is called
 COLOURS = ("RGB", "RGBA", "RGBX", "CMYK")
 LOWER = {  # the lower bits of a packing of 16 bits, and the other way round; None: Pillow has no name for them
     **{f"{mode};16{order}": f"{mode};16{other}" for mode in COLOURS for order, other in ("BL", "LB")},
@@ -110,7 +111,7 @@ def unpacked(path: Path) -> ImageFile.ImageFile:
     Raises:
         Unreadable: colours of 16 bits lie apart from each other, which Pillow reads as if they had 8.
     """
-    file = Image.open(path)
+    file = Image.open(path, formats=[name for name in Image.ID if name not in STARTS_A_PROGRAM])
     tags = getattr(file, "tag_v2", {})
     if tags.get(PLANAR_CONFIGURATION) == APART and max(tags.get(BITSPERSAMPLE, (8,))) > 8:
         file.close()
@@ -251,7 +252,7 @@ def readable_endings() -> set[str]:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-    return set(Image.registered_extensions())
+    return {ending for ending, name in Image.registered_extensions().items() if name not in STARTS_A_PROGRAM}
 
 
 class Decoded(NamedTuple):
