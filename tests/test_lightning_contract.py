@@ -317,6 +317,75 @@ def test_what_is_called_before():
     assert not any({"on_advance_start", "advance", "run"} & vars(loop).keys() for loop in loops)
 
 
+@contract(lightning.own_hook, "hooks that do nothing are those of `Callback` and `ModelHooks`")
+@contract(
+    lightning.write_behind_module, "callbacks' hooks of a batch's and a validation's end come before the module's"
+)
+@contract(
+    lightning.write_in_their_turn, "callbacks' hooks of a batch's and a validation's end come before the module's"
+)
+@contract(lightning.may_change_something, "callbacks of Lightning's that go on with something have a `state_dict`")
+@contract(lightning.left_out, "`_call_callback_hooks` calls callbacks one by one, and then the module's hook is called")
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_is_left_out(behind):
+    found = []
+
+    class Look(pl.callbacks.Checkpoint):
+        def look(self, trainer, module, *others):
+            hook, classes = lightning.left_out(trainer, module)
+            found.append((hook, *classes))
+
+        on_train_batch_end = on_validation_end = on_train_epoch_end = on_train_batch_start = look
+
+        def on_train_start(self, trainer, module):
+            if behind:
+                lightning.write_behind_module(trainer, module, [self])
+
+        def on_train_end(self, trainer, module):
+            lightning.write_in_their_turn(module, [self])
+
+    class Hooked(Module):
+        def on_train_batch_end(self, *others):
+            found.append(self.look("module", self))
+
+        on_validation_end = on_train_epoch_end = on_train_batch_end
+
+    class Other(pl.Callback):
+        def on_train_batch_end(self, *others):
+            pass
+
+    module, look = Hooked(lambda hook, module: hook), Look()
+    behind_look = [pl.callbacks.EMAWeightAveraging(), Other(), pl.callbacks.Timer(), pl.callbacks.TQDMProgressBar()]
+    trainer = trainer_of(limit_train_batches=1)
+    trainer.callbacks = [look, *behind_look]
+    trainer.fit(module, stream(), stream())
+    at_train_end = ("on_train_batch_end", "EMAWeightAveraging", "Other", "Hooked")
+    expected = {
+        False: [("",), at_train_end, "module", ("on_validation_end", "Hooked"), "module", "module"],
+        True: [("",), "module", at_train_end[:1], "module", ("on_validation_end",), "module"],
+    }
+    assert found[:-1] == expected[behind]
+    assert found[-1] == ("on_train_epoch_end",)
+    assert not {*lightning.ENDS} & (vars(module).keys() | vars(look).keys())
+
+
+def test_what_is_left_out_where_a_hook_fails():
+    found = []
+
+    class Look(pl.Callback):
+        def on_exception(self, trainer, module, exception):
+            found.append(lightning.left_out(trainer, module))
+
+    class Fails(pl.Callback):
+        def on_train_epoch_end(self, trainer, module):
+            raise InterruptedError
+
+    stop = pl.callbacks.EarlyStopping("loss", check_on_train_epoch_end=True)
+    with pytest.raises(InterruptedError):
+        seen_in_fit(lambda hook, module: None, callbacks=[stop, Fails(), Look()])
+    assert found == [("on_train_epoch_end", ["EarlyStopping"])]
+
+
 @contract(lightning.reloaded_in, "`fit_loop._last_train_dl_reload_epoch` is the epoch in which loaders were made")
 @contract(lightning.reloads_now, "`fit_loop._should_reload_train_dl` says whether loaders are made again")
 @contract(lightning.set_reloaded_in, "loaders are made again when so many epochs have passed since that one")

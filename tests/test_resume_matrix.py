@@ -5,9 +5,11 @@ The cases are generated; a few are run by default, all of them by `pytest -m slo
 
 import itertools
 import os
+import pickle
 import random
 import shutil
 import signal
+from copy import deepcopy
 from datetime import timedelta
 from functools import cache, partial
 
@@ -79,7 +81,29 @@ class Unfreeze(BaseFinetuning):
             self.make_trainable(module.rnn)
 
 
+class Counts(pl.Callback):
+    """Counts steps and epochs before each, and sets a rate by them."""
+
+    def __init__(self):
+        self.steps = self.epochs = 0
+
+    def on_train_epoch_start(self, trainer, module):
+        self.epochs += 1
+
+    def on_train_batch_start(self, trainer, *others):
+        self.steps += 1
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] += 1e-4 * (self.steps % 5 + self.epochs)
+
+    def state_dict(self):
+        return {"steps": self.steps, "epochs": self.epochs}
+
+    def load_state_dict(self, state):
+        self.steps, self.epochs = state["steps"], state["epochs"]
+
+
 CALLBACKS = {
+    "hooks": lambda: [Counts()],
     "no callback": list,
     "unfreezing": lambda: [Unfreeze()],
     "ema": lambda: [EMAWeightAveraging(decay=0.9)],
@@ -175,6 +199,29 @@ class Module(CarriesState, pl.LightningModule):
         return [optimizer], [by_epoch, {"scheduler": lowered, "monitor": "valid/loss", "strict": False}]
 
 
+class Hooked(Module):
+    """Has a slow copy of its head, and changes weights in hooks."""
+
+    def __init__(self, fail_at=None):
+        super().__init__(fail_at)
+        self.slow = nn.Linear(4, 1).requires_grad_(False)
+
+    def training_step(self, batch, index):
+        return super().training_step(batch, index) + (self.head.weight - self.slow.weight).square().sum()
+
+    def on_train_batch_end(self, *arguments):
+        self.slow.weight.lerp_(self.head.weight.detach(), 0.1)
+
+    @torch.no_grad()
+    def on_train_epoch_start(self):
+        self.head.weight.mul_(0.95)
+
+    @torch.no_grad()
+    def on_train_epoch_end(self):
+        super().on_train_epoch_end()
+        self.slow.weight.mul_(0.9)
+
+
 class Stop(pl.Callback):
     def __init__(self, place, how, at):
         self.place, self.how, self.at = place, how, at
@@ -219,7 +266,7 @@ def fitted(case, folder, stop_at=None, ckpt_path=None):
     loaders, callbacks, steps, precision, validation, stop = case
     kind, place, how, _ = STOPS[stop]
     torch.manual_seed(1 if ckpt_path else 0)
-    module = Module(fail_at=stop_at if place == "step" else None)
+    module = (Hooked if callbacks == "hooks" else Module)(fail_at=stop_at if place == "step" else None)
     settings = {"max_epochs": EPOCHS, **QUIET, **STEPS[steps], **PRECISIONS[precision], **VALIDATIONS[validation]}
     stops = []
     accumulation = [GradientAccumulationScheduler({1: 2, 2: 3})] if steps == "scheduled" else []
@@ -253,12 +300,22 @@ def stopped(case, folder, at):
     return at if place == "between" else next(read for read, *_ in undisturbed(*case[:-1]).validated if read >= at)
 
 
+def refused(case):
+    """Whether something has failed in a hook behind which others would have changed something."""
+    kind, place, *_ = STOPS[case[-1]]
+    return case[1] == "hooks" and (kind, place) == ("exception", "between")
+
+
 def holds(case, folder):
     """Whether a fit that is stopped and resumed is the undisturbed one, told in words if it is not."""
     whole = undisturbed(*case[:-1])
     at = next(read for read, *_ in whole.validated if read > 12) if STOPS[case[-1]][3] else AT
     before = stopped(case, folder, at)
     files = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    if refused(case):
+        with pytest.raises(UserError, match="of which a part was done, or of its hooks: resume from an earlier one"):
+            fitted(case, folder, ckpt_path=files[-1])
+        return None
     resumed = fitted(case, folder, ckpt_path=files[-1])
     rest = len(whole.read) - len(resumed.read)
     if not 0 < rest <= before:
@@ -504,3 +561,58 @@ def test_means_that_do_not_go_on_are_named_in_one_line(processes, module, words,
     torch.save({**checkpoint, "means": checkpoint["means"] * processes}, path)
     with pytest.warns(UserWarning, match=words):
         fit(module(), 4, path)
+
+
+class Saves(pl.Callback):
+    """Not one of Lightning's kind for it, which are called last."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_train_batch_end(self, trainer, *others):
+        trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("module", [Hooked, Module])
+def test_a_file_that_leaves_out_the_hooks_behind_says_so_once(module, tmp_path, recwarn):
+    trainer = pl.Trainer(**QUIET, max_steps=3, enable_checkpointing=False, callbacks=[Saves(tmp_path / "some.ckpt")])
+    trainer.fit(module(), series())
+    said = [str(warning.message) for warning in recwarn if "what they change is not in it" in str(warning.message)]
+    assert [line.partition(": ")[0] for line in said] == [
+        "a checkpoint is written in on_train_batch_end before the hooks of this name of Hooked"
+    ] * (module is Hooked)
+
+
+class ChangedByValidations(Module):
+    def on_validation_end(self):
+        self.head.weight.data.mul_(0.9)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["validations", "epochs"])
+def test_what_a_validation_changes_is_changed_once(kind, tmp_path):
+    def fit(ckpt_path=None):
+        torch.manual_seed(ckpt_path is not None)
+        module, trainer = ChangedByValidations(), pl.Trainer(**QUIET, max_epochs=2, callbacks=[writer(kind, tmp_path)])
+        trainer.fit(module, series(), Stream(waves(90), 4, 10), ckpt_path=ckpt_path, weights_only=True)
+        assert trainer.num_sanity_val_steps == 2
+        return module
+
+    whole = fit()
+    resumed = fit(min(tmp_path.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns))
+    assert resumed.read == whole.read[-len(resumed.read) :] != []
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_module_can_be_copied_and_pickled_in_a_fit_and_is_left_as_it_was(tmp_path):
+    class Copies(pl.Callback):
+        def on_train_epoch_end(self, trainer, module):
+            for copy in (deepcopy(module), pickle.loads(pickle.dumps(module))):
+                copy.on_train_batch_end(None, None, 0)
+                copies.append(copy.slow.weight)
+
+    copies, module, written = [], Hooked(), writer("steps", tmp_path)
+    pl.Trainer(**QUIET, max_epochs=1, callbacks=[Copies(), written]).fit(module, series())
+    assert torch.equal(*copies)
+    assert not torch.equal(copies[0], module.slow.weight / 0.9)
+    assert "on_train_batch_end" not in vars(module).keys() | vars(written).keys()

@@ -63,6 +63,8 @@ class ResumesExactly:
     averaged = False  # whether callbacks have put an average in the place of the weights, for a validation
     cut_short: dict[str, Any] | None = None  # means over an epoch that was, before Lightning begins them anew
     random_before_stop: dict[str, Any] | None = None  # before a validation that is taken because the fit is to stop
+    sanity_steps = 0  # of validation, which a fit that is resumed does without: module hooks may change weights in them
+    said = False  # what a checkpoint leaves out
     reloads = False  # whether a fit that is resumed begins with loaders that are made anew
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -72,6 +74,7 @@ class ResumesExactly:
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         resumed, self.resumed = self.resumed, None
+        self._check_sanity_again(trainer)
         self.before, self.averaged, self.cut_short, self.random_before_stop = None, False, None, None
         loaders = lightning.train_loaders(trainer)
         for loader in loaders:
@@ -80,6 +83,8 @@ class ResumesExactly:
             compare(trainer, resumed)
         seeds = [torch.initial_seed()] if resumed is None else resumed[SEEDS]
         self.seed = seeds[trainer.global_rank % len(seeds)]
+        lightning.write_behind_module(trainer, pl_module, writers(trainer))
+        lightning.call_before_epoch(trainer, partial(self.before_epoch, trainer, pl_module))
         lightning.call_before_batch(trainer, partial(self.before_batch, trainer, pl_module))
         lightning.call_before_validation(trainer, partial(self._before_validation, trainer, pl_module))
         for loader in loaders:
@@ -142,6 +147,10 @@ class ResumesExactly:
         if not lightning.epoch_is_over(trainer):
             self.cut_short = metrics.so_far(trainer, pl_module)
 
+    def before_epoch(self, trainer: Any, pl_module: Any) -> None:
+        """What is done before the hooks of an epoch."""
+        self.before = BeforeStep(trainer, pl_module) if lightning.saves_on_exception(trainer) else None
+
     def before_batch(self, trainer: Any, pl_module: Any) -> None:
         """What is done before a training batch is fetched, for which data sets may draw random numbers."""
         self.before = BeforeStep(trainer, pl_module) if lightning.saves_on_exception(trainer) else None
@@ -170,7 +179,8 @@ class ResumesExactly:
     def _moment(self, trainer: Any, pl_module: Any) -> Moment:
         """The one that a checkpoint is of that is written now."""
         validates = lightning.current_stage(trainer) == "validate"
-        is_done = lightning.is_behind_batch(trainer) or lightning.has_processed_epoch(trainer)
+        ends = lightning.has_processed_epoch(trainer) and not lightning.begins_epoch(trainer)
+        is_done = ends or lightning.is_behind_batch(trainer)
         if validates:
             is_done = lightning.has_validated(trainer) and not lightning.is_failing(trainer)
         if self.before is None or is_done:
@@ -191,7 +201,10 @@ class ResumesExactly:
             torn, gradients = moment.is_past(trainer, pl_module), moment.gradients
         else:
             torn, gradients = lightning.in_step(trainer), unstepped_gradients(trainer, pl_module)
-        checkpoint[TORN] = torn
+        hook, left_out = lightning.left_out(trainer, pl_module)
+        if left_out and not lightning.is_failing(trainer):
+            self._say_what_is_left_out(hook, left_out)
+        checkpoint[TORN] = torn or bool(left_out and lightning.is_failing(trainer))
         checkpoint[KERNELS] = kernels.record()
         checkpoint[RANDOM_STATES] = gathered(moment.random)
         checkpoint[MEANS] = gathered(metrics.moved(moment.metrics, "cpu"))
@@ -205,16 +218,25 @@ class ResumesExactly:
         checkpoint[METRICS] = {name: value.cpu() for name, value in trainer.callback_metrics.items()}
         checkpoint[EARLY_STOPS] = early_stops(trainer)
         checkpoint[STOPPED] = stopped_otherwise(trainer)
-        if isinstance(moment, BeforeStep) or lightning.is_ahead(trainer):
+        if lightning.has_processed_epoch(trainer):
+            epoch, batch = lightning.next_batch(trainer)
+            if batch or lightning.begins_epoch(trainer):
+                before_batch(checkpoint, trainer, epoch, batch)
+        elif isinstance(moment, BeforeStep) or lightning.is_ahead(trainer):
             before_batch(checkpoint, trainer, trainer.current_epoch, lightning.batches_completed(trainer))
         elif moment is self.before:
             lightning.set_before_validation(checkpoint)
         elif lightning.is_behind_batch(trainer):
             lightning.set_behind_batch(checkpoint, trainer)
-        elif lightning.has_processed_epoch(trainer):
-            epoch, batch = lightning.next_batch(trainer)
-            if batch or lightning.begins_epoch(trainer):
-                before_batch(checkpoint, trainer, epoch, batch)
+
+    def _say_what_is_left_out(self, hook: str, classes: list[str]) -> None:
+        if not self.said:
+            warnings.warn(
+                f"a checkpoint is written in {hook} before the hooks of this name of {', '.join(classes)}: what they "
+                f"change is not in it; a callback that derives from Lightning's Checkpoint is called behind them",
+                stacklevel=2,
+            )
+        self.said = True
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if not lightning.is_fitting(trainer):
@@ -236,13 +258,32 @@ class ResumesExactly:
             warnings.warn(line, stacklevel=2)
         keys = (RANDOM_STATES, GRADIENTS, READING, RELOADED, PLACES, METRICS, MEANS, SETTINGS)
         self.resumed = {key: checkpoint.get(key) or [] for key in keys}
+        self.sanity_steps, trainer.num_sanity_val_steps = trainer.num_sanity_val_steps, 0
         self.resumed |= {BATCH: batch, SEEDS: checkpoint.get(SEEDS, [torch.initial_seed()])}
 
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self._let_go(trainer, pl_module)
+
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        lightning.call_before_batch(trainer, None)
-        lightning.call_before_validation(trainer, None)
+        self._let_go(trainer, pl_module)
         for loader in lightning.train_loaders(trainer) if lightning.is_fitting(trainer) else ():
             take_order(loader)
+
+    def _check_sanity_again(self, trainer: Any) -> None:
+        trainer.num_sanity_val_steps, self.sanity_steps = self.sanity_steps or trainer.num_sanity_val_steps, 0
+
+    def _let_go(self, trainer: Any, pl_module: Any) -> None:
+        self._check_sanity_again(trainer)
+        lightning.write_in_their_turn(pl_module, writers(trainer))
+        lightning.call_before_epoch(trainer, None)
+        lightning.call_before_batch(trainer, None)
+        lightning.call_before_validation(trainer, None)
+
+
+def writers(trainer: Any) -> list[Any]:
+    """The callbacks that write checkpoints in hooks of their own."""
+    found = lightning.callbacks_of(trainer, "Checkpoint")
+    return [callback for callback in found if not isinstance(callback, ResumesExactly)]
 
 
 def compare(trainer: Any, resumed: dict[str, Any]) -> None:
@@ -264,8 +305,8 @@ def refuse_torn(checkpoint: dict[str, Any]) -> None:
     """
     if checkpoint.get(TORN):
         raise UserError(
-            "the checkpoint was written in the middle of a training step, of which a part was done: resume from an "
-            "earlier one, or begin a new fit with its weights"
+            "the checkpoint was written in the middle of a training step, of which a part was done, or of its hooks: "
+            "resume from an earlier one, or begin a new fit with its weights"
         )
 
 

@@ -20,7 +20,6 @@ from unroll.resume.checkpoint import glance
 from unroll.resume.exact import ResumesExactly, weights
 from unroll.resume.lightning import (
     batches_completed,
-    call_before_epoch,
     is_fitting,
     is_restarting,
     look_for_last,
@@ -96,7 +95,6 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         self.saved_at = time.monotonic()
         self.ended = False
         self.is_global_zero = trainer.is_global_zero
-        call_before_epoch(trainer, partial(self._before_epoch, trainer))
         for number in self.handlers_before:
             signal.signal(number, self._on_signal)  # in place of Lightning's
 
@@ -107,7 +105,8 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         if self.is_global_zero:  # os.write, because the signal may have interrupted a print()
             os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + STOPPING)
 
-    def _before_epoch(self, trainer: pl.Trainer) -> None:
+    def before_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().before_epoch(trainer, pl_module)
         if trainer.current_epoch > 0 and not is_restarting(trainer):
             self._save_behind_epoch(trainer)
             if self._most_urgent(trainer, SAVE_AND_STOP if self.signal else CONTINUE):
@@ -182,10 +181,10 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().teardown(trainer, pl_module, stage)
-        call_before_epoch(trainer, None)
         self._restore_handlers()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        super().on_exception(trainer, pl_module, exception)
         self._restore_handlers()
 
     def _restore_handlers(self) -> None:

@@ -5,6 +5,7 @@ function here against the installed version, and says which one has to be mended
 """
 
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from copy import copy
@@ -176,6 +177,35 @@ def begin_reading(trainer: Any) -> None:
     iter(trainer.fit_loop._data_fetcher)
 
 
+class InPlaceOf:
+    """What is called in the place of a method of one object, until `undo`; copies of that object have its own."""
+
+    def __init__(self, owner: Any, name: str, call: Callable[..., Any]) -> None:
+        """
+        Args:
+            owner: of the method.
+            name: of the method.
+            call: gets the method, and what it is called with.
+        """
+        self.undo(owner, name)
+        self.owner, self.name, self.call = owner, name, call
+        self.before, self.method = owner.__dict__.get(name), getattr(owner, name)
+        owner.__dict__[name] = self
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self.call(self.method, *arguments, **named)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self.owner, self.name)
+
+    @staticmethod
+    def undo(owner: Any, name: str) -> None:
+        """Lets the object have its own method again."""
+        if isinstance(now := owner.__dict__.get(name), InPlaceOf):
+            del owner.__dict__[name]
+            owner.__dict__.update({} if now.before is None else {name: now.before})
+
+
 def call_before_epoch(trainer: Any, call: Callable[[], Any] | None) -> None:
     """Calls it before each epoch, when everything of the one before is done and logged; with None, no more."""
     call_before(trainer.fit_loop, "on_advance_start", call)
@@ -192,15 +222,15 @@ def call_before_validation(trainer: Any, call: Callable[[], Any] | None) -> None
 
 
 def call_before(loop: Any, name: str, call: Callable[[], Any] | None) -> None:
-    loop.__dict__.pop(name, None)
-    if call is not None:
-        method = getattr(loop, name)
+    def with_call(method: Callable[..., Any], *arguments: Any) -> Any:
+        assert call is not None
+        call()
+        return method(*arguments)
 
-        def with_call(*arguments: Any) -> Any:
-            call()
-            return method(*arguments)
-
-        loop.__dict__[name] = with_call
+    if call is None:
+        InPlaceOf.undo(loop, name)
+    else:
+        InPlaceOf(loop, name, with_call)
 
 
 def is_restarting(trainer: Any) -> bool:
@@ -385,6 +415,85 @@ def about_to_be_reset(trainer: Any) -> list[Any]:
     if current_stage(trainer) == "validate":
         ended.append(trainer.fit_loop.epoch_loop.val_loop._results)
     return [result.value for results in ended for result in results.values() if not result.is_tensor]
+
+
+# The hooks of an end: callbacks', then the module's; at an epoch's end, those that look at metrics come last
+
+ENDS = ("on_train_batch_end", "on_validation_end", "on_train_epoch_end")
+
+
+def own_hook(part: Any, name: str) -> Any | None:
+    """The hook of a callback or of a module, None for that of Lightning's base class, which does nothing."""
+    hook = getattr(part, name)
+    hook = hook.method if isinstance(hook, InPlaceOf) else hook
+    return None if getattr(hook, "__qualname__", None) in (f"Callback.{name}", f"ModelHooks.{name}") else hook
+
+
+def write_behind_module(trainer: Any, module: Any, writers: list[Any]) -> None:
+    """Calls the hooks of callbacks that write checkpoints behind the module's of the same name, where it has one.
+
+    So does Lightning at an epoch's end; else, what the module's hook changes would not be in the file.
+    """
+    for name in ENDS[:2] if writers else ():
+        if own_hook(module, name) is not None:
+            places = [InPlaceOf(writer, name, lambda method, *arguments, **named: None) for writer in writers]
+
+            def and_write(method: Any, *arguments: Any, places: Any = tuple(places), **named: Any) -> Any:
+                output = method(*arguments, **named)
+                for place in places:
+                    place.method(trainer, module, *arguments, **named)
+                return output
+
+            InPlaceOf(module, name, and_write)
+
+
+def write_in_their_turn(module: Any, writers: list[Any]) -> None:
+    """Ends `write_behind_module`."""
+    for name in ENDS:
+        for part in (module, *writers):
+            InPlaceOf.undo(part, name)
+
+
+def left_out(trainer: Any, module: Any) -> tuple[str, list[str]]:
+    """Which hooks of an end a fit leaves out that is resumed from a checkpoint that is written now: those behind the
+    one that writes it, or that failed, if they may change something.
+
+    Returns:
+        The hook, and the classes that have it.
+    """
+    failure = sys.exc_info()[2] if is_failing(trainer) else None
+    walk = traceback.walk_stack(sys._getframe()) if failure is None else traceback.walk_tb(failure)
+    for frame, _ in walk:
+        values = frame.f_locals
+        if values.get("hook_name") in ENDS and frame.f_code.co_name in (CALLS_CALLBACKS, CALLS_MODULE):
+            break
+    else:
+        return "", []
+    name, parts = values["hook_name"], []
+    if frame.f_code.co_name == CALLS_CALLBACKS:
+        callbacks = list(values["callbacks"])
+        parts = callbacks[callbacks.index(values["callback"]) + 1 :]
+        parts += [] if values["monitoring_callbacks"] else [module]
+    if name == "on_train_epoch_end" and not values.get("monitoring_callbacks"):
+        parts += callbacks_of(trainer, "EarlyStopping")
+    return name, [type(part).__name__ for part in parts if may_change_something(part, name)]
+
+
+CALLS_CALLBACKS, CALLS_MODULE = "_call_callback_hooks", "_call_lightning_module_hook"
+
+
+def may_change_something(part: Any, name: str) -> bool:
+    """Whether a callback's or a module's hook may change what a fit goes on with: of Lightning's own, those that have a
+    state, and neither write checkpoints nor look at the clock."""
+    hook = own_hook(part, name)
+    if hook is None or hook.__module__.startswith("unroll.resume."):
+        return False
+    if not hook.__module__.startswith(("lightning.", "pytorch_lightning.")):
+        return True
+    kinds = {base.__name__ for base in type(part).mro()}
+    if "EarlyStopping" in kinds:
+        return bool(part._check_on_train_epoch_end) is (name == "on_train_epoch_end")
+    return own_hook(part, "state_dict") is not None and not kinds & {"Checkpoint", "Timer"}
 
 
 # Early stopping
