@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lm.language
 from lm.language.learner import NextToken
 from unroll import MeanSquaredError, Stream, UserError, WindowLearner, one_cycle
+from unroll.resume import lightning
 from unroll.state import detach
 from unroll.training.callbacks import Average, Progress, Result, StopWhenDiverged, Throughput
 from unroll.training.compiled import read_window
@@ -82,6 +83,9 @@ class TestDivergence:
             fit(StopWhenDiverged(), sequences=sequences)
 
 
+IN_PLACE_OF = [(lightning.__file__, name) for name in ("__call__", "with_call")]  # they call Lightning's own methods
+
+
 class Reads(TorchDispatchMode):
     """Records which lines of this project ask a tensor for its value. On a GPU each would wait for the device."""
 
@@ -93,7 +97,7 @@ class Reads(TorchDispatchMode):
 
     def record(self):
         frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(ROOMS)]
-        frames = [frame for frame in frames if frame.name != "with_call"]  # it calls Lightning's own method
+        frames = [frame for frame in frames if (frame.filename, frame.name) not in IN_PLACE_OF]
         self.lines.update([f"{frames[-1].filename}:{frames[-1].lineno} {frames[-1].line}"] if frames else [])
 
     def __enter__(self):
