@@ -100,7 +100,7 @@ class Forecaster(nn.Module):
         Returns:
             Outputs `[rows, time, targets, horizon, 2 + size]`, as in `series.distributions`; the state after them.
         """
-        rows, targets = inputs.size(0), len(self.last)
+        rows, targets, inputs = inputs.size(0), len(self.last), inputs.to(self.embed.weight.dtype)
         inputs, ahead = inputs.tensor_split([self.width], -1)
         recurrent, read = self._with_history(inputs, state)
         windows = read[..., self.last].unfold(1, self.context, 1)  # [rows, time, targets, context]

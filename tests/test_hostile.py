@@ -35,6 +35,8 @@ from PIL import Image
 import lm.language
 from lm.explore.models import view_of
 from lm.export.steps import load_step
+from lm.text import Tokenizer, Vocabulary
+from lm.text.tokenizers import learn_bpe
 from unroll import load_state, save_state
 from unroll.cli import evaluation, program, run_directory
 from unroll.cli.report.runs import find_runs
@@ -327,6 +329,27 @@ class TestMetadata:
         refusals, tried = try_metadata(kind, run / "checkpoints" / "best.ckpt", run, command, lambda place: HOSTILE)
         print(f"{kind}: {tried} tried, {refusals} refused")
         assert refusals > tried / 2
+
+
+class TestBytePairs:
+    @pytest.fixture
+    def learnt(self):
+        pytest.importorskip("tokenizers")
+        return json.loads(learn_bpe(["the cat sat on the mat"], 270).model)
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("continuing_subword_prefix", "##"), ("end_of_word_suffix", "the"), ("dropout", 0.5)]
+    )
+    def test_what_the_library_crashes_over_is_refused(self, learnt, name, value):
+        learnt["model"][name] = value
+        with pytest.raises(UserError, match=r"not one that data\.tokenizer=bpe has learnt"):
+            Tokenizer("bpe", model=json.dumps(learnt)).split("the cat")
+
+    def test_so_is_a_text_that_is_no_unicode(self, learnt):
+        tokenizer = Tokenizer("bpe", model=json.dumps(learnt))
+        for read_text in (tokenizer.split, Vocabulary.of_counts({}, tokenizer).encode):
+            with pytest.raises(UserError, match="no Unicode"):
+                read_text("the \udcff cat")
 
 
 # Archives: checkpoints, and states beside them

@@ -140,3 +140,11 @@ def test_numbers_whose_squares_are_none_are_refused(tmp_path, values):
 def test_numbers_whose_squares_are_zero_are_read_as_one_number():
     values = numpy.array([[5e-324, 1e-200], [1e-323, 2e-200]] * 10)
     assert Scale.of(values).std == [1.0, 1.0]
+
+
+def test_a_model_in_double_precision_reads_the_same_numbers():
+    """Lightning does not convert what a plot or a backtest gives to the model."""
+    model = Forecaster(2, 3, [0], context=5, hidden_size=4)
+    inputs = torch.rand(1, 30, 2)
+    outputs, _ = model(inputs)
+    torch.testing.assert_close(model.double()(inputs)[0].float(), outputs)

@@ -59,10 +59,21 @@ class Tokenizer:
     def split(self, text: str) -> list[str]:
         text = self.cased(text)
         if self.name == "bpe":
-            return self.bpe.encode(text).tokens
+            return self.encoded(text).tokens
         if self.name == "whitespace":
             return text.replace("\n", f" {END_OF_LINE} ").split()
         return list(text) if self.name == "characters" else WORD.findall(text)
+
+    def encoded(self, text: str) -> Any:
+        """A text in the library's encoding, for "bpe".
+
+        Raises:
+            UserError: it has a character that is no Unicode.
+        """
+        try:
+            return self.bpe.encode(self.cased(text))
+        except TypeError:
+            raise UserError("the text has characters that are no Unicode") from None
 
     def join(self, tokens: list[str]) -> str:
         if self.name == "bpe":
@@ -85,6 +96,8 @@ class Tokenizer:
             kinds = [(parts[name] or {}).get("type") for name in ("model", "pre_tokenizer", "decoder", "normalizer")]
             if kinds != ["BPE", "ByteLevel", "ByteLevel", None]:  # others can take for ever over a text
                 raise ValueError
+            if any(parts["model"].get(name) for name in ("continuing_subword_prefix", "end_of_word_suffix", "dropout")):
+                raise ValueError  # the library itself can crash over them
             return library.Tokenizer.from_str(self.model)
         except Exception:  # the library raises nothing else
             raise UserError("the byte pair encoding is not one that data.tokenizer=bpe has learnt") from None
