@@ -21,9 +21,9 @@ from unroll.resume.early_stopping import (
 )
 from unroll.resume.frozen import train_alike, trained
 from unroll.resume.loaders import (
-    before_batch,
     go_on,
     places,
+    put_before_batch,
     read_by,
     refuse_unsure,
     say_that_workers_draw,
@@ -44,7 +44,7 @@ SETTINGS = "settings"  # what a place in an epoch depends on
 BATCH = "batch"  # behind which the fit goes on in an epoch
 TRAINED = "trained"  # which parameters are
 SEEDS = "order_seeds"  # of the orders in which the loaders of each process read
-TORN = "torn"  # whether a part of a training step was done
+TORN = "torn"  # whether a part of a training step, or of the hooks of an end, was done
 PLACES = "places"  # of the training loaders: the epoch of each, and its batches that were trained on
 
 
@@ -75,7 +75,7 @@ class ResumesExactly:
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         resumed, self.resumed = self.resumed, None
         self._check_sanity_again(trainer)
-        self.before, self.averaged, self.cut_short, self.random_before_stop = None, False, None, None
+        self.before, self.averaged = None, False
         loaders = lightning.train_loaders(trainer)
         for loader in loaders:
             refuse_unsure(loader, trainer.world_size)
@@ -149,10 +149,12 @@ class ResumesExactly:
 
     def before_epoch(self, trainer: Any, pl_module: Any) -> None:
         """What is done before the hooks of an epoch."""
+        self.cut_short = self.random_before_stop = None
         self.before = BeforeStep(trainer, pl_module) if lightning.saves_on_exception(trainer) else None
 
     def before_batch(self, trainer: Any, pl_module: Any) -> None:
         """What is done before a training batch is fetched, for which data sets may draw random numbers."""
+        self.random_before_stop = None
         self.before = BeforeStep(trainer, pl_module) if lightning.saves_on_exception(trainer) else None
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
@@ -196,15 +198,18 @@ class ResumesExactly:
         moment = self._moment(trainer, pl_module)
         if self.averaged:
             lightning.put_weights_back(checkpoint)
-        moment.put_into(checkpoint, pl_module)
+        if moment is self.before:
+            moment.put_into(checkpoint, pl_module)
         if isinstance(moment, BeforeStep):
             torn, gradients = moment.is_past(trainer, pl_module), moment.gradients
         else:
             torn, gradients = lightning.in_step(trainer), unstepped_gradients(trainer, pl_module)
         hook, left_out = lightning.left_out(trainer, pl_module)
-        if left_out and not lightning.is_failing(trainer):
+        if left_out and lightning.is_failing(trainer):
+            torn = True
+        elif left_out:
             self._say_what_is_left_out(hook, left_out)
-        checkpoint[TORN] = torn or bool(left_out and lightning.is_failing(trainer))
+        checkpoint[TORN] = torn
         checkpoint[KERNELS] = kernels.record()
         checkpoint[RANDOM_STATES] = gathered(moment.random)
         checkpoint[MEANS] = gathered(metrics.moved(moment.metrics, "cpu"))
@@ -221,9 +226,9 @@ class ResumesExactly:
         if lightning.has_processed_epoch(trainer):
             epoch, batch = lightning.next_batch(trainer)
             if batch or lightning.begins_epoch(trainer):
-                before_batch(checkpoint, trainer, epoch, batch)
+                put_before_batch(checkpoint, trainer, epoch, batch)
         elif isinstance(moment, BeforeStep) or lightning.is_ahead(trainer):
-            before_batch(checkpoint, trainer, trainer.current_epoch, lightning.batches_completed(trainer))
+            put_before_batch(checkpoint, trainer, trainer.current_epoch, lightning.batches_completed(trainer))
         elif moment is self.before:
             lightning.set_before_validation(checkpoint)
         elif lightning.is_behind_batch(trainer):

@@ -27,7 +27,7 @@ from unroll.resume.lightning import (
     reduce_over_processes,
     weight_averages,
 )
-from unroll.resume.loaders import before_batch
+from unroll.resume.loaders import put_before_batch
 from unroll.resume.moment import BeforeStep
 
 CONTINUE, SAVE, SAVE_AND_STOP = range(3)
@@ -144,7 +144,7 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         if batch:  # a fit that was cut short, and is extended
             self._save(trainer)
         else:
-            self._save(trainer, partial(before_batch, trainer=trainer, epoch=epoch, batch=0))
+            self._save(trainer, partial(put_before_batch, trainer=trainer, epoch=epoch, batch=0))
 
     def _keep_longer_run(self, trainer: pl.Trainer) -> None:
         """Renames a file that is there already if it holds more steps than the fit begins with."""

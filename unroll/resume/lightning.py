@@ -100,16 +100,13 @@ def end_restart(trainer: Any) -> None:
 def count_validation_without_drawing(trainer: Any) -> None:
     """Lightning begins a pass over the loaders of a validation that was done, to count it as such in a fit that is
     resumed; a `DataLoader` draws a random number then, which it did not in the fit that went on."""
-    loop = trainer.fit_loop.epoch_loop.val_loop
-    loop.__dict__.pop("increment_progress_to_evaluation_end", None)
-    count = loop.increment_progress_to_evaluation_end
 
-    def counted() -> None:
+    def without_drawing(count: Callable[[], None]) -> None:
         before = random_state.get()
         count()
         random_state.restore(before)
 
-    loop.increment_progress_to_evaluation_end = counted
+    InPlaceOf(trainer.fit_loop.epoch_loop.val_loop, "increment_progress_to_evaluation_end", without_drawing)
 
 
 def has_processed_epoch(trainer: Any) -> bool:
@@ -387,7 +384,7 @@ def metrics_of(module: Any) -> dict[str, Any]:
     parts = dict(module.named_modules())
     for part in parts.values():
         if isinstance(part, torchmetrics.MetricCollection):
-            part.items()  # gives metrics that are computed together each its state
+            part.values(copy_state=False)  # gives metrics that are computed together each its state
     return {name: part for name, part in parts.items() if isinstance(part, torchmetrics.Metric)}
 
 
@@ -398,7 +395,7 @@ def metric_state(metric: Any) -> dict[str, Any]:
         if isinstance(value, Tensor):
             found[name] = value.detach().clone()
         elif name in metric._defaults:
-            found[name] = [part.detach() for part in value]
+            found[name] = list(value)
         elif type(value) is int and name.startswith("_"):
             found[name] = value
     return found
@@ -414,12 +411,14 @@ def about_to_be_reset(trainer: Any) -> list[Any]:
     ended = [trainer.fit_loop.epoch_loop._results] if epoch_is_over(trainer) else []
     if current_stage(trainer) == "validate":
         ended.append(trainer.fit_loop.epoch_loop.val_loop._results)
-    return [result.value for results in ended for result in results.values() if not result.is_tensor]
+    logged = [result for results in ended for result in results.values() if not result.has_reset]
+    return [result.value for result in logged if not result.is_tensor]
 
 
 # The hooks of an end: callbacks', then the module's; at an epoch's end, those that look at metrics come last
 
-ENDS = ("on_train_batch_end", "on_validation_end", "on_train_epoch_end")
+BEFORE_MODULE = ("on_train_batch_end", "on_validation_end")  # for callbacks that write checkpoints, too
+ENDS = (*BEFORE_MODULE, "on_train_epoch_end")
 
 
 def own_hook(part: Any, name: str) -> Any | None:
@@ -434,7 +433,7 @@ def write_behind_module(trainer: Any, module: Any, writers: list[Any]) -> None:
 
     So does Lightning at an epoch's end; else, what the module's hook changes would not be in the file.
     """
-    for name in ENDS[:2] if writers else ():
+    for name in BEFORE_MODULE if writers else ():
         if own_hook(module, name) is not None:
             places = [InPlaceOf(writer, name, lambda method, *arguments, **named: None) for writer in writers]
 
@@ -449,7 +448,7 @@ def write_behind_module(trainer: Any, module: Any, writers: list[Any]) -> None:
 
 def write_in_their_turn(module: Any, writers: list[Any]) -> None:
     """Ends `write_behind_module`."""
-    for name in ENDS:
+    for name in BEFORE_MODULE:
         for part in (module, *writers):
             InPlaceOf.undo(part, name)
 

@@ -137,7 +137,7 @@ def place(loader: Any, trainer: Any) -> dict[str, int] | str | None:
     return None if keeps_place(loader) and (read_by(loader) is not None or not ahead) else UNKNOWN
 
 
-def before_batch(checkpoint: dict[str, Any], trainer: Any, epoch: int, batch: int) -> None:
+def put_before_batch(checkpoint: dict[str, Any], trainer: Any, epoch: int, batch: int) -> None:
     """Changes a checkpoint to one that was written before a batch: the progress, and the place of the loaders.
 
     Args:

@@ -54,7 +54,7 @@ def go_on_with(trainer: Any, module: Any, of_processes: list[Mapping[str, Any]],
 def moved(part: Any, device: torch.device | str) -> Any:
     """The same nest with its tensors on a device."""
     if isinstance(part, Tensor):
-        return part.to(device)
+        return part.detach().to(device)
     if isinstance(part, Mapping):
         return {name: moved(value, device) for name, value in part.items()}
     return [moved(value, device) for value in part] if isinstance(part, list) else part
