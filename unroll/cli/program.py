@@ -1,5 +1,6 @@
 """What `train.py` does: one run, a job of a sweep, a run that is resumed, or a command beside training."""
 
+import argparse
 import copy
 import os
 import sys
@@ -47,6 +48,7 @@ def main(config_dir: Path, description: str) -> None:
         elif task == "evaluate":
             evaluate(arguments)
         else:
+            accept_lazy_help()
             hydra.main(version_base="1.3", config_path=str(config_dir.resolve()), config_name=ROOT_CONFIG)(run)()
     except BrokenPipeError:  # the reader has closed the pipe, as in `train.py --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,6 +57,12 @@ def main(config_dir: Path, description: str) -> None:
         sys.exit(130)
     except Exception as error:
         end_with(error)
+
+
+def accept_lazy_help() -> None:
+    """Lets Hydra make its parser on Python 3.14, whose argparse checks help texts: one of Hydra's is no text before it
+    is shown (Hydra 3121)."""
+    argparse.ArgumentParser._check_help = lambda parser, action: None  # type: ignore[attr-defined]
 
 
 def run(config: DictConfig) -> float | None:
