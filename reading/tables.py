@@ -29,6 +29,8 @@ DATASET = "hf:"
 PREAMBLE = 30  # lines in which a line of names that has all that are wanted is looked for
 ESCAPED = "\ue000"  # stands for a quote behind a backslash
 AS_THEY_ARE = "quotes are part of the values"
+TOO_LONG = "a number of too many digits"
+HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair
 NO_NAMES = "no line of names: the columns are called 1, 2, …"
 LOOKED_AT = 100  # lines that the separator is found in
 NUMBER = re.compile(r"\s*[-+]?(\d[\d,.]*|\.\d+)([eE][-+]?\d+)?\s*")
@@ -195,6 +197,8 @@ def read_objects(text: str, name: str, wanted: Sequence[str]) -> Table:
             raise UserError(f"{name}, line {error.lineno}: not JSON ({error.msg})") from None
         except RecursionError:
             raise UserError(f"{name}: not a list of objects; an object a line is") from None
+        except ValueError:
+            raise UserError(f"{name}: not JSON ({TOO_LONG})") from None
     else:
         table.lines = lines = []
         for number, line in enumerate(text.split("\n"), start=1):
@@ -202,8 +206,8 @@ def read_objects(text: str, name: str, wanted: Sequence[str]) -> Table:
                 lines.append(number)
                 try:
                     objects.append(json.loads(line))
-                except (json.JSONDecodeError, RecursionError) as error:
-                    reason = getattr(error, "msg", "nested too deeply")
+                except (ValueError, RecursionError) as error:
+                    reason = getattr(error, "msg", TOO_LONG if isinstance(error, ValueError) else "nested too deeply")
                     raise UserError(f"{name}, line {number}: not JSON ({reason}); an object a line is") from None
     for row, entry in enumerate(objects):
         if not isinstance(entry, dict):
@@ -225,6 +229,8 @@ def frame_of(objects: Sequence[dict[str, Any]], table: Table) -> Any:
 
     columns = []
     for key in dict.fromkeys(key for entry in objects for key in entry):
+        if HALF.search(key):
+            raise UserError(f"{table.name}: a name of a column has half of a surrogate pair in it, which is no text")
         values = [None if isinstance(value := entry.get(key), float) and value != value else value for entry in objects]
         kinds = {type(value) for value in values if value is not None}
         if kinds and kinds <= {int, float} and all(abs(value or 0) < 2**63 for value in values if type(value) is int):
@@ -234,7 +240,7 @@ def frame_of(objects: Sequence[dict[str, Any]], table: Table) -> Any:
         try:
             columns.append(polars.Series(key, strings, polars.String))
         except UnicodeEncodeError:
-            row = next(row for row, value in enumerate(strings) if value and re.search("[\ud800-\udfff]", value))
+            row = next(row for row, value in enumerate(strings) if value and HALF.search(value))
             raise UserError(f"{table.where(row)}: {key} has half of a surrogate pair in it, which is no text") from None
     return polars.DataFrame(columns)
 

@@ -32,9 +32,10 @@ PIECES = [
     *(b'"', b"'", b'""', b"\\", b'\\"', b",", b";", b"\t", b"|", b"\n", b"\r", b"\r\n", b"\0", b" ", b"\x1b[2J"),
     "\N{NO-BREAK SPACE}\u0085\u2028\ufeff".encode(),
     *(b"\xff\xfe", b"\xfe\xff", b"\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"),
-    *(b"nan", b"inf", b"1e999", b"9" * 400, b"-", b"null", b"true", b"{}", b"[]"),
+    *(b"nan", b"inf", b"1e999", b"9" * 400, b"9" * 5000, b"-", b"null", b"true", b"{}", b"[]"),
     *(b"[" * 2000, b"{" * 2000, b'{"a":' * 2000),
     *(b"&a", b"*a", b"<<: *a", b"!!python/object/apply:os.system ['false']", b"${oc.env:HOME}"),
+    *(rb'"\ud800"', rb'"\ud800":1', b'{"text":' + b"9" * 5000),
     *(b"#", b"-DOCSTART-", b"O", b"I-"),
     *(b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"\x93NUMPY", b"\xff\xff\xff\xff", b"\x80\x02c", b"cos\nsystem\n"),
 ]

@@ -170,6 +170,17 @@ def test_what_is_wrong_or_open_is_asked_in_one_line(tmp_path, case):
         ("a.jsonl", '{"text": "x", "label": "y"}\n"no"\n', "a.jsonl, line 2: must be an object with text and label"),
         ("a.jsonl", '{"text": ["x"], "label": "y"}\n', "a.jsonl, line 1: text must be one value, not list"),
         ("a.jsonl", '{"text": "\\ud800", "label": "y"}\n', "line 1: text has half of a surrogate pair in it"),
+        (
+            "a.jsonl",
+            '{"text": "x", "label": "y", "\\ud800": 1}\n',
+            "a name of a column has half of a surrogate pair in it",
+        ),
+        pytest.param(
+            "a.jsonl", '{"text": 1' + 5000 * "0" + "}\n", "line 1: not JSON (a number of too many digits)", id="digits"
+        ),
+        pytest.param(
+            "a.json", '[{"text": 1' + 5000 * "0" + "}]", "not JSON (a number of too many digits)", id="digits 2"
+        ),
         pytest.param("a.jsonl", "[" * 100_000, "a.jsonl: not a list of objects", id="nested"),
         pytest.param("a.jsonl", "{}\n" + "[" * 100_000, "a.jsonl, line 2: not JSON (nested too deeply)", id="nested 2"),
         ("a.json", '[{"text": "x"}, 1]', "a.json, row 2: must be an object with text and label"),

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 import vision.models
-from unroll.checks import Size
 from unroll.resume.checkpoint import TrainedModel, check_sizes
 from vision.data.batches import normalise
+from vision.data.files import ImageSize
 
 CHANNELS = 3
 
@@ -28,7 +28,7 @@ class TrainedImageClassifier(TrainedModel):
 
     model: nn.Module
     classes: list[str]
-    size: Size
+    size: ImageSize
     mean: list[float]
     std: list[float]
     bits: int

@@ -22,7 +22,7 @@ from unroll.training.split import set_aside
 from vision.data.batches import Flip, ImageBatches, Images, move
 from vision.data.cifar10 import read_cifar10
 from vision.data.datasets import images_of_dataset
-from vision.data.files import find_images, labelled
+from vision.data.files import ImageSize, find_images, labelled
 from vision.data.shapes import NAMES, draw_shapes
 
 SHOWN = 32
@@ -232,7 +232,7 @@ class ImageFiles(ImageData):
         self,
         *,
         path: str,
-        size: Annotated[int, checks.whole(8)] = 32,
+        size: ImageSize = 32,
         valid_fraction: Fraction = 0.1,
         cache: str | None = None,
         **batches: Unpack[ImageSettings],

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy
 import torch
@@ -17,11 +17,13 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, PLANA
 from torch import Tensor
 
 from reading.folders import FOREIGN, Found, files_by_class
+from unroll.checks import Rule, whole
 from unroll.errors import UserError
 from unroll.files import locked, read_json, replacing, write_json
 from unroll.training.cache import cache_folder, shown_progress
 from vision.data.batches import Images
 
+ImageSize = Annotated[int, Rule(lambda value: whole(8).holds(value) and value <= 4096, "a whole number from 8 to 4096")]
 FORMAT = 4
 MANY = 1024  # files that are decoded before their pixels are written
 HEIF = {".heic", ".heif"}
