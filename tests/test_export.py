@@ -57,7 +57,7 @@ def exported(path, folder, form="onnx", window=None, **more):
 def ran(folder, *arguments, input=""):
     """`python run.py …`, where nothing of this project can be imported."""
     command = [sys.executable, "-P", "run.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, input=input, capture_output=True, text=True, timeout=60, env={})
+    return subprocess.run(command, cwd=folder, input=input, capture_output=True, text=True, timeout=200, env={})
 
 
 STATELESS = [getattr(lm.language, name) for name in ("Unrolled", "Loop", "MultiOutput", "CharThree", "CharLoop")]

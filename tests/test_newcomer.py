@@ -276,13 +276,13 @@ class TestTrainer:
         assert result["metrics"]["train/loss"] < 0.5
 
 
-@pytest.mark.parametrize("after", [0.05, 0.4, 1.0])
+@pytest.mark.parametrize("after", [0.05, 0.4, 0.7])
 def test_ctrl_c_while_it_starts_ends_it_without_a_traceback(tmp_path, after):
     command = [sys.executable, ROOT / "train.py", "trainer.max_epochs=1000", "logger=none", "hydra.run.dir=run"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     time.sleep(after)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode in (-signal.SIGINT, 130)
     assert not list(tmp_path.iterdir())
     assert "Traceback" not in errors or after < 0.1  # Python itself may just be starting

@@ -102,7 +102,7 @@ def test_a_run_is_resumed_with_more_and_with_fewer_processes(two):
 )
 def test_what_cannot_be_shared_is_refused_in_one_line(tmp_path, overrides, words):
     process = Run(tmp_path, "run", []).start(*TWO, *overrides)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 1
     (line,) = errors.splitlines()
     assert line.startswith("error: ")

@@ -162,7 +162,7 @@ class TestSignals:
         while "once more" not in process.read(2):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=20)
+        _, rest = process.communicate(timeout=200)
         assert process.returncode == -signal.SIGINT
         assert "resume=" not in rest
 
@@ -267,7 +267,7 @@ class TestResume:
         while run.step() < 8:
             time.sleep(0.01)
         second = run.start("resume=run")
-        _, errors = second.communicate(timeout=60)
+        _, errors = second.communicate(timeout=200)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert second.returncode == 1
