@@ -3,12 +3,13 @@
     python forecasters.py JOB
 
 JOB is JSON: `model` (a name of `MODELS`), `train`, a file of numbers to train on with a row for each step of a series
-(`series,step,value`), `valid`, how many steps at the end of each series are for validation, `whole`, a file that goes
-on, `origins`, the steps of it to forecast from (the numbers before them are known), or null: the end of each series;
-`horizon`, `context`, `seed`, `seconds` (of processor time) and `out`, the file to write (`series,origin,step,value`).
-Prints `fit STEPS SECONDS`. It runs in an environment that has both libraries, and not this project.
+(`series,step,value`), `whole`, a file that goes on, `origins`, the steps of it to forecast from (the numbers before
+them are known), or null: the end of each series; `horizon`, `context`, `seed`, `seconds` (of processor time) and `out`,
+the file to write (`series,origin,step,value`). Prints `fit STEPS SECONDS`. It runs in an environment that has both
+libraries, and not this project.
 
-What isn't named is the library's default; the steps that the library makes by default are the most that are made.
+What isn't named is the library's default; the steps that the library makes by default are the most that are made. No
+part is set aside for validation: nothing is chosen by it, and to validate takes most of neuralforecast's time.
 """
 
 import json
@@ -65,8 +66,7 @@ def darts(job, train, whole, until):
 
     scales = {name: (values.mean(), values.std() or 1.0) for name, values in train.items()}
     least = context + horizon
-    known = {name: values[: len(values) - job["valid"]] for name, values in train.items()}
-    model.fit([scaled(values, name) for name, values in known.items() if len(values) > least])
+    model.fit([scaled(values, name) for name, values in train.items() if len(values) > least])
     asked = [(name, origin) for name in whole for origin in job["origins"] or [len(whole[name])]]
     asked = [(name, origin) for name, origin in asked if origin >= context]
     before = [scaled(whole[name][origin - context : origin], name) for name, origin in asked]
@@ -90,13 +90,11 @@ def neuralforecast(job, train, whole, until):
     if job["origins"]:
         first, every = job["origins"][0], job["origins"][1] - job["origins"][0]
         of_test = len(next(iter(whole.values()))) - first
-        made = forecaster.cross_validation(
-            table(whole), val_size=job["valid"], test_size=of_test, n_windows=None, step_size=every
-        )
+        made = forecaster.cross_validation(table(whole), test_size=of_test, n_windows=None, step_size=every)
         for (name, cutoff), rows in made.groupby(["unique_id", "cutoff"]):
             yield name, int(cutoff) + 1, rows[job["model"]].to_numpy()
     else:
-        forecaster.fit(table(train), val_size=job["valid"])
+        forecaster.fit(table(train))
         for name, rows in forecaster.predict().groupby("unique_id"):
             yield name, len(train[name]), rows[job["model"]].to_numpy()
 

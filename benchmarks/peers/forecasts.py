@@ -4,9 +4,10 @@
     python -m benchmarks.peers.forecasts Hourly-train.csv Hourly-test.csv [--season 24] …
 
 The files and the splits are those of `benchmarks.forecasts`; of ETT, each 24th origin of the test part is read.
-One thread each. The peers have their own defaults, but for 128 units and windows of 336 steps, as ours, and each may
-train for `--times` the processor time that our whole command takes, imports, validations and plots included. They run
-in an environment of their own, which is made at the first call (`--python` names one that is there).
+One thread each. The peers have their own defaults, but for 128 units and windows of 336 steps, as ours; they train on
+the validation part too; and each may train for `--times` the processor time that our whole command takes, imports,
+validations and plots included. They run in an environment of their own, which is made at the first call (`--python`
+names one that is there).
 """
 
 import argparse
@@ -78,7 +79,6 @@ def ett(file: Path, asked: argparse.Namespace, overrides: Sequence[str]) -> None
             job = {
                 "train": str(forecasts.long(folder / "train.csv", known)),
                 "whole": str(forecasts.long(folder / "whole.csv", whole)),
-                "valid": span.start + 1 - forecasts.steps(file, 12),
                 "origins": [step + 1 for step in range(span.start, span.stop, EVERY)],
                 **{"horizon": asked.horizon, "seed": seed, "seconds": asked.times * seconds},
             }
@@ -115,7 +115,7 @@ def m4(train: Path, test: Path, asked: argparse.Namespace, overrides: Sequence[s
             seconds = of_ours([*typed, f"seed={seed}", *overrides], folder / "run")
             ours, _ = forecasts.forecasts_of(folder / "run", known, horizon)
             row(seed, "unroll", {name: points[:, 0] for name, points in ours.items()}, seconds, "")
-            job = {"train": file, "whole": file, "valid": horizon, "origins": None, "horizon": horizon, "seed": seed}
+            job = {"train": file, "whole": file, "origins": None, "horizon": horizon, "seed": seed}
             for name in PEERS:
                 made, trained, steps = of_peer(asked.python, name, {**job, "seconds": asked.times * seconds}, folder)
                 row(seed, name, {one: points for some in made.values() for one, points in some.items()}, trained, steps)
