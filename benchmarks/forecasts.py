@@ -3,6 +3,7 @@
     python -m benchmarks.forecasts ett ETTh1.csv [--horizons 96 192] [--seeds 3] [--write FOLDER] [overrides]
     python -m benchmarks.forecasts m4 Hourly-train.csv Hourly-test.csv --season 24 [--seeds 3] [overrides]
     python -m benchmarks.forecasts memory ETTh1.csv [--horizons 96] [--seeds 3] [overrides]
+    python -m benchmarks.forecasts many [--series 1000 10000 100000] [overrides]
 
 The files are those of zhouhaoyi/ETDataset (ETT-small/) and Mcompetitions/M4-methods (Dataset/). Each run is a whole
 `python train.py model=forecaster`, with nothing typed but files and horizon, chosen by its validation split; the test
@@ -11,12 +12,15 @@ deviations of the training part. M4: the mean sMAPE and MASE over series, and th
 own rules: a season is taken out where the autocorrelation is significant). `coverage` is the share of the test part
 between the first and the last decile, where a model says how sure it is (objective=quantiles, normal, student_t).
 `memory` reads the test part of `ett` with the state carried from the beginning of the file, and from zeros in windows
-of so many steps, each 24th origin. Runs are kept under `outputs/benchmarks/forecasts/`, so a call that was stopped
-continues.
+of so many steps, each 24th origin. `many` trains for a hundred steps on so many series of fifty steps each, and tells
+the time and the memory of the whole command. Runs are kept under `outputs/benchmarks/forecasts/`, so a call that was
+stopped continues.
 """
 
 import argparse
 import csv
+import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +28,7 @@ from typing import Any
 import numpy
 import torch
 
-from benchmarks.process import ROOT, Table
+from benchmarks.process import ROOT, Table, watch, with_overrides
 from benchmarks.tagging import finished
 from series.backtest import Backtest, errors
 from series.callbacks import BAND
@@ -41,6 +45,7 @@ from unroll.resume.checkpoint import checkpoint_file, rebuild
 OUTPUTS = ROOT / "outputs" / "benchmarks" / "forecasts"
 M4 = ("data", "seed", "forecast", "sMAPE", "MASE", "OWA", "coverage", "seconds")
 WINDOWS = (96, 336, 720)  # steps
+STEPS = 50  # of each of many series
 MONTHS = {"h": 30 * 24, "m": 30 * 24 * 4}  # steps, by the letter in the file's name
 
 
@@ -181,6 +186,21 @@ def long(file: Path, series: Mapping[str, numpy.ndarray]) -> Path:
     return file
 
 
+def many(counts: Sequence[int], folder: Path | None, overrides: Sequence[str]) -> None:
+    table = Table("forecasts_many", ("series", "file, MB", "seconds", "peak MiB"), folder)
+    draw = numpy.random.default_rng(0)
+    for count in counts:
+        with tempfile.TemporaryDirectory() as scratch:
+            walks = draw.normal(size=(count, STEPS)).cumsum(1).round(3)
+            file = long(Path(scratch) / "many.csv", {f"series {number}": walk for number, walk in enumerate(walks)})
+            typed = [f"data.train={file}", "data.series=series", "data.time=step", "data.horizon=7"]
+            typed += ["trainer.max_steps=100", "trainer.limit_val_batches=10", f"hydra.run.dir={scratch}/run"]
+            ended = watch([sys.executable, "train.py", "model=forecaster", *typed, *overrides])
+            megabytes = file.stat().st_size / 1e6
+            table.add((count, ","), (megabytes, ".1f"), (ended.seconds, ".0f"), (ended.memory, ",.0f"))
+    table.keep()
+
+
 def wide(file: Path) -> dict[str, numpy.ndarray]:
     """M4's files: a row for each series, its name first."""
     with open(file, newline="") as opened:
@@ -235,15 +255,20 @@ def shown(ours: tuple[float, float], naive: tuple[float, float]) -> list[tuple[f
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forecasts", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=("ett", "m4", "memory"))
-    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("what", choices=("ett", "m4", "memory", "many"))
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--series", nargs="+", type=int, default=[1_000, 10_000, 100_000])
     parser.add_argument("--horizons", nargs="+", type=int, default=[96, 192, 336, 720])
     parser.add_argument("--season", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--write", type=Path)
-    arguments, overrides = parser.parse_known_args()
+    arguments, overrides = with_overrides(parser)
+    if arguments.what != "many" and not arguments.files:
+        parser.error(f"{arguments.what}: of which files?")
     torch.set_num_threads(1)
-    if arguments.what in ("ett", "memory"):
+    if arguments.what == "many":
+        many(arguments.series, arguments.write, overrides)
+    elif arguments.what in ("ett", "memory"):
         for file in arguments.files:
             measure = ett if arguments.what == "ett" else memory
             measure(file, arguments.horizons, arguments.seeds, arguments.write, overrides)

@@ -1,5 +1,6 @@
 """What the benchmarks share: whole processes with their time and memory, and tables."""
 
+import argparse
 import json
 import math
 import re
@@ -53,6 +54,12 @@ class Table:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / f"{self.name}.md").write_text("\n".join(self.lines) + "\n", encoding="utf-8")
             (self.folder / f"{self.name}.json").write_text(json.dumps(self.metrics, indent=2) + "\n", encoding="utf-8")
+
+
+def with_overrides(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
+    """The arguments of the command line, and the overrides among them (`threads=1`), wherever they stand."""
+    overrides = [one for one in sys.argv[1:] if "=" in one and not one.startswith("-")]
+    return parser.parse_args([one for one in sys.argv[1:] if one not in overrides]), overrides
 
 
 class Finished(NamedTuple):

@@ -26,7 +26,7 @@ import torch
 
 from benchmarks import forecasts
 from benchmarks.peers.environment import HERE, fit_of, forecasters_python
-from benchmarks.process import Table, watch
+from benchmarks.process import Table, watch, with_overrides
 from series.backtest import Backtest
 from series.learner import ForecastLearner
 from series.model import Forecaster
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--times", type=float, default=2, help="the time that peers may train; default: %(default)s")
     parser.add_argument("--python", help="of an environment that has darts and neuralforecast")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
-    arguments, overrides = parser.parse_known_args()
+    arguments, overrides = with_overrides(parser)
     arguments.python = arguments.python or forecasters_python()
     torch.set_num_threads(1)
     if len(arguments.files) == 1:
