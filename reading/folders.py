@@ -79,7 +79,7 @@ def files_by_class(folder: Path, belongs: Callable[[Path], bool] = lambda file: 
         belongs: whether a file is of the kind that is looked for.
 
     Raises:
-        UserError: the folder can't be read.
+        UserError: the folder can't be read, or the name of a class can't be shown.
     """
     hidden: list[Path] = []
     foreign: list[Path] = []
@@ -98,6 +98,8 @@ def files_by_class(folder: Path, belongs: Callable[[Path], bool] = lambda file: 
     try:
         entries = [entry.name for entry in folder.iterdir()]
         for of_class in visible(folder, entries):
+            if not of_class.isprintable():
+                raise UserError(f"{folder}: the folder {of_class!r} can't be shown as the name of a class; rename it")
             for parent, folders, names in os.walk(folder / of_class, onerror=refuse):
                 folders[:] = visible(Path(parent), folders)
                 links += (Path(parent, name) for name in folders if Path(parent, name).is_symlink())

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 
 import numpy
 import pytest
@@ -161,6 +162,17 @@ def test_images_without_what_is_empty_or_of_another_kind(folder):
     assert "18 training and 2 validation images of 2 classes" in data.summary()
     assert f"as they are of another kind: 1 ({root}/cat/labels.csv)" in data.summary()
     assert f"as they are empty: 1 ({root}/dog/empty.png)" in data.summary()
+
+
+@pytest.mark.parametrize("name", [b"cat\xff", b"cat\x1b[2J", b"cat\n"], ids=["no UTF-8", "escape", "line end"])
+def test_a_class_that_cannot_be_shown_is_named(tmp_path, name):
+    (tmp_path / "dog").mkdir()
+    try:
+        (tmp_path / os.fsdecode(name)).mkdir()
+    except OSError:
+        pytest.skip("there are no such names here")
+    with pytest.raises(UserError, match=r"the folder 'cat\\.* can't be shown as the name of a class; rename it"):
+        files_by_class(tmp_path)
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
