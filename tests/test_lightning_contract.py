@@ -264,6 +264,8 @@ def test_what_has_been_counted():
 
 @contract(lightning.call_before, "a loop calls its methods by their names, so that one of its own takes their place")
 @contract(lightning.call_before_epoch, "`fit_loop.on_advance_start` comes before the first hooks of an epoch")
+@contract(lightning.call_around_epochs_end, "`fit_loop.on_advance_end` calls the hooks of an epoch's end")
+@contract(lightning.has_read_epoch, "`batch_progress.is_last_batch` is false where an epoch was cut short")
 @contract(lightning.call_before_batch, "`epoch_loop.advance` begins with asking for a batch")
 @contract(lightning.call_before_validation, "`val_loop.run` begins a pass over the loaders of a validation")
 @contract(lightning.is_restarting, "`restarting` is true until a loop that goes on has done something")
@@ -279,6 +281,12 @@ def test_what_is_called_before():
                 trainer, lambda: found.append(("batch", lightning.fetched_ahead(trainer), trainer.fit_loop.restarting))
             )
             lightning.call_before_validation(trainer, lambda: found.append("validation"))
+            lightning.call_around_epochs_end(
+                trainer, lambda: found.append(lightning.has_read_epoch(trainer)), lambda: found.append("behind")
+            )
+
+        def on_train_epoch_end(self, trainer, module):
+            found.append("end")
 
         def on_train_epoch_start(self, trainer, module):
             found.append("hook")
@@ -307,14 +315,15 @@ def test_what_is_called_before():
     loaders = [torch.utils.data.DataLoader(Rows(name), batch_size=None) for name in ("fetched", "valid")]
     trainer = trainer_of(callbacks=[Watch()])
     trainer.fit(Module(), *loaders)
-    batch = [("batch", 0, False), "fetched", 1]
-    assert found == ["epoch", "hook", *batch, *batch, "validation", "valid", False, "valid", False, True]
+    batch, validation = [("batch", 0, False), "fetched", 1], ["validation", "valid", False, "valid", False, True]
+    assert found == ["epoch", "hook", *batch, *batch, *validation, True, "end", "behind"]
     assert not lightning.is_restarting(trainer)
     assert lightning.fetched_ahead(trainer) == 0
     for stop in (lightning.call_before_epoch, lightning.call_before_batch, lightning.call_before_validation):
         stop(trainer, None)
+    lightning.call_around_epochs_end(trainer, None, lambda: None)
     loops = trainer.fit_loop, trainer.fit_loop.epoch_loop, trainer.fit_loop.epoch_loop.val_loop
-    assert not any({"on_advance_start", "advance", "run"} & vars(loop).keys() for loop in loops)
+    assert not any({"on_advance_start", "on_advance_end", "advance", "run"} & vars(loop).keys() for loop in loops)
 
 
 @contract(lightning.own_hook, "hooks that do nothing are those of `Callback` and `ModelHooks`")

@@ -9,6 +9,7 @@ import pickle
 import random
 import shutil
 import signal
+import warnings
 from copy import deepcopy
 from datetime import timedelta
 from functools import cache, partial
@@ -316,7 +317,11 @@ def holds(case, folder):
         with pytest.raises(UserError, match="of which a part was done, or of its hooks: resume from an earlier one"):
             fitted(case, folder, ckpt_path=files[-1])
         return None
-    resumed = fitted(case, folder, ckpt_path=files[-1])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        resumed = fitted(case, folder, ckpt_path=files[-1])
+    if case[1] == "hooks" and any("hooks of an epoch's end have changed weights" in str(line.message) for line in said):
+        return None
     rest = len(whole.read) - len(resumed.read)
     if not 0 < rest <= before:
         return f"read {len(resumed.read)} of {len(whole.read)} windows after {before}"
@@ -581,6 +586,20 @@ def test_a_file_that_leaves_out_the_hooks_behind_says_so_once(module, tmp_path, 
     assert [line.partition(": ")[0] for line in said] == [
         "a checkpoint is written in on_train_batch_end before the hooks of this name of Hooked"
     ] * (module is Hooked)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("module", "steps", "lines"), [(Hooked, 5, 1), (Hooked, 11, 0), (Module, 5, 0)])
+def test_hooks_of_an_epochs_end_in_its_middle_are_told_of(module, steps, lines, tmp_path):
+    def fit(steps, ckpt_path=None):
+        trainer = pl.Trainer(**QUIET, max_steps=steps, callbacks=[LastCheckpoint(str(tmp_path))])
+        trainer.fit(module(), series(), ckpt_path=ckpt_path, weights_only=True)
+
+    fit(steps)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit(steps + 1, "last")
+    assert sum("of an epoch's end have changed weights already" in str(line.message) for line in said) == lines
 
 
 class ChangedByValidations(Module):

@@ -29,7 +29,7 @@ from unroll.resume.loaders import (
     say_that_workers_draw,
     workers_stay,
 )
-from unroll.resume.moment import BeforeStep, Moment, unstepped_gradients
+from unroll.resume.moment import BeforeStep, Moment, has_changed, unstepped_gradients
 from unroll.resume.order import give_order, order_of, take_order
 from unroll.state import map_tensors
 
@@ -45,6 +45,7 @@ BATCH = "batch"  # behind which the fit goes on in an epoch
 TRAINED = "trained"  # which parameters are
 SEEDS = "order_seeds"  # of the orders in which the loaders of each process read
 TORN = "torn"  # whether a part of a training step, or of the hooks of an end, was done
+CHANGED = "changed_in_epochs_end"  # whether hooks of an epoch's end have changed weights in its middle
 PLACES = "places"  # of the training loaders: the epoch of each, and its batches that were trained on
 
 
@@ -61,7 +62,8 @@ class ResumesExactly:
     seed = 0  # of the orders in which loaders read
     before: Moment | None = None  # before the training step, or the validation, that is being taken
     averaged = False  # whether callbacks have put an average in the place of the weights, for a validation
-    cut_short: dict[str, Any] | None = None  # means over an epoch that was, before Lightning begins them anew
+    cut_short: BeforeStep | None = None  # before the hooks of an epoch's end, if they come in its middle
+    changed = False  # whether those have changed weights then
     random_before_stop: dict[str, Any] | None = None  # before a validation that is taken because the fit is to stop
     sanity_steps = 0  # of validation, which a fit that is resumed does without: module hooks may change weights in them
     said = False  # what a checkpoint leaves out
@@ -86,6 +88,11 @@ class ResumesExactly:
         lightning.write_behind_module(trainer, pl_module, writers(trainer))
         lightning.call_before_epoch(trainer, partial(self.before_epoch, trainer, pl_module))
         lightning.call_before_batch(trainer, partial(self.before_batch, trainer, pl_module))
+        lightning.call_around_epochs_end(
+            trainer,
+            partial(self._before_epochs_end, trainer, pl_module),
+            partial(self._behind_epochs_end, pl_module),
+        )
         lightning.call_before_validation(trainer, partial(self._before_validation, trainer, pl_module))
         for loader in loaders:
             take_order(loader)
@@ -144,12 +151,16 @@ class ResumesExactly:
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         lightning.end_restart(trainer)
-        if not lightning.epoch_is_over(trainer):
-            self.cut_short = metrics.so_far(trainer, pl_module)
+
+    def _before_epochs_end(self, trainer: Any, pl_module: Any) -> None:
+        self.cut_short = None if lightning.has_read_epoch(trainer) else BeforeStep(trainer, pl_module)
+
+    def _behind_epochs_end(self, pl_module: Any) -> None:
+        self.changed = self.cut_short is not None and has_changed(pl_module, self.cut_short)
 
     def before_epoch(self, trainer: Any, pl_module: Any) -> None:
         """What is done before the hooks of an epoch."""
-        self.cut_short = self.random_before_stop = None
+        self.cut_short, self.changed, self.random_before_stop = None, False, None
         self.before = BeforeStep(trainer, pl_module) if lightning.saves_on_exception(trainer) else None
 
     def before_batch(self, trainer: Any, pl_module: Any) -> None:
@@ -188,7 +199,7 @@ class ResumesExactly:
         if self.before is None or is_done:
             moment = Moment(trainer, pl_module)
             moment.random = self.random_before_stop or moment.random
-            moment.metrics = self.cut_short or moment.metrics
+            moment.metrics = self.cut_short.metrics if self.cut_short is not None else moment.metrics
             return moment
         return self.before
 
@@ -209,7 +220,7 @@ class ResumesExactly:
             torn = True
         elif left_out:
             self._say_what_is_left_out(hook, left_out)
-        checkpoint[TORN] = torn
+        checkpoint[TORN], checkpoint[CHANGED] = torn, self.changed
         checkpoint[KERNELS] = kernels.record()
         checkpoint[RANDOM_STATES] = gathered(moment.random)
         checkpoint[MEANS] = gathered(metrics.moved(moment.metrics, "cpu"))
@@ -248,6 +259,12 @@ class ResumesExactly:
             return
         batch = lightning.batch_in_epoch(checkpoint)
         refuse_torn(checkpoint)
+        if checkpoint.get(CHANGED):
+            warnings.warn(
+                "the checkpoint is of a fit that was cut short in the middle of an epoch, where hooks of an epoch's "
+                "end have changed weights already: this fit is not exactly the one that it was",
+                stacklevel=2,
+            )
         if RANDOM_STATES not in checkpoint:
             warnings.warn(
                 "the checkpoint was written by a fit without CarriesState and LastCheckpoint: it has no random "
@@ -282,6 +299,7 @@ class ResumesExactly:
         lightning.write_in_their_turn(pl_module, writers(trainer))
         lightning.call_before_epoch(trainer, None)
         lightning.call_before_batch(trainer, None)
+        lightning.call_around_epochs_end(trainer, None, lambda: None)
         lightning.call_before_validation(trainer, None)
 
 

@@ -127,11 +127,13 @@ def next_batch(trainer: Any) -> tuple[int, int]:
     Lightning counts an epoch that `max_steps` or early stopping has cut short as done.
     """
     epochs = int(trainer.fit_loop.epoch_progress.current.processed)
-    progress = trainer.fit_loop.epoch_loop.batch_progress
-    batches = int(progress.current.completed)
-    if progress.is_last_batch or batches >= trainer.num_training_batches:
-        return epochs, 0
-    return epochs - 1, batches
+    return (epochs, 0) if has_read_epoch(trainer) else (epochs - 1, batches_completed(trainer))
+
+
+def has_read_epoch(trainer: Any) -> bool:
+    """Whether all batches of the epoch are done."""
+    is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+    return bool(is_last or batches_completed(trainer) >= trainer.num_training_batches)
 
 
 def epoch_is_over(trainer: Any) -> bool:
@@ -211,6 +213,21 @@ def call_before_epoch(trainer: Any, call: Callable[[], Any] | None) -> None:
 def call_before_batch(trainer: Any, call: Callable[[], Any] | None) -> None:
     """Calls it before each training batch is asked for; with None, no more."""
     call_before(trainer.fit_loop.epoch_loop, "advance", call)
+
+
+def call_around_epochs_end(trainer: Any, before: Callable[[], Any] | None, after: Callable[[], Any]) -> None:
+    """Calls them before and behind the hooks of each epoch's end; with None, no more."""
+
+    def around(method: Callable[[], Any]) -> None:
+        assert before is not None
+        before()
+        method()
+        after()
+
+    if before is None:
+        InPlaceOf.undo(trainer.fit_loop, "on_advance_end")
+    else:
+        InPlaceOf(trainer.fit_loop, "on_advance_end", around)
 
 
 def call_before_validation(trainer: Any, call: Callable[[], Any] | None) -> None:
@@ -389,21 +406,22 @@ def metrics_of(module: Any) -> dict[str, Any]:
 
 
 def metric_state(metric: Any) -> dict[str, Any]:
-    """A copy of the state of a metric of torchmetrics, persistent or not: tensors, lists of them, and counts."""
+    """A copy of the state of a metric of torchmetrics, persistent or not: tensors, lists of them, counts, and the
+    type of numbers that it is given, which Lightning changes."""
     found: dict[str, Any] = {}
     for name, value in vars(metric).items():
         if isinstance(value, Tensor):
             found[name] = value.detach().clone()
         elif name in metric._defaults:
             found[name] = list(value)
-        elif type(value) is int and name.startswith("_"):
+        elif (type(value) is int and name.startswith("_")) or name == "_dtype":
             found[name] = value
     return found
 
 
-def is_begun(state: Mapping[str, Any] | None) -> bool:
+def is_begun(state: Mapping[str, Any]) -> bool:
     """Whether a metric has seen anything, by its state."""
-    return bool(state and state["_update_count"])
+    return bool(state["_update_count"])
 
 
 def about_to_be_reset(trainer: Any) -> list[Any]:

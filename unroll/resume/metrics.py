@@ -9,18 +9,16 @@ from torch import Tensor
 
 from unroll.resume import lightning
 
-LOGGED, STATES = "logged", "states"
+LOGGED, STATES, RESET = "logged", "states", "reset"  # the last: the names of metrics that are reset on resume
 
 
 def so_far(trainer: Any, module: Any) -> dict[str, Any]:
     """What `go_on_with` needs, as plain values and tensors."""
     done = {id(metric) for metric in lightning.about_to_be_reset(trainer)}
-    states = {
-        name: None if id(metric) in done else lightning.metric_state(metric)
-        for name, metric in lightning.metrics_of(module).items()
-    }
+    found = lightning.metrics_of(module)
+    states = {name: lightning.metric_state(metric) for name, metric in found.items()}
     logged = {} if lightning.epoch_is_over(trainer) else lightning.logged_in_training(trainer)
-    return {LOGGED: logged, STATES: states}
+    return {LOGGED: logged, STATES: states, RESET: [name for name, metric in found.items() if id(metric) in done]}
 
 
 def go_on_with(trainer: Any, module: Any, of_processes: list[Mapping[str, Any]], in_epoch: bool) -> None:
@@ -34,18 +32,20 @@ def go_on_with(trainer: Any, module: Any, of_processes: list[Mapping[str, Any]],
     """
     if not of_processes:
         return
+    metrics = lightning.metrics_of(module)
     if len(of_processes) != trainer.world_size:
         say_that_means_begin_anew(of_processes, trainer)
+        for metric in metrics.values():  # persistent states are those of the first process
+            metric.reset()
         return
     mine = moved(of_processes[trainer.global_rank], lightning.root_device(trainer))
-    metrics = lightning.metrics_of(module)
     if missing := [name for name in mine[STATES] if name not in metrics]:
         warnings.warn(f"the module has no {', '.join(missing)} any more, a metric in the checkpoint", stacklevel=2)
     found = {name: state for name, state in mine[STATES].items() if name in metrics}
     for name, state in found.items():
-        for part, value in (state or {}).items():
+        for part, value in state.items():
             setattr(metrics[name], part, value)
-    for name in (name for name, state in found.items() if state is None):  # those that another has in it are set before
+    for name in set(mine[RESET]) & set(found):  # when those are set that are parts of them
         metrics[name].reset()
     if in_epoch:
         lightning.log_again(trainer, module, mine[LOGGED])
@@ -63,7 +63,8 @@ def moved(part: Any, device: torch.device | str) -> Any:
 def say_that_means_begin_anew(of_processes: list[Mapping[str, Any]], trainer: Any) -> None:
     logged = [one["settings"] for of_one in of_processes for one in of_one[LOGGED].values()]
     names = {settings["name"] for settings in logged if settings["on_epoch"]}
-    names |= {name for of_one in of_processes for name, state in of_one[STATES].items() if lightning.is_begun(state)}
+    begun = [name for of_one in of_processes for name, state in of_one[STATES].items() if lightning.is_begun(state)]
+    names |= {*begun}.difference(*(of_one[RESET] for of_one in of_processes))
     if names and trainer.is_global_zero:
         warnings.warn(
             f"the checkpoint is of {len(of_processes)} processes, so with {trainer.world_size} these means over the "

@@ -3,6 +3,7 @@
 from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unroll.resume import lightning, metrics, random_state
@@ -48,6 +49,14 @@ class BeforeStep(Moment):
         """Whether weights may have changed since; an optimizer's fused step leaves no trace."""
         fused = any(group.get("fused") for optimizer in trainer.optimizers for group in optimizer.param_groups)
         return version(module) != self.version or bool(fused and self.steps_begun)
+
+
+def has_changed(module: Any, since: BeforeStep) -> bool:
+    """Whether parameters or buffers have changed since a moment."""
+    buffers = dict(module.named_buffers())
+    return version(module) != since.version or any(
+        not torch.equal(buffer, buffers[name]) for name, buffer in since.buffers.items() if name in buffers
+    )
 
 
 def settings_of_groups(optimizer: Any) -> list[dict[str, Any]]:
