@@ -75,7 +75,6 @@ class Forecaster(nn.Module):
         self.known = [*known]
         self.others = [column for column in range(features * (1 + missing)) if column not in self.last]
         self.reach = min(segment + 1, context)
-        self.register_buffer("linear", torch.zeros(horizon, context))
         self.embed = nn.Linear(context + len(self.others) * self.reach, hidden_size)
         self.rnn = Dilated(cell, hidden_size, hidden_size, num_layers, dropout, segment)
         self.dropout = nn.Dropout(dropout)
@@ -83,6 +82,10 @@ class Forecaster(nn.Module):
         self.head = nn.Linear(hidden_size, (horizon if self.decode is None else segment) * self.outlook.size)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.register_buffer(
+            "linear", torch.empty(horizon, context)
+        )  # behind what is smaller: a file can name any sizes
+        nn.init.zeros_(self.linear)  # type: ignore[arg-type]
         if self.known:
             self.now, self.ahead = nn.Linear(hidden_size, AHEAD), nn.Linear(len(self.known), AHEAD)
             self.known_head = nn.Linear(AHEAD, self.outlook.size)

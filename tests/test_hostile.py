@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -329,6 +330,45 @@ class TestMetadata:
         refusals, tried = try_metadata(kind, run / "checkpoints" / "best.ckpt", run, command, lambda place: HOSTILE)
         print(f"{kind}: {tried} tried, {refusals} refused")
         assert refusals > tried / 2
+
+
+SIZES = {  # that a model is made of, by kind
+    "language": ("hidden_size", "vocab_size"),
+    "tags": ("hidden_size", "characters", "filters"),
+    "documents": ("hidden_size", "head_size", "classes"),
+    "series": ("features", "horizon", "context", "hidden_size"),
+    "images": ("hidden_size", "classes"),
+}
+
+
+class TestSizes:
+    """A small file that names large ones."""
+
+    def test_no_memory_is_taken_for_weights_that_the_file_has_not(self, stranger, command, kind):
+        run = stranger(kind)
+        path = run / "checkpoints" / "best.ckpt"
+        whole, before = path.read_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        module, arguments = COMMANDS[kind]
+        for name in SIZES[kind]:
+            for size in (10**6, 10**9, 10**12):
+                change(path, lambda checkpoint, n=name, s=size: checkpoint[KEY]["model"]["arguments"].update({n: s}))
+                assert refused(command(module, ".", *arguments)[1], "best.ckpt", "do not fit the model")
+                path.write_bytes(whole)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+
+    def test_lists_that_stand_for_more_than_the_file_has(self, stranger, command, kind):
+        path = stranger(kind) / "checkpoints" / "best.ckpt"
+        module, arguments = COMMANDS[kind]
+        many, itself, deep = ["a"], [], []
+        itself.append(itself)
+        for _ in range(12):
+            many = 10 * [many]
+        for _ in range(200):
+            deep = [deep]
+        for value in (many, itself, deep):
+            change(path, lambda checkpoint, value=value: checkpoint[KEY]["data"].update(more=value))
+            assert refused(command(module, ".", *arguments)[1], "best.ckpt", "not a checkpoint of this project")
+            change(path, lambda checkpoint: checkpoint[KEY]["data"].pop("more"))
 
 
 class TestBytePairs:

@@ -1,10 +1,11 @@
 """Checkpoint files: what makes one enough by itself, and how it is read and written safely."""
 
+import contextlib
 import json
 import os
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,10 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from typing_extensions import Self
 
 from unroll.checks import is_of
@@ -22,6 +27,9 @@ FORMAT_VERSION = 3  # goes up when a model's weights, or what a run continues wi
 KEY = "unroll"  # of the metadata
 HUB_WEIGHTS, HUB_METADATA = "model.safetensors", "unroll.json"  # in a folder for a model hub, in a checkpoint's place
 PLAIN = {str, int, float, bool, type(None)}
+MOST_LISTS, MOST, DEEPEST = 10**6, 10**7, 50  # lists and dicts, and parts of them, in the metadata
+LARGEST = 10**7  # number among a model's arguments
+WEIGHTS_PER_BYTE = 4  # that are registered: of bfloat16 there is one in two bytes, and tied ones are registered twice
 
 
 def describe(model: nn.Module, arguments: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -66,12 +74,28 @@ def metadata_of(checkpoint: Mapping[str, Any], name: str | Path = "the checkpoin
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value is made of dicts by names, lists, strings, numbers, booleans and None, and of nothing else."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and is_plain(part) for key, part in value.items())
-    if isinstance(value, (list, tuple)):
-        return set(map(type, value)) <= PLAIN or all(map(is_plain, value))
-    return type(value) in PLAIN
+    """Whether a value is made of dicts by names, lists, strings, numbers, booleans and None, and of nothing else.
+
+    In a pickle a part may stand in itself, or a list ten times in another, that one ten times in the next, …: only so
+    many parts are looked at, and none that lies deeper than ours.
+    """
+    waiting, lists, parts = [(value, 0)], 0, 0
+    while waiting:
+        part, depth = waiting.pop()
+        if isinstance(part, dict):
+            if not all(isinstance(key, str) for key in part):
+                return False
+            part = list(part.values())
+        elif not isinstance(part, (list, tuple)):
+            if type(part) not in PLAIN:
+                return False
+            continue
+        lists, parts = lists + 1, parts + len(part)
+        if depth == DEEPEST or lists > MOST_LISTS or parts > MOST:
+            return False
+        if not set(map(type, part)) <= PLAIN:
+            waiting += ((inner, depth + 1) for inner in part)
+    return True
 
 
 def glance(path: Path) -> dict[str, Any]:
@@ -203,6 +227,7 @@ def rebuild(path: Path, models: Mapping[str, type[nn.Module]] | type[nn.Module])
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(f"{path}: not a checkpoint of this project") from None
     mistakes: tuple[type[Exception], ...] = (TypeError, ValueError, RuntimeError)
+    most: int | None = None
     if isinstance(models, Mapping):
         if name not in models:
             raise UserError(
@@ -210,13 +235,54 @@ def rebuild(path: Path, models: Mapping[str, type[nn.Module]] | type[nn.Module])
                 f"load(path, model={name}), or on the command line --model MODULE.{name}"
             )
         models, mistakes = models[name], (Exception,)  # the file is wrong, whatever our own classes raise
+        most = WEIGHTS_PER_BYTE * path.stat().st_size
     try:
-        model = models(**arguments)
+        with contextlib.nullcontext() if most is None else no_larger_than(most):
+            check_numbers(arguments)
+            model = models(**arguments)
         model.load_state_dict(weights)
     except mistakes as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: its weights do not fit the model {models.__name__} ({reason})") from None
     return model.eval(), metadata
+
+
+def check_numbers(arguments: Any) -> None:
+    """Refuses whole numbers among the arguments that no model has: some are counted to before there are any weights.
+
+    Raises:
+        ValueError: there is one.
+    """
+    waiting = [arguments]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            waiting += part.values()
+        elif isinstance(part, (list, tuple)):
+            waiting += part
+        elif isinstance(part, int) and part > LARGEST:
+            raise ValueError(f"{part} is larger than any of a model")
+
+
+@contextlib.contextmanager
+def no_larger_than(most: int) -> Iterator[None]:
+    """Ends the building of a model that gets more weights, before they take memory: a small file can name any sizes.
+
+    Raises:
+        ValueError: it has more.
+    """
+    registered = 0
+
+    def count(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:
+        nonlocal registered
+        registered += 0 if tensor is None else tensor.numel()
+        if registered > most:
+            raise ValueError("it would be larger than the file")
+
+    with contextlib.ExitStack() as stack:
+        for register in (register_module_parameter_registration_hook, register_module_buffer_registration_hook):
+            stack.callback(register(count).remove)
+        yield
 
 
 class TrainedModel(ABC):
