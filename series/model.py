@@ -82,9 +82,8 @@ class Forecaster(nn.Module):
         self.head = nn.Linear(hidden_size, (horizon if self.decode is None else segment) * self.outlook.size)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.register_buffer(
-            "linear", torch.empty(horizon, context)
-        )  # behind what is smaller: a file can name any sizes
+        # Behind the others, and filled when it is registered: a stranger's checkpoint can name sizes that it has not.
+        self.register_buffer("linear", torch.empty(horizon, context))
         nn.init.zeros_(self.linear)  # type: ignore[arg-type]
         if self.known:
             self.now, self.ahead = nn.Linear(hidden_size, AHEAD), nn.Linear(len(self.known), AHEAD)
