@@ -250,7 +250,7 @@ class TestAnswers:
     def test_a_window_of_any_size_takes_the_memory_of_the_text(self, stranger, command):
         path = stranger("documents") / "checkpoints" / "best.ckpt"
         expected = command("lm.classify", ".", "-")
-        for bptt in (10**9, 2**62):
+        for bptt in (10**6, 10**7):
             change(path, lambda checkpoint, bptt=bptt: checkpoint[KEY]["model"]["arguments"].update(bptt=bptt))
             assert command("lm.classify", ".", "-") == expected
 
