@@ -9,7 +9,15 @@ import torch
 from pytorch_lightning.callbacks import OnExceptionCheckpoint
 from pytorch_lightning.utilities import CombinedLoader
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    WeightedRandomSampler,
+)
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from unroll import LastCheckpoint
@@ -44,10 +52,28 @@ class Rows(Dataset):
         return torch.randn(1) * 1e-3 + random.random() * 1e-4 + numpy.random.random() * 1e-5 + index
 
 
+class Shuffled(Sampler):
+    """Has random generators of its own."""
+
+    def __init__(self):
+        self.python, self.numpy = random.Random(3), numpy.random.default_rng(3)
+        self.legacy = numpy.random.RandomState(3)
+
+    def __len__(self):
+        return ROWS
+
+    def __iter__(self):
+        order = list(range(ROWS))
+        for generator in (self.python, self.numpy, self.legacy):
+            generator.shuffle(order)
+        return iter(order)
+
+
 LOADERS = {
     "shuffled": lambda: DataLoader(Rows(), BATCH, shuffle=True),
     "in order": lambda: DataLoader(Rows(), BATCH),
     "by a generator": lambda: DataLoader(Rows(), BATCH, shuffle=True, generator=torch.Generator().manual_seed(3)),
+    "by a sampler's own": lambda: DataLoader(Rows(), BATCH, sampler=Shuffled()),
     "by weights": lambda: DataLoader(Rows(), BATCH, sampler=WeightedRandomSampler(torch.arange(1.0, ROWS + 1), ROWS)),
     "by batches": lambda: DataLoader(Rows(), batch_sampler=BatchSampler(RandomSampler(Rows()), BATCH, drop_last=False)),
     "torchdata's": lambda: StatefulDataLoader(Rows(), BATCH, shuffle=True),
@@ -60,7 +86,7 @@ LOADERS = {
 }
 
 
-BY_DEFAULT = ("shuffled", "by weights", "torchdata's", "longest of two", "a worker")
+BY_DEFAULT = ("shuffled", "by a sampler's own", "by weights", "torchdata's", "longest of two", "a worker")
 
 
 class Module(pl.LightningModule):
@@ -218,6 +244,32 @@ def test_a_file_of_a_step_of_which_a_part_was_done_is_refused_in_one_line(tmp_pa
     fitted(tmp_path, LOADERS["shuffled"](), **settings)
     with pytest.raises(UserError, match=r"in the middle of a training step, .*: resume from an earlier one, or"):
         fitted(tmp_path, LOADERS["shuffled"](), ckpt_path=tmp_path / "torn.ckpt")
+
+
+class FailsWhileToggled(Module):
+    """Steps by itself, and fails before its step, while the parameters of another optimizer are frozen."""
+
+    automatic_optimization = False
+
+    def training_step(self, batch, index):
+        optimizer, _ = self.optimizers()
+        self.toggle_optimizer(optimizer)
+        if index == 2:
+            raise InterruptedError
+        self.manual_backward(super().training_step(batch, index))
+        optimizer.step()
+        self.untoggle_optimizer(optimizer)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD([self.layer.weight], lr=1e-2), torch.optim.SGD([self.layer.bias], lr=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_step_froze_when_it_failed_is_trained_again(tmp_path):
+    settings = {"make": FailsWhileToggled, "callbacks": [OnExceptionCheckpoint(str(tmp_path), "failed")]}
+    fitted(tmp_path, LOADERS["shuffled"](), **settings, stop_at=99)
+    trained = torch.load(tmp_path / "failed.ckpt", weights_only=True)["trained"]
+    assert trained == {"layer.weight": True, "layer.bias": True}
 
 
 class Enough(pl.Callback):

@@ -19,7 +19,7 @@ from unroll.resume.early_stopping import (
     stopped_otherwise,
     take_up_early_stops,
 )
-from unroll.resume.frozen import train_alike, trained
+from unroll.resume.frozen import train_alike
 from unroll.resume.loaders import (
     go_on,
     places,
@@ -226,7 +226,7 @@ class ResumesExactly:
         checkpoint[MEANS] = gathered(metrics.moved(moment.metrics, "cpu"))
         checkpoint[GRADIENTS] = gathered(gradients)
         checkpoint[SETTINGS] = settings.of_trainer(trainer) | settings.of_loaders(trainer)
-        checkpoint[TRAINED] = trained(pl_module)
+        checkpoint[TRAINED] = moment.trained
         checkpoint[SEEDS] = gathered(self.seed)
         checkpoint[PLACES] = places(trainer)
         checkpoint[RELOADED] = lightning.reloaded_in(trainer)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from unroll.resume import lightning, metrics, random_state
+from unroll.resume.frozen import trained
 
 STATES_BEFORE = "_states_before"  # the attribute of a module with `CarriesState`: the states that it saves, once
 
@@ -16,6 +17,7 @@ class Moment:
 
     def __init__(self, trainer: Any, module: Any) -> None:
         self.random = random_state.get()
+        self.trained = trained(module)  # `toggle_optimizer` freezes parameters for a part of a step
         self.states = dict(getattr(module, "states", {}))
         self.buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
         self.metrics = metrics.so_far(trainer, module)

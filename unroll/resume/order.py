@@ -61,11 +61,22 @@ class Order:
             numpy.random.seed(seed)
             torch.manual_seed(seed)
             for sampler in (self.drawn_by, getattr(self.drawn_by, "sampler", None)):
-                if isinstance(generator := getattr(sampler, "generator", None), torch.Generator):
-                    generator.manual_seed(seed)
+                for generator in getattr(sampler, "__dict__", {}).values():
+                    seed_generator(generator, seed)
             return list(self.drawn_by)
         finally:
             random_state.restore(before)
+
+
+def seed_generator(generator: Any, seed: int) -> None:
+    """Seeds a random generator of torch, Python or NumPy; leaves anything else as it is."""
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    elif isinstance(generator, (random.Random, numpy.random.RandomState)):
+        generator.seed(seed)
+    elif isinstance(generator, numpy.random.Generator):
+        kind: Any = type(generator.bit_generator)
+        generator.bit_generator.state = kind(seed).state
 
 
 def attribute(loader: DataLoader) -> str:
