@@ -24,6 +24,7 @@ from pytorch_lightning.callbacks import (
     EMAWeightAveraging,
     GradientAccumulationScheduler,
     ModelCheckpoint,
+    ModelPruning,
     OnExceptionCheckpoint,
     StochasticWeightAveraging,
     Timer,
@@ -391,6 +392,17 @@ def test_stochastic_weight_averaging_that_has_begun_is_refused_in_one_line(tmp_p
     fit(2)
     with pytest.raises(UserError, match="after StochasticWeightAveraging had begun, which Lightning can't go on with"):
         fit(3, "last")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pruning_is_refused_in_one_line(tmp_path):
+    def fit(epochs, ckpt_path=None):
+        callbacks = [ModelPruning("l1_unstructured", amount=0.3), LastCheckpoint(str(tmp_path))]
+        pl.Trainer(**QUIET, max_epochs=epochs, callbacks=callbacks).fit(Module(), series(), ckpt_path=ckpt_path)
+
+    fit(1)
+    with pytest.raises(UserError, match="ModelPruning leaves its masks out of checkpoints"):
+        fit(2, "last")
 
 
 ENDED = {"epochs": (1, 22), "within": (2, 15)}  # by what patience, and after how many batches

@@ -273,6 +273,7 @@ class ResumesExactly:
             )
         settings.compare(checkpoint.get(SETTINGS, {}), settings.of_trainer(trainer), batch)
         refuse_begun_swa(trainer, checkpoint)
+        refuse_pruning(trainer)
         take_up_early_stops(trainer, checkpoint)
         say_if_stopped_otherwise(checkpoint)
         train_alike(pl_module, checkpoint.get(TRAINED, {}), trainer)
@@ -366,6 +367,18 @@ def refuse_begun_swa(trainer: Any, checkpoint: dict[str, Any]) -> None:
                 "the checkpoint was written after StochasticWeightAveraging had begun, which Lightning can't go on "
                 "with exactly; resume from an earlier one, or train with WeightAveraging"
             )
+
+
+def refuse_pruning(trainer: Any) -> None:
+    """
+    Raises:
+        UserError: Lightning's ModelPruning is at work, whose files have pruned weights without their masks.
+    """
+    if lightning.callbacks_of(trainer, "ModelPruning"):
+        raise UserError(
+            "ModelPruning leaves its masks out of checkpoints, so pruned weights would be trained again; fit with it "
+            "in one go, or resume without it"
+        )
 
 
 def weights(module: Any) -> dict[str, Tensor]:
