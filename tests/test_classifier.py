@@ -112,10 +112,11 @@ class TestVerbs:
     def test_plan(self, run):
         shown = train("task=plan", "model=conv_net", *SMALL, folder=run[0])
         assert shown.returncode == 0, shown.stderr
-        header, row, _, advice = shown.stdout.splitlines()
+        header, row, _, advice, precision = shown.stdout.splitlines()
         assert header.split() == [f"batch_size={rows}" for rows in (16, 32, 64, 128)]
         assert row.count("/s, ") == 4
         assert re.match(r"The fastest is data\.batch_size=\d+; ", advice)
+        assert precision == "All of it in trainer.precision=32-true, as the training would be."
 
     def test_evaluate_gives_what_training_said(self, run):
         folder, finished = run
