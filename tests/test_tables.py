@@ -230,7 +230,7 @@ def test_a_row_is_known_by_the_line_it_begins_in(tmp_path):
 CELL = strategies.text("a1.-# '\xa0é\u2028\"", max_size=3)
 
 
-@hypothesis.settings(max_examples=150)
+@hypothesis.settings(max_examples=50)
 @hypothesis.given(
     rows=strategies.integers(1, 3).flatmap(
         lambda width: strategies.lists(strategies.lists(CELL, min_size=width, max_size=width), min_size=1, max_size=5)
