@@ -144,12 +144,11 @@ def m4(train: Path, test: Path, season: int, seeds: int, folder: Path | None, ov
     known, coming = wide(train), wide(test)
     horizon = max(map(len, coming.values()))
     file = long(OUTPUTS / f"{train.stem}.csv", known)
-    simple = scores({name: naive2(values, season, horizon) for name, values in known.items()}, known, coming, season)
+    simple = naive2_scores(known, coming, season)
     table.add((train.stem, ""), ("", ""), ("Naive2", ""), *shown(simple, simple), ("", ""), ("", ""))
     for seed in range(seeds):
         run = OUTPUTS / "_".join([train.stem, str(seed), *named(overrides)])
-        typed = [f"data.train={file}", "data.series=series", "data.time=step", f"data.horizon={horizon}"]
-        seconds = finished(run, ["model=forecaster", *typed, f"seed={seed}", *overrides])
+        seconds = finished(run, ["model=forecaster", *typed_of_many(file, horizon), f"seed={seed}", *overrides])
         made, levels = forecasts_of(run, known, horizon)
         ours = scores({name: points[:, 0] for name, points in made.items()}, known, coming, season)
         inside = [
@@ -160,6 +159,19 @@ def m4(train: Path, test: Path, season: int, seeds: int, folder: Path | None, ov
         covered = (float(numpy.concatenate(inside).mean()), ".3f") if levels else ("", "")
         table.add((train.stem, ""), (seed, ""), ("`forecaster`", ""), *shown(ours, simple), covered, (seconds, ".0f"))
     table.keep()
+
+
+def typed_of_many(file: Path, horizon: int) -> list[str]:
+    """What says which file of several series, as `long` writes it."""
+    return [f"data.train={file}", "data.series=series", "data.time=step", f"data.horizon={horizon}"]
+
+
+def naive2_scores(
+    known: Mapping[str, numpy.ndarray], coming: Mapping[str, numpy.ndarray], season: int
+) -> tuple[float, float]:
+    """The scores of Naive2, as `scores`."""
+    made = {name: naive2(values, season, len(coming[name])) for name, values in known.items()}
+    return scores(made, known, coming, season)
 
 
 def forecasts_of(
@@ -193,8 +205,8 @@ def many(counts: Sequence[int], folder: Path | None, overrides: Sequence[str]) -
         with tempfile.TemporaryDirectory() as scratch:
             walks = draw.normal(size=(count, STEPS)).cumsum(1).round(3)
             file = long(Path(scratch) / "many.csv", {f"series {number}": walk for number, walk in enumerate(walks)})
-            typed = [f"data.train={file}", "data.series=series", "data.time=step", "data.horizon=7"]
-            typed += ["trainer.max_steps=100", "trainer.limit_val_batches=10", f"hydra.run.dir={scratch}/run"]
+            typed = [*typed_of_many(file, horizon=7), "trainer.max_steps=100", "trainer.limit_val_batches=10"]
+            typed += [f"hydra.run.dir={scratch}/run"]
             ended = watch([sys.executable, "train.py", "model=forecaster", *typed, *overrides])
             megabytes = file.stat().st_size / 1e6
             table.add((count, ","), (megabytes, ".1f"), (ended.seconds, ".0f"), (ended.memory, ",.0f"))

@@ -100,8 +100,7 @@ def m4(train: Path, test: Path, asked: argparse.Namespace, overrides: Sequence[s
     table = Table("forecasts_m4_peers", ("data", "seed", "", "sMAPE", "MASE", "OWA", "s", "steps"), asked.write)
     known, coming = forecasts.wide(train), forecasts.wide(test)
     horizon = max(map(len, coming.values()))
-    naive = {name: forecasts.naive2(values, asked.season, horizon) for name, values in known.items()}
-    simple = forecasts.scores(naive, known, coming, asked.season)
+    simple = forecasts.naive2_scores(known, coming, asked.season)
 
     def row(seed: int, name: str, made: Mapping[str, numpy.ndarray], seconds: float, steps: Any) -> None:
         shown = forecasts.shown(forecasts.scores(made, known, coming, asked.season), simple)
@@ -111,7 +110,7 @@ def m4(train: Path, test: Path, asked: argparse.Namespace, overrides: Sequence[s
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             file = str(forecasts.long(folder / "train.csv", known))
-            typed = [f"data.train={file}", "data.series=series", "data.time=step", f"data.horizon={horizon}"]
+            typed = forecasts.typed_of_many(Path(file), horizon)
             seconds = of_ours([*typed, f"seed={seed}", *overrides], folder / "run")
             ours, _ = forecasts.forecasts_of(folder / "run", known, horizon)
             row(seed, "unroll", {name: points[:, 0] for name, points in ours.items()}, seconds, "")
