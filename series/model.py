@@ -82,7 +82,8 @@ class Forecaster(nn.Module):
         self.head = nn.Linear(hidden_size, (horizon if self.decode is None else segment) * self.outlook.size)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        # Behind the others, and filled when it is registered: a stranger's checkpoint can name sizes that it has not.
+        # Behind the others, and filled when it is registered: a checkpoint may name sizes for which it has no weights,
+        # and `unroll.resume.checkpoint` refuses it before memory is taken.
         self.register_buffer("linear", torch.empty(horizon, context))
         nn.init.zeros_(self.linear)  # type: ignore[arg-type]
         if self.known:

@@ -65,13 +65,13 @@ class Tokenizer:
         return list(text) if self.name == "characters" else WORD.findall(text)
 
     def encoded(self, text: str) -> Any:
-        """A text in the library's encoding, for "bpe".
+        """A text that is `cased`, in the library's encoding, for "bpe".
 
         Raises:
             UserError: it has a character that is no Unicode.
         """
         try:
-            return self.bpe.encode(self.cased(text))
+            return self.bpe.encode(text)
         except TypeError:
             raise UserError("the text has characters that are no Unicode") from None
 

@@ -103,7 +103,7 @@ class Vocabulary:
         """
         tokenizer = self.tokenizer
         if tokenizer.name == "bpe":
-            return numpy.array(tokenizer.encoded(text).ids, dtype)
+            return numpy.array(tokenizer.encoded(tokenizer.cased(text)).ids, dtype)
         if tokenizer.name != "characters":
             return numpy.array(self._look_up(tokenizer.split(text)), dtype)
         points = code_points(tokenizer.cased(text))
