@@ -265,6 +265,8 @@ def test_what_is_typed_wins_over_what_the_model_brings():
         "data.numbers.train=[7999,1]",
         "callbacks.average.start=-0.5",
         "callbacks.average.decay=1",
+        "callbacks.progress.refresh_seconds=soon",
+        "callbacks.progress.refresh_seconds=-1",
         "seed=x",
     ],
 )

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from unroll.checks import NonNegative, checked
 from unroll.lightning import pl
 from unroll.training.learner import Learner
 
@@ -17,10 +18,13 @@ class Progress(pl.Callback):
     """A progress bar on standard error (if that is a terminal), and on standard output a table with a row per epoch.
 
     The table has the training loss, the validation metrics that the objective names as columns, and the seconds.
-    The bar is drawn anew at most every `refresh_seconds`: to read the loss is to wait for the device.
+
+    Args:
+        refresh_seconds: the least time between two updates of the bar: to read the loss is to wait for the device.
     """
 
-    def __init__(self, refresh_seconds: float = 0.25) -> None:
+    @checked
+    def __init__(self, refresh_seconds: NonNegative = 0.25) -> None:
         self.refresh_seconds = refresh_seconds
         self.bar: Bar | None = None
         self.validated = False
