@@ -86,6 +86,23 @@ def test_float64_is_exact(kind, rows, time, size, hidden, with_state, transposed
 
 
 @compiler
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN"])
+@settings(max_examples=15, deadline=None)
+@given(rows=st.integers(1, 6), size=st.integers(1, 40), hidden=st.integers(1, 70))
+def test_step_by_step_inference_is_exact(kind, rows, size, hidden):
+    layer, x, state = case(kind, size, hidden, rows, time=3)
+    with torch.no_grad():
+        with kernels.plain():
+            expected, last = layer(x, state)
+        read = []
+        for inputs in x.unbind(1):
+            y, state = layer(inputs.unsqueeze(1), state)
+            read.append(y)
+    found = torch.cat(read, 1), *tensors(state)
+    torch.testing.assert_close(found, (expected, *tensors(last)), rtol=1e-12, atol=1e-12)
+
+
+@compiler
 @every_kind
 def test_float32_is_as_accurate_as_pytorchs(kind):
     layer, x, state = case(kind, 32, 48, 8, 50)

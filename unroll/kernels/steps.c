@@ -412,10 +412,7 @@ static void lstm_rows(const job *all, long first, long last, long part, long par
   for (long t = 0; t < all->steps; t++) {
     TILES(WIDE, panels_of(units, 1)) {
       long here = t * all->batch + row;
-      if (all->packed[0])
-        product4(rows, sums, 0, all->at[LSTM_HS] + here * units, units, units, all->packed[0] + panel * units * 4 * V);
-      else
-        memset(sums, 0, sizeof sums);
+      product4(rows, sums, 0, all->at[LSTM_HS] + here * units, units, units, all->packed[0] + panel * units * 4 * V);
       lstm_units(all, t, row, rows, panel * V, sums, all->at[LSTM_GATES] + here * wide, wide);
     }
     wait_for_all(all, parts);
@@ -583,6 +580,82 @@ static void mogrifier_back_rows(const job *all, long first, long last, long part
   }
 }
 
+/* One step of inference: to pack the weights would take longer than the products, so they are read as they lie. */
+
+enum { STEP_X, STEP_H, STEP_C, STEP_W_IH, STEP_W_HH, STEP_B_IH, STEP_B_HH, STEP_H_AFTER, STEP_C_AFTER };
+
+INLINE REAL sum_of(vec x) {
+  REAL lanes[BYTES / sizeof(REAL)];
+  *(vec_anywhere *)lanes = x;
+  for (long half = V / 2; half; half /= 2)
+    for (long v = 0; v < half; v++) lanes[v] += lanes[v + half];
+  return lanes[0];
+}
+
+/* The product of a [k] and each of the first `count` rows, V at most, of W [.., k] */
+static __attribute__((noinline)) vec products_with(const REAL *a, const REAL *w, long k, long count) {
+  vec products = {0};
+  for (long n = 0; n < least(count, V); n++, w += k) {
+    vec total[4] = {{0}};
+    long i = 0;
+    for (; i + 4 * V <= k; i += 4 * V)
+      UNROLLED for (int u = 0; u < 4; u++) total[u] += load(w + i + u * V, V) * load(a + i + u * V, V);
+    for (; i < k; i += V) total[0] += load(w + i, k - i) * load(a + i, k - i);
+    products[n] = sum_of((total[0] + total[1]) + (total[2] + total[3]));
+  }
+  return products;
+}
+
+/* What the inputs and the state of a row contribute to V units' gate */
+INLINE vec of_inputs(const job *all, long row, long gate, long j) {
+  long at = gate * all->units + j, count = all->units - j;
+  const REAL *x = all->at[STEP_X] + row * all->inputs;
+  return products_with(x, all->at[STEP_W_IH] + at * all->inputs, all->inputs, count) + load(all->at[STEP_B_IH] + at, count);
+}
+
+INLINE vec of_state(const job *all, long row, long gate, long j) {
+  long units = all->units, at = gate * units + j, count = units - j;
+  const REAL *h = all->at[STEP_H] + row * units;
+  return products_with(h, all->at[STEP_W_HH] + at * units, units, count) + load(all->at[STEP_B_HH] + at, count);
+}
+
+INLINE vec of_both(const job *all, long row, long gate, long j) {
+  return of_inputs(all, row, gate, j) + of_state(all, row, gate, j);
+}
+
+#define UNITS_OF_ROWS                                                                                   \
+  for (long j = panels_of(units, 1) * part / parts * V; j < panels_of(units, 1) * (part + 1) / parts * V; j += V) \
+    for (long row = first, count = units - j, at = row * units + j; row < last; row++, at += units)
+
+static void gru_step_rows(const job *all, long first, long last, long part, long parts) {
+  long units = all->units;
+  UNITS_OF_ROWS {
+    vec reset = sigmoid(of_both(all, row, 0, j)), z = sigmoid(of_both(all, row, 1, j));
+    vec n = hyperbolic(of_inputs(all, row, 2, j) + reset * of_state(all, row, 2, j));
+    vec h = load(all->at[STEP_H] + at, count);
+    store(all->at[STEP_H_AFTER] + at, n + z * (h - n), count);
+  }
+}
+
+static void lstm_step_rows(const job *all, long first, long last, long part, long parts) {
+  long units = all->units;
+  UNITS_OF_ROWS {
+    vec i = sigmoid(of_both(all, row, 0, j)), f = sigmoid(of_both(all, row, 1, j));
+    vec g = hyperbolic(of_both(all, row, 2, j)), o = sigmoid(of_both(all, row, 3, j));
+    vec c = f * load(all->at[STEP_C] + at, count) + i * g;
+    store(all->at[STEP_C_AFTER] + at, c, count);
+    store(all->at[STEP_H_AFTER] + at, o * hyperbolic(c), count);
+  }
+}
+
+static void rnn_step_rows(const job *all, long first, long last, long part, long parts) {
+  long units = all->units;
+  UNITS_OF_ROWS {
+    vec h = of_both(all, row, 0, j);
+    store(all->at[STEP_H_AFTER] + at, all->relu ? chosen(h < (vec){0}, (vec){0}, h) : hyperbolic(h), count);
+  }
+}
+
 /* What Python calls: int f(sizes, tensors, threads, by units, OpenMP or 0), whether there was memory for the weights. The
 sizes are those at the head of `job`, in its order. */
 
@@ -607,9 +680,9 @@ static int run(job *all, long weights, long threads, int by_units) {
 
 
 EXPORT(gru, 1, packed[0] = pack_transposed(at[GRU_W], 3, units, units);)
-/* A step whose product with the weights is in LSTM_GATES: for one step packing would take too long. */
-#define lstm_step_rows lstm_rows
+EXPORT(gru_step, 0, packed[0] = 0;)
 EXPORT(lstm_step, 0, packed[0] = 0;)
+EXPORT(rnn_step, 0, packed[0] = 0;)
 EXPORT(gru_back, 1, packed[0] = pack(at[GRU_W], 3 * units, units, units);)
 EXPORT(lstm, 1, packed[0] = pack_transposed(at[LSTM_W], 4, units, units);)
 EXPORT(lstm_back, 1, packed[0] = pack(at[LSTM_W], 4 * units, units, 0);)

@@ -40,7 +40,7 @@ class GRU(RecurrentLayer, nn.GRU):  # type: ignore[misc]
         nn.GRU.__init__(self, input_size, hidden_size, num_layers, dropout=dropout, batch_first=True)
 
     def read(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        if not steps.can_run(x) or steps.single(x):
+        if not steps.can_run(x) or steps.step_of_many(x):
             return nn.GRU.forward(self, x, state)
         if state is None:
             state = x.new_zeros(self.num_layers, x.size(0), self.hidden_size)

@@ -46,7 +46,7 @@ class LSTM(RecurrentLayer, nn.LSTM):  # type: ignore[misc]
         if mixed and not cpu_has_bfloat16():
             with torch.autocast("cpu", enabled=False):
                 return self.read(x.float(), None if state is None else (state[0].float(), state[1].float()))
-        if mixed or not steps.can_run(x):
+        if mixed or not steps.can_run(x) or steps.step_of_many(x):
             return nn.LSTM.forward(self, x, state)
         if state is None:
             state = 2 * (x.new_zeros(self.num_layers, x.size(0), self.hidden_size),)
