@@ -65,7 +65,7 @@ def step_of_many(x: Tensor) -> bool:
 def gru(x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor]:
     """`unroll.nn.GRUCell` over all steps: the outputs `[time, rows, hidden]`, and the last."""
     if len(x) == 1 and not torch.is_grad_enabled():
-        return step("gru", x, (h0,), w_ih, w_hh, b_ih, b_hh)
+        return step("gru_step", x, (h0,), w_ih, w_hh, b_ih, b_hh)
     return apply(GRUSteps, x, h0, w_ih, w_hh, b_ih, b_hh)
 
 
@@ -74,7 +74,7 @@ def lstm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`unroll.nn.LSTMCell` over all steps: the outputs, the last, and the last c."""
     if len(x) == 1 and not torch.is_grad_enabled():
-        return step("lstm", x, (h0, c0), w_ih, w_hh, b_ih, b_hh)
+        return step("lstm_step", x, (h0, c0), w_ih, w_hh, b_ih, b_hh)
     return apply(LSTMSteps, x, h0, c0, w_ih, w_hh, b_ih + b_hh)
 
 
@@ -83,7 +83,7 @@ def rnn(
 ) -> tuple[Tensor, Tensor]:
     """`unroll.nn.RNNCell` over all steps, or the same with a ReLU: the outputs, and the last."""
     if len(x) == 1 and not torch.is_grad_enabled():
-        return step("rnn", x, (h0,), w_ih, w_hh, b_ih, b_hh, relu=relu)
+        return step("rnn_step", x, (h0,), w_ih, w_hh, b_ih, b_hh, relu=relu)
     return apply(RNNSteps, x, h0, w_ih, w_hh, b_ih + b_hh, relu)
 
 
@@ -118,7 +118,7 @@ def step(name: str, x: Tensor, state: Sequence[Tensor], *weights: Tensor, relu: 
     after, no_cell = [torch.empty_like(part) for part in before], [None] * (2 - len(state))
     work = x.size(1) * (w_ih.numel() + w_hh.numel())
     sizes = 1, *before[0].shape, x.size(2), 0, relu
-    run(f"{name}_step", sizes, work, x, *before, *no_cell, w_ih, w_hh, *biases, *after, *no_cell)
+    run(name, sizes, work, x, *before, *no_cell, w_ih, w_hh, *biases, *after, *no_cell)
     return after[0][None], *after
 
 
