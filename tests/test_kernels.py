@@ -42,11 +42,11 @@ def tensors(state):
     return state if isinstance(state, tuple) else (state,)
 
 
-def results(layer, x, state=None):
+def results(layer, x, state=None, resets=None):
     """What a layer gives, and the gradients of everything that goes in."""
     x = x.clone().requires_grad_()
     begin = [] if state is None else [part.clone().requires_grad_() for part in tensors(state)]
-    y, after = layer(x, None if state is None else tuple(begin) if len(begin) > 1 else begin[0])
+    y, after = layer(x, None if state is None else tuple(begin) if len(begin) > 1 else begin[0], resets)
     weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
     loss = (y * weights).sum() + sum(part.square().sum() for part in tensors(after))
     inputs = [x, *begin, *layer.parameters()]
@@ -83,6 +83,40 @@ def test_float64_is_exact(kind, rows, time, size, hidden, with_state, transposed
     if transposed:
         x = x.transpose(0, 1).contiguous().transpose(0, 1)
     assert_equals_the_plain_form(layer, x, state if with_state else None, rtol=1e-12, atol=1e-12)
+
+
+@compiler
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN"])
+@settings(max_examples=15, deadline=None)
+@given(
+    rows=st.integers(1, 12),
+    time=st.integers(2, 6),
+    hidden=st.integers(1, 40),
+    share=st.floats(0, 1),
+    seed=st.integers(),
+)
+def test_resets_are_those_of_parts_read_alone(kind, rows, time, hidden, share, seed):
+    layer, x, state = case(kind, 3, hidden, rows, time)
+    resets = torch.rand(rows, time, generator=torch.Generator().manual_seed(seed)) < share
+    found = results(layer, x, state, resets)
+    with torch.no_grad():
+        assert torch.equal(layer(x, state, resets)[0], found[0])
+    with kernels.plain():
+        expected = results(layer, x, state, resets)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@compiler
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN"])
+def test_a_reset_forgets_a_state_that_is_no_number(kind):
+    layer, x, state = case(kind, 3, 5, rows=2, time=4)
+    resets = torch.zeros(2, 4, dtype=torch.bool)
+    resets[0, 0] = True
+    for part in tensors(state):
+        part[:, 0] = torch.nan
+    y, *gradients = results(layer, x, state, resets)
+    assert y.isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @compiler

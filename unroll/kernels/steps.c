@@ -233,6 +233,7 @@ struct job {
   void (*rows)(const job *, long first, long last, long part, long parts); /* of the rows, one part of the units */
   long steps, batch, units, inputs, rounds, relu, along_time, along_rows; /* the strides of the outputs' gradient */
   REAL *const *at, *packed[2 + MOST]; /* the tensors; the weights in panels */
+  const unsigned char *resets; /* [steps, batch], or 0: where the state before a step is taken as zeros */
   long blocks, next;
   const openmp *team;
   fenv_t floats; /* the caller's handling of subnormal numbers */
@@ -285,6 +286,11 @@ static void divide(job *all, long threads, int by_units) {
   while (started) pthread_join(others[--started], 0);
 }
 
+/* Whether a row's state is taken as zeros before step t */
+INLINE int begins(const job *all, long t, long row) {
+  return all->resets && t < all->steps && all->resets[t * all->batch + row];
+}
+
 INLINE const REAL *grad_at(const job *all, long tensor, long t, long row) {
   return all->at[tensor] + t * all->along_time + row * all->along_rows;
 }
@@ -304,12 +310,13 @@ static void gru_rows(const job *all, long first, long last, long part, long part
       product3(rows, sums, 0, before + row * units, units, units, all->packed[0] + panel * units * 3 * V);
       vec bias = load(all->at[GRU_BIAS] + j, count);
       for (long r = 0; r < rows; r++) {
-        const REAL *h = before + (row + r) * units + j;
+        vec h = load(before + (row + r) * units + j, count);
+        if (begins(all, t, row + r)) h = sums[r][0] = sums[r][1] = sums[r][2] = (vec){0};
         REAL *gates = all->at[GRU_GATES] + (at + row + r) * wide + j;
         REAL *after = all->at[GRU_HS] + (at + all->batch + row + r) * units + j;
         vec reset = sigmoid(sums[r][0] + load(gates, count)), z = sigmoid(sums[r][1] + load(gates + units, count));
         vec m = sums[r][2] + bias, n = hyperbolic(load(gates + 2 * units, count) + reset * m);
-        store(after, n + z * (load(h, count) - n), count);
+        store(after, n + z * (h - n), count);
         if (all->at[GRU_M]) {
           store(gates, reset, count);
           store(gates + units, z, count);
@@ -339,12 +346,13 @@ static void gru_back_rows(const job *all, long first, long last, long part, long
         for (long n = 0, j = panel * 4 * V; n < 4 && j < units; n++, j += V) {
           long count = units - j;
           REAL *dh = all->at[GRU_DH] + (row + r) * units + j;
-          vec total = load(dh, count) + sums[r][n];
+          vec total = begins(all, t, row + r) ? (vec){0} : load(dh, count) + sums[r][n];
           if (!t) {
             store(dh, total, count);
             continue;
           }
-          const REAL *gates = all->at[GRU_GATES] + here * 3 * units + j, *h = all->at[GRU_HS] + here * units + j;
+          const REAL *gates = all->at[GRU_GATES] + here * 3 * units + j;
+          vec h = begins(all, t - 1, row + r) ? (vec){0} : load(all->at[GRU_HS] + here * units + j, count);
           REAL *d = all->at[GRU_D] + here * wide + j;
           vec reset = load(gates, count), z = load(gates + units, count), new = load(gates + 2 * units, count);
           vec m = load(all->at[GRU_M] + here * units + j, count);
@@ -352,7 +360,7 @@ static void gru_back_rows(const job *all, long first, long last, long part, long
           vec d_new = total * (1 - z) * (1 - new * new), d_m = d_new * reset;
           store(d, d_m, count);
           store(d + units, d_m * m * (1 - reset), count);
-          store(d + 2 * units, total * (load(h, count) - new) * z * (1 - z), count);
+          store(d + 2 * units, total * (h - new) * z * (1 - z), count);
           store(d + 3 * units, d_new, count);
           store(dh, total * z, count);
         }
@@ -371,10 +379,12 @@ INLINE void lstm_units(const job *all, long t, long row, long rows, long j, vec 
   long units = all->units, count = units - j;
   for (long r = 0; r < rows; r++, add += apart) {
     long here = t * all->batch + row + r, after = here + all->batch;
+    int begin = begins(all, t, row + r);
+    if (begin) sums[r][0] = sums[r][1] = sums[r][2] = sums[r][3] = (vec){0};
     vec i = sigmoid(sums[r][0] + load(add + j, count)), f = sigmoid(sums[r][1] + load(add + units + j, count));
     vec g = hyperbolic(sums[r][2] + load(add + 2 * units + j, count));
     vec o = sigmoid(sums[r][3] + load(add + 3 * units + j, count));
-    vec c = f * load(all->at[LSTM_CS] + here * units + j, count);
+    vec c = begin ? (vec){0} : f * load(all->at[LSTM_CS] + here * units + j, count);
     c += i * g;
     vec tanh_c = hyperbolic(c);
     store(all->at[LSTM_CS] + after * units + j, c, count);
@@ -398,12 +408,13 @@ INLINE void lstm_unit_back(const job *all, long t, long row, long j, vec dh) {
   vec i = load(gates, count), f = load(gates + units, count);
   vec g = load(gates + 2 * units, count), o = load(gates + 3 * units, count);
   vec tanh_c = load(all->at[LSTM_TANH] + here * units + j, count);
-  vec dc = dh * o * (1 - tanh_c * tanh_c) + load(d_c, count);
+  vec dc = dh * o * (1 - tanh_c * tanh_c) + load(d_c, count), none = {0};
+  int begin = begins(all, t, row);
   store(d, dc * g * i * (1 - i), count);
-  store(d + units, dc * load(all->at[LSTM_CS] + here * units + j, count) * f * (1 - f), count);
+  store(d + units, begin ? none : dc * load(all->at[LSTM_CS] + here * units + j, count) * f * (1 - f), count);
   store(d + 2 * units, dc * i * (1 - g * g), count);
   store(d + 3 * units, dh * tanh_c * o * (1 - o), count);
-  store(d_c, dc * f, count);
+  store(d_c, begin ? none : dc * f, count);
 }
 
 static void lstm_rows(const job *all, long first, long last, long part, long parts) {
@@ -431,6 +442,7 @@ static void lstm_back_rows(const job *all, long first, long last, long part, lon
         for (long n = 0, j = panel * 4 * V; n < 4 && j < units; n++, j += V) {
           REAL *dh = all->at[LSTM_DH] + (row + r) * units + j;
           vec total = t < all->steps ? sums[r][n] : load(dh, units - j);
+          if (begins(all, t, row + r)) total = (vec){0};
           if (t)
             lstm_unit_back(all, t - 1, row + r, j, total + load(grad_at(all, LSTM_GRAD, t - 1, row + r) + j, units - j));
           else
@@ -454,7 +466,8 @@ static void rnn_rows(const job *all, long first, long last, long part, long part
       product4(rows, sums, 0, all->at[RNN_HS] + here * units, units, units, all->packed[0] + panel * units * 4 * V);
       for (long r = 0; r < rows; r++)
         for (long n = 0, j = panel * 4 * V; n < 4 && j < units; n++, j += V) {
-          vec h = sums[r][n] + load(all->at[RNN_INPUTS] + (here + r) * units + j, units - j);
+          vec h = load(all->at[RNN_INPUTS] + (here + r) * units + j, units - j);
+          if (!begins(all, t, row + r)) h += sums[r][n];
           h = all->relu ? chosen(h < (vec){0}, (vec){0}, h) : hyperbolic(h);
           store(all->at[RNN_HS] + (here + r + all->batch) * units + j, h, units - j);
         }
@@ -476,6 +489,7 @@ static void rnn_back_rows(const job *all, long first, long last, long part, long
           long count = units - j;
           REAL *dh = all->at[RNN_DH] + (row + r) * units + j;
           vec total = t < all->steps ? sums[r][n] : load(dh, count);
+          if (begins(all, t, row + r)) total = (vec){0};
           if (!t) {
             store(dh, total, count);
             continue;
@@ -656,8 +670,8 @@ static void rnn_step_rows(const job *all, long first, long last, long part, long
   }
 }
 
-/* What Python calls: int f(sizes, tensors, threads, by units, OpenMP or 0), whether there was memory for the weights. The
-sizes are those at the head of `job`, in its order. */
+/* What Python calls: int f(sizes, tensors, resets or 0, threads, by units, OpenMP or 0), whether there was memory for the
+weights. The sizes are those at the head of `job`, in its order. */
 
 static int run(job *all, long weights, long threads, int by_units) {
   int complete = 1;
@@ -668,11 +682,12 @@ static int run(job *all, long weights, long threads, int by_units) {
 }
 
 #define EXPORT(name, weights, ...)                                                         \
-  int name(const long *n, REAL *const *at, int threads, int by_units, const openmp *team) {  \
+  int name(const long *n, REAL *const *at, const unsigned char *resets, int threads, int by_units,       \
+           const openmp *team) {                                                               \
     long units = n[2], inputs = n[3], rounds = n[4];                                       \
     job all = {.rows = name##_rows, .steps = n[0], .batch = n[1], .units = units,          \
                .inputs = inputs, .rounds = rounds, .relu = n[5],                           \
-               .along_time = n[6], .along_rows = n[7], .at = at, .team = team};            \
+               .along_time = n[6], .along_rows = n[7], .at = at, .resets = resets, .team = team};            \
     REAL **packed = all.packed;                                                            \
     __VA_ARGS__                                                                            \
     return run(&all, weights, threads, by_units);                                          \

@@ -62,29 +62,49 @@ def step_of_many(x: Tensor) -> bool:
     return single(x) and x.size(0) > FEW
 
 
-def gru(x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor]:
-    """`unroll.nn.GRUCell` over all steps: the outputs `[time, rows, hidden]`, and the last."""
+def gru(
+    x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, resets: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`unroll.nn.GRUCell` over all steps: the outputs `[time, rows, hidden]`, and the last.
+
+    Args:
+        resets: bool `[time, rows]`, contiguous: the steps, of two or more, before which a row's state becomes zeros.
+    """
     if len(x) == 1 and not torch.is_grad_enabled():
         return step("gru_step", x, (h0,), w_ih, w_hh, b_ih, b_hh)
-    return apply(GRUSteps, x, h0, w_ih, w_hh, b_ih, b_hh)
+    return apply(GRUSteps, x, h0, w_ih, w_hh, b_ih, b_hh, resets)
 
 
 def lstm(
-    x: Tensor, h0: Tensor, c0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor,
+    b_hh: Tensor,
+    resets: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`unroll.nn.LSTMCell` over all steps: the outputs, the last, and the last c."""
+    """`unroll.nn.LSTMCell` over all steps, with resets as of `gru`: the outputs, the last, and the last c."""
     if len(x) == 1 and not torch.is_grad_enabled():
         return step("lstm_step", x, (h0, c0), w_ih, w_hh, b_ih, b_hh)
-    return apply(LSTMSteps, x, h0, c0, w_ih, w_hh, b_ih + b_hh)
+    return apply(LSTMSteps, x, h0, c0, w_ih, w_hh, b_ih + b_hh, resets)
 
 
 def rnn(
-    x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, relu: bool = False
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor,
+    b_hh: Tensor,
+    resets: Tensor | None = None,
+    relu: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """`unroll.nn.RNNCell` over all steps, or the same with a ReLU: the outputs, and the last."""
+    """`unroll.nn.RNNCell` over all steps, or the same with a ReLU, with resets as of `gru`: outputs, and the last."""
     if len(x) == 1 and not torch.is_grad_enabled():
         return step("rnn_step", x, (h0,), w_ih, w_hh, b_ih, b_hh, relu=relu)
-    return apply(RNNSteps, x, h0, w_ih, w_hh, b_ih + b_hh, relu)
+    return apply(RNNSteps, x, h0, w_ih, w_hh, b_ih + b_hh, resets, relu)
 
 
 def mogrifier(
@@ -100,7 +120,7 @@ def mogrifier(
 
 def apply(steps: Any, *given: Any) -> Any:
     if torch.is_autocast_enabled("cpu"):
-        given = tuple(part.float() if isinstance(part, Tensor) else part for part in given)
+        given = tuple(part.float() if isinstance(part, Tensor) and part.is_floating_point() else part for part in given)
     if torch.is_grad_enabled() and any(isinstance(part, Tensor) and part.requires_grad for part in given):
         return steps.apply(*given)
     return steps.forward(None, *given)
@@ -122,13 +142,14 @@ def step(name: str, x: Tensor, state: Sequence[Tensor], *weights: Tensor, relu: 
     return after[0][None], *after
 
 
-def run(name: str, sizes: tuple[int, ...], work: int, *tensors: Tensor | None) -> None:
+def run(name: str, sizes: tuple[int, ...], work: int, *tensors: Tensor | None, resets: Tensor | None = None) -> None:
     """Calls a function of steps.c.
 
     Args:
         sizes: steps, rows, units, inputs, rounds, relu, and the strides of a gradient along time and rows.
         work: the multiplications in it.
         tensors: contiguous, but for that gradient.
+        resets: bool `[steps, rows]`, contiguous: where a row's state is taken as zeros before a step.
     """
     dtype, *others = {tensor.dtype for tensor in tensors if tensor is not None}
     if others:
@@ -138,7 +159,12 @@ def run(name: str, sizes: tuple[int, ...], work: int, *tensors: Tensor | None) -
     pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
     threads, by_units = division(sizes[0], sizes[1], work)
     done = getattr(built.functions, name)(
-        (ctypes.c_long * 8)(*sizes), (ctypes.c_void_p * len(pointers))(*pointers), threads, by_units, OPENMP
+        (ctypes.c_long * 8)(*sizes),
+        (ctypes.c_void_p * len(pointers))(*pointers),
+        None if resets is None else ctypes.c_void_p(resets.data_ptr()),
+        threads,
+        by_units,
+        OPENMP,
     )
     if not done:
         raise MemoryError(f"no memory for the weights of {name}")
@@ -151,6 +177,12 @@ def division(steps: int, rows: int, work: int) -> tuple[int, bool]:
     if OPENMP is not None and rows <= 8 * threads and by_units >= max(2, by_rows):
         return by_units, True
     return max(1, by_rows), False
+
+
+def before_steps(states: Tensor, resets: Tensor | None) -> Tensor:
+    """The states before each step, `[time × rows, units]`, of all states."""
+    before = states[:-1] if resets is None else states[:-1].masked_fill(resets.unsqueeze(2), 0)
+    return before.flatten(0, 1)
 
 
 def states(start: Tensor, steps: int) -> Tensor:
@@ -183,7 +215,14 @@ class GRUSteps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+        ctx: Any,
+        x: Tensor,
+        h0: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor,
+        b_hh: Tensor,
+        resets: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         steps, rows, _ = x.shape
         units = w_hh.size(1)
@@ -192,25 +231,25 @@ class GRUSteps(torch.autograd.Function):
         flat, w_ih, gates = inputs_product(x, w_ih, bias)
         hs = states(h0, steps)
         m = torch.empty_like(hs[1:]) if ctx else None
-        run("gru", (steps, rows, units), gates.numel() * units, gates, w_hh, b_hn, hs, m)
+        run("gru", (steps, rows, units), gates.numel() * units, gates, w_hh, b_hn, hs, m, resets=resets)
         if ctx:
-            ctx.save_for_backward(flat, w_ih, w_hh, gates, hs, m)
+            ctx.save_for_backward(flat, w_ih, w_hh, gates, hs, m, resets)
         return hs[1:], hs[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_ih, w_hh, gates, hs, m = ctx.saved_tensors
+        x, w_ih, w_hh, gates, hs, m, resets = ctx.saved_tensors
         grad = inner_stride_of_one(grad)
         units = grad.size(2)
         d = gates.new_empty(len(x), 4 * units)  # of m, r, z and n
         dh = d_last.clone(memory_format=torch.contiguous_format)
         sizes = *grad.shape, 0, 0, 0, *grad.stride()[:2]
-        run("gru_back", sizes, 3 * units * grad.numel(), gates, w_hh, None, hs, m, grad, d, dh)
+        run("gru_back", sizes, 3 * units * grad.numel(), gates, w_hh, None, hs, m, grad, d, dh, resets=resets)
         of_inputs, of_states, sums = d[:, units:], d[:, : 3 * units], d.sum(0)
-        d_w_hh = product(of_states.t(), hs[:-1].flatten(0, 1).to(x.dtype)).roll(-units, 0)
+        d_w_hh = product(of_states.t(), before_steps(hs, resets).to(x.dtype)).roll(-units, 0)
         d_x = product(of_inputs, w_ih).view(*grad.shape[:2], -1) if ctx.needs_input_grad[0] else None
-        return d_x, dh, product(of_inputs.t(), x), d_w_hh, sums[units:], sums[: 3 * units].roll(-units)
+        return d_x, dh, product(of_inputs.t(), x), d_w_hh, sums[units:], sums[: 3 * units].roll(-units), None
 
 
 class LSTMSteps(torch.autograd.Function):
@@ -218,7 +257,7 @@ class LSTMSteps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, h0: Tensor, c0: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor
+        ctx: Any, x: Tensor, h0: Tensor, c0: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, resets: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         steps, rows, _ = x.shape
         units, w_hh = w_hh.size(1), w_hh.contiguous()
@@ -226,52 +265,52 @@ class LSTMSteps(torch.autograd.Function):
         hs, cs = states(h0, steps), states(c0, steps)
         tanh_c = torch.empty_like(cs[1:]) if ctx else None
         unused = [None] * 4
-        run("lstm", (steps, rows, units), gates.numel() * units, gates, hs, cs, tanh_c, *unused, w_hh)
+        run("lstm", (steps, rows, units), gates.numel() * units, gates, hs, cs, tanh_c, *unused, w_hh, resets=resets)
         if ctx:
-            ctx.save_for_backward(flat, w_ih, w_hh, gates, hs, cs, tanh_c)
+            ctx.save_for_backward(flat, w_ih, w_hh, gates, hs, cs, tanh_c, resets)
         return hs[1:], hs[-1].clone(), cs[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, d_last: Tensor, d_c: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_ih, w_hh, gates, hs, cs, tanh_c = ctx.saved_tensors
+        x, w_ih, w_hh, gates, hs, cs, tanh_c, resets = ctx.saved_tensors
         grad = inner_stride_of_one(grad)
         d = torch.empty_like(gates)
         dh, dc = (part.clone(memory_format=torch.contiguous_format) for part in (d_last, d_c))
         sizes = *grad.shape, 0, 0, 0, *grad.stride()[:2]
-        run("lstm_back", sizes, d.numel() * grad.size(2), gates, hs, cs, tanh_c, grad, d, dh, dc, w_hh)
+        run("lstm_back", sizes, d.numel() * grad.size(2), gates, hs, cs, tanh_c, grad, d, dh, dc, w_hh, resets=resets)
         d_x = product(d, w_ih).view(*grad.shape[:2], -1) if ctx.needs_input_grad[0] else None
-        d_w_hh = product(d.t(), hs[:-1].flatten(0, 1).to(x.dtype))
-        return d_x, dh, dc, product(d.t(), x), d_w_hh, d.sum(0)
+        d_w_hh = product(d.t(), before_steps(hs, resets).to(x.dtype))
+        return d_x, dh, dc, product(d.t(), x), d_w_hh, d.sum(0), None
 
 
 class RNNSteps(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, relu: bool
+        ctx: Any, x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, resets: Tensor | None, relu: bool
     ) -> tuple[Tensor, Tensor]:
         steps, rows, _ = x.shape
         units, w_hh = w_hh.size(1), w_hh.contiguous()
         flat, w_ih, sums = inputs_product(x, w_ih, bias)
         hs = states(h0, steps)
-        run("rnn", (steps, rows, units, 0, 0, relu), sums.numel() * units, sums, w_hh, hs)
+        run("rnn", (steps, rows, units, 0, 0, relu), sums.numel() * units, sums, w_hh, hs, resets=resets)
         if ctx:
-            ctx.save_for_backward(flat, w_ih, w_hh, hs)
+            ctx.save_for_backward(flat, w_ih, w_hh, hs, resets)
             ctx.relu = relu
         return hs[1:], hs[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_ih, w_hh, hs = ctx.saved_tensors
+        x, w_ih, w_hh, hs, resets = ctx.saved_tensors
         grad = inner_stride_of_one(grad)
         d = hs.new_empty(len(x), grad.size(2))
         dh = d_last.clone(memory_format=torch.contiguous_format)
         sizes = *grad.shape, 0, 0, ctx.relu, *grad.stride()[:2]
-        run("rnn_back", sizes, d.numel() * grad.size(2), None, w_hh, hs, grad, d, dh)
+        run("rnn_back", sizes, d.numel() * grad.size(2), None, w_hh, hs, grad, d, dh, resets=resets)
         d_x = product(d, w_ih).view(*grad.shape[:2], -1) if ctx.needs_input_grad[0] else None
-        d_w_hh = product(d.t(), hs[:-1].flatten(0, 1).to(x.dtype))
-        return d_x, dh, product(d.t(), x), d_w_hh, d.sum(0), None
+        d_w_hh = product(d.t(), before_steps(hs, resets).to(x.dtype))
+        return d_x, dh, product(d.t(), x), d_w_hh, d.sum(0), None, None
 
 
 class MogrifierSteps(torch.autograd.Function):

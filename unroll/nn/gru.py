@@ -6,7 +6,7 @@ from torch.nn.functional import linear
 
 from unroll.kernels import steps
 from unroll.nn.cell import Cell
-from unroll.nn.layer import RecurrentLayer, read_by_steps
+from unroll.nn.layer import CompiledLayer, read_by_steps
 
 
 class GRUCell(Cell):
@@ -30,7 +30,7 @@ class GRUCell(Cell):
         return (1 - z) * n + z * h
 
 
-class GRU(RecurrentLayer, nn.GRU):  # type: ignore[misc]
+class GRU(CompiledLayer, nn.GRU):  # type: ignore[misc]
     """Layers of `GRUCell`s: `torch.nn.GRU`, on a CPU by `unroll.kernels.steps`.
 
     The state is `[layers, rows, hidden]`.
@@ -39,11 +39,11 @@ class GRU(RecurrentLayer, nn.GRU):  # type: ignore[misc]
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
         nn.GRU.__init__(self, input_size, hidden_size, num_layers, dropout=dropout, batch_first=True)
 
-    def read(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        if not steps.can_run(x) or steps.step_of_many(x):
+    def read(self, x: Tensor, state: Tensor | None, resets: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if not self.compiles(x):
             return nn.GRU.forward(self, x, state)
         if state is None:
             state = x.new_zeros(self.num_layers, x.size(0), self.hidden_size)
         self.check_forward_args(x, state, None)
-        outputs, (state,) = read_by_steps(self, steps.gru, x, (state,))
+        outputs, (state,) = read_by_steps(self, steps.gru, x, (state,), resets)
         return outputs, state

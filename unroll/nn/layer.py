@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unroll.errors import UserError
+from unroll.kernels import steps
 from unroll.state import State, start_rows, tensors
 
 
@@ -38,6 +39,30 @@ class RecurrentLayer(nn.Module):
         raise NotImplementedError
 
 
+class CompiledLayer(RecurrentLayer):
+    """A layer of PyTorch's, whose steps are those of `unroll.kernels.steps` on a CPU: `read(x, state, resets=None)`."""
+
+    def forward(self, x: Tensor, state: State = None, resets: Tensor | None = None) -> tuple[Tensor, State]:
+        if resets is None or x.size(1) == 1 or not self.compiles(x):
+            return super().forward(x, state, resets)
+        check_resets(x, resets)
+        return self.read(x, state, resets)
+
+    forward.__doc__ = RecurrentLayer.forward.__doc__
+
+    def read(self, x: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
+        raise NotImplementedError
+
+    def compiles(self, x: Tensor) -> bool:
+        """Whether the steps for these inputs are compiled."""
+        return steps.can_run(x) and not steps.step_of_many(x)
+
+
+def check_resets(x: Tensor, resets: Tensor) -> None:
+    if resets.dtype != torch.bool or resets.shape != x.shape[:2]:
+        raise UserError(f"resets must be bool {list(x.shape[:2])}, not {resets.dtype} {list(resets.shape)}")
+
+
 def read_with_resets(
     read: Callable[[Tensor, State], tuple[Tensor, State]], x: Tensor, state: State, resets: Tensor
 ) -> tuple[Tensor, State]:
@@ -46,8 +71,7 @@ def read_with_resets(
     Raises:
         UserError: `resets` is not bool `[rows, time]`.
     """
-    if resets.dtype != torch.bool or resets.shape != x.shape[:2]:
-        raise UserError(f"resets must be bool {list(x.shape[:2])}, not {resets.dtype} {list(resets.shape)}")
+    check_resets(x, resets)
     places = [step for step, begins in enumerate(resets.any(0).tolist()) if begins]  # waits for the device, once
     outputs = []
     for start, stop in pairwise(sorted({0, *places, x.size(1)})):
@@ -59,14 +83,19 @@ def read_with_resets(
 
 
 def read_by_steps(
-    layers: nn.RNNBase, steps: Callable[..., tuple[Tensor, ...]], x: Tensor, state: tuple[Tensor, ...]
+    layers: nn.RNNBase,
+    compiled: Callable[..., tuple[Tensor, ...]],
+    x: Tensor,
+    state: tuple[Tensor, ...],
+    resets: Tensor | None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Reads with the compiled `steps` of a layer, a function of `unroll.kernels.steps`."""
+    """Reads with the `compiled` steps of a layer, a function of `unroll.kernels.steps`."""
     outputs, last = x.transpose(0, 1), []
+    resets = None if resets is None else resets.t().contiguous()
     for number in range(layers.num_layers):
         names = (f"{name}_l{number}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         weights = (getattr(layers, name) for name in names)
-        outputs, *after = steps(outputs, *(part[number] for part in state), *weights)
+        outputs, *after = compiled(outputs, *(part[number] for part in state), *weights, resets=resets)
         last.append(after)
         if layers.dropout and layers.training and number < layers.num_layers - 1:
             outputs = F.dropout(outputs, layers.dropout)

@@ -6,7 +6,7 @@ from torch.nn.functional import linear
 
 from unroll.kernels import steps
 from unroll.nn.cell import Cell
-from unroll.nn.layer import RecurrentLayer, read_by_steps
+from unroll.nn.layer import CompiledLayer, read_by_steps
 from unroll.precision import cpu_has_bfloat16
 
 Pair = tuple[Tensor, Tensor]
@@ -33,7 +33,7 @@ class LSTMCell(Cell):
         return h, c
 
 
-class LSTM(RecurrentLayer, nn.LSTM):  # type: ignore[misc]
+class LSTM(CompiledLayer, nn.LSTM):  # type: ignore[misc]
     """Layers of `LSTMCell`s: `torch.nn.LSTM`, on a CPU by `unroll.kernels.steps`. The state is the pair (h, c),
     `[layers, rows, hidden]` each.
     """
@@ -41,14 +41,20 @@ class LSTM(RecurrentLayer, nn.LSTM):  # type: ignore[misc]
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
         nn.LSTM.__init__(self, input_size, hidden_size, num_layers, dropout=dropout, batch_first=True)
 
-    def read(self, x: Tensor, state: Pair | None) -> tuple[Tensor, Pair]:
-        mixed = x.is_cpu and torch.is_autocast_enabled("cpu")
-        if mixed and not cpu_has_bfloat16():
+    def compiles(self, x: Tensor) -> bool:
+        return super().compiles(x) and not mixed_on_cpu(x)
+
+    def read(self, x: Tensor, state: Pair | None, resets: Tensor | None = None) -> tuple[Tensor, Pair]:
+        if mixed_on_cpu(x) and not cpu_has_bfloat16():
             with torch.autocast("cpu", enabled=False):
                 return self.read(x.float(), None if state is None else (state[0].float(), state[1].float()))
-        if mixed or not steps.can_run(x) or steps.step_of_many(x):
+        if not self.compiles(x):
             return nn.LSTM.forward(self, x, state)
         if state is None:
             state = 2 * (x.new_zeros(self.num_layers, x.size(0), self.hidden_size),)
         self.check_forward_args(x, state, None)
-        return read_by_steps(self, steps.lstm, x, state)  # type: ignore[return-value]
+        return read_by_steps(self, steps.lstm, x, state, resets)  # type: ignore[return-value]
+
+
+def mixed_on_cpu(x: Tensor) -> bool:
+    return x.is_cpu and torch.is_autocast_enabled("cpu")
