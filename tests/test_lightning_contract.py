@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchmetrics.wrappers import Running
 
 from unroll import LastCheckpoint, Stream
-from unroll.resume import lightning
+from unroll.resume import lightning, random_state
 from unroll.training.learner import NEEDED_TO_RESUME, PROGRESS
 
 COVERED = set()
@@ -228,7 +228,7 @@ def test_counting_a_validation(mended):
     class Look(pl.Callback):
         def on_train_end(self, trainer, module):
             if mended:
-                lightning.count_validation_without_drawing(trainer)
+                lightning.count_validation_without_drawing(trainer, random_state.get, random_state.restore)
             before = torch.get_rng_state()
             trainer.fit_loop.epoch_loop.val_loop.increment_progress_to_evaluation_end()
             drawn.append(not torch.equal(before, torch.get_rng_state()))
@@ -268,7 +268,6 @@ def test_what_has_been_counted():
 @contract(lightning.has_read_epoch, "`batch_progress.is_last_batch` is false where an epoch was cut short")
 @contract(lightning.call_before_batch, "`epoch_loop.advance` begins with asking for a batch")
 @contract(lightning.call_before_validation, "`val_loop.run` begins a pass over the loaders of a validation")
-@contract(lightning.is_restarting, "`restarting` is true until a loop that goes on has done something")
 @contract(lightning.fetched_ahead, "`data_fetcher.fetched` counts the batches of the epoch that were asked for")
 @contract(lightning.has_validated, "`val_loop.batch_progress` counts the batches of a validation, and tells its last")
 def test_what_is_called_before():
@@ -317,7 +316,6 @@ def test_what_is_called_before():
     trainer.fit(Module(), *loaders)
     batch, validation = [("batch", 0, False), "fetched", 1], ["validation", "valid", False, "valid", False, True]
     assert found == ["epoch", "hook", *batch, *batch, *validation, True, "end", "behind"]
-    assert not lightning.is_restarting(trainer)
     assert lightning.fetched_ahead(trainer) == 0
     for stop in (lightning.call_before_epoch, lightning.call_before_batch, lightning.call_before_validation):
         stop(trainer, None)
@@ -738,6 +736,51 @@ def test_going_on(tmp_path, batch):
     seen_in_fit(lambda hook, module: None, path, max_epochs=2, callbacks=[Look()])
     done = BATCHES + batch
     assert found == [(batch > 0, done + 1, done)]
+
+
+@contract(lightning.is_restarting, "`epoch_loop.restarting` is true in the first batch of a fit that goes on, alone")
+def test_is_restarting(tmp_path):
+    _, path = checkpoint_at("on_train_batch_start 1", tmp_path)
+    seen, _ = seen_in_fit(lambda hook, module: lightning.is_restarting(module.trainer), path, max_epochs=2)
+    steps = [found for hook, found in seen if hook.startswith("training_step")]
+    assert steps == [True, *[False] * (len(steps) - 1)]
+
+
+@contract(
+    lightning.count_batches_left_out,
+    "`on_train_batch_start` that returns -1 counts its batch as `ready` and `processed`, not as `started`, `completed`",
+)
+@pytest.mark.parametrize("mended", [False, True])
+def test_a_batch_that_skips_the_rest(mended):
+    class Skips(Module):
+        def on_train_batch_start(self, window, index):
+            return -1 if index == 2 else None
+
+        def on_train_epoch_end(self):
+            if mended:
+                lightning.count_batches_left_out(self.trainer)
+
+    trainer = trainer_of(max_epochs=2)
+    trainer.fit(Skips(), stream())
+    total = trainer.fit_loop.epoch_loop.batch_progress.total
+    counts = (6, 6, 6, 6) if mended else (6, 4, 6, 4)
+    assert (total.ready, total.started, total.processed, total.completed) == counts
+
+
+@contract(lightning.validation_loaders, "`val_loop._combined_loader.flattened` are the loaders of a fit's validations")
+@contract(lightning.set_up_validation, "`val_loop.setup_data()` makes them while `trainer.validating`")
+def test_validation_loaders():
+    found = []
+
+    class Look(pl.Callback):
+        def on_train_start(self, trainer, module):
+            found.append(lightning.validation_loaders(trainer))
+            lightning.set_up_validation(trainer)
+            found.append(lightning.validation_loaders(trainer))
+
+    valid = stream()
+    trainer_of(max_epochs=1, check_val_every_n_epoch=2, callbacks=[Look()]).fit(Module(), stream(), valid)
+    assert found == [[], [valid]]
 
 
 @contract(lightning.load_late_places, "`_combined_loader_states_to_load` is what loaders were not given in time")

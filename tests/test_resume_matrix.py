@@ -14,6 +14,7 @@ from copy import deepcopy
 from datetime import timedelta
 from functools import cache, partial
 
+import numpy
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -107,6 +108,7 @@ class Counts(pl.Callback):
 CALLBACKS = {
     "hooks": lambda: [Counts()],
     "no callback": list,
+    "skipping": list,
     "unfreezing": lambda: [Unfreeze()],
     "ema": lambda: [EMAWeightAveraging(decay=0.9)],
     "early stopping": lambda: [EarlyStopping("valid/batches", mode="max", strict=False, stopping_threshold=20.5)],
@@ -156,6 +158,12 @@ class Module(CarriesState, pl.LightningModule):
     def __init__(self, fail_at=None):
         super().__init__()
         self.rnn, self.drop, self.head = nn.GRU(1, 4, batch_first=True), nn.Dropout(0.2), nn.Linear(4, 1)
+        self.generators = [
+            torch.Generator(),
+            random.Random(0),
+            numpy.random.default_rng(0),
+            numpy.random.RandomState(0),
+        ]
         self.read, self.validated, self.means, self.fail_at = [], [], [], fail_at
         self.last_of_four, self.mean = Running(SumMetric(), 4), MeanMetric()
         self.mean.persistent(True)
@@ -164,7 +172,8 @@ class Module(CarriesState, pl.LightningModule):
         outputs, state = self.rnn(window.inputs, self.state(window, split))
         self.carry(state, split)
         errors = (self.head(self.drop(outputs)) - window.targets).square().squeeze(2)[window.full_mask]
-        return errors.sum() / max(1, len(errors))
+        drawn = torch.rand((), generator=self.generators[0]) + sum(each.random() for each in self.generators[1:])
+        return errors.sum() / max(1, len(errors)) * drawn
 
     def training_step(self, batch, index):
         if hasattr(batch, "starts"):
@@ -224,6 +233,16 @@ class Hooked(Module):
         self.slow.weight.mul_(0.9)
 
 
+class Skips(Module):
+    """Skips the rest of the first epoch."""
+
+    def on_train_batch_start(self, batch, index):
+        return -1 if (self.current_epoch, index) == (0, 8) else None
+
+
+MODULES = {"hooks": Hooked, "skipping": Skips}
+
+
 class Stop(pl.Callback):
     def __init__(self, place, how, at):
         self.place, self.how, self.at = place, how, at
@@ -268,7 +287,7 @@ def fitted(case, folder, stop_at=None, ckpt_path=None):
     loaders, callbacks, steps, precision, validation, stop = case
     kind, place, how, _ = STOPS[stop]
     torch.manual_seed(1 if ckpt_path else 0)
-    module = (Hooked if callbacks == "hooks" else Module)(fail_at=stop_at if place == "step" else None)
+    module = MODULES.get(callbacks, Module)(fail_at=stop_at if place == "step" else None)
     settings = {"max_epochs": EPOCHS, **QUIET, **STEPS[steps], **PRECISIONS[precision], **VALIDATIONS[validation]}
     stops = []
     accumulation = [GradientAccumulationScheduler({1: 2, 2: 3})] if steps == "scheduled" else []
@@ -470,6 +489,34 @@ def test_a_module_that_has_the_loaders_set_up_before_its_place_is_restored(loade
     resumed = fitted(case, tmp_path, ckpt_path=tmp_path / "last.ckpt")
     assert resumed.read == whole.read[-len(resumed.read) :]
     assert 0 < len(resumed.read) < 20
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_fit_that_was_resumed_is_stopped_after_a_step_too(tmp_path):
+    """In the epoch that it goes on with."""
+    case = ("series", "no callback", "each", "32", "epochs", "last, SIGTERM")
+    assert len(fitted(case, tmp_path, stop_at=AT - 3).read) == AT - 3
+    assert len(fitted(case, tmp_path, stop_at=2, ckpt_path=tmp_path / "last.ckpt").read) == 2
+    whole = undisturbed(*case[:-1])
+    assert fitted(case, tmp_path, ckpt_path=tmp_path / "last.ckpt").read == whole.read[AT - 1 :]
+
+
+SKIPPED = [
+    (loader, "skipping", "each", "32", validation, stop)
+    for loader, validation, stop in [
+        ("series", "across", "every step"),
+        ("documents", "across", "on exception, after a step"),
+        ("rows", "across", "last, after a step"),
+        ("series", "within", "every step"),
+    ]
+]
+
+
+@pytest.mark.parametrize("case", SKIPPED, ids="; ".join)
+@pytest.mark.filterwarnings("ignore")
+def test_an_epoch_whose_rest_was_skipped_is_over(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert holds(case, tmp_path / "run") is None
 
 
 @pytest.mark.filterwarnings("ignore")

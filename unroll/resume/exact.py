@@ -10,7 +10,7 @@ from torch import Tensor
 from unroll import kernels
 from unroll.distributed import gathered
 from unroll.errors import UserError
-from unroll.resume import lightning, metrics, random_state, settings
+from unroll.resume import lightning, metrics, settings
 from unroll.resume.early_stopping import (
     EARLY_STOPS,
     STOPPED,
@@ -29,7 +29,14 @@ from unroll.resume.loaders import (
     say_that_workers_draw,
     workers_stay,
 )
-from unroll.resume.moment import BeforeStep, Moment, has_changed, unstepped_gradients
+from unroll.resume.moment import (
+    BeforeStep,
+    Moment,
+    has_changed,
+    random_states,
+    restore_random_states,
+    unstepped_gradients,
+)
 from unroll.resume.order import give_order, order_of, take_order
 from unroll.state import map_tensors
 
@@ -104,7 +111,11 @@ class ResumesExactly:
 
     def _go_on(self, trainer: Any, pl_module: Any, resumed: dict[str, Any]) -> None:
         lightning.mend_total_of_batches(trainer)
-        lightning.count_validation_without_drawing(trainer)
+        lightning.count_validation_without_drawing(
+            trainer,
+            partial(random_states, trainer, pl_module),
+            partial(restore_random_states, trainer, pl_module),
+        )
         lightning.load_late_places(trainer)
         trainer.callback_metrics.update(resumed[METRICS] or {})
         if lightning.owes_plateau_steps(trainer):
@@ -121,11 +132,11 @@ class ResumesExactly:
         had_begun = bool(goes_on or resumed[READING] or staying)  # those draw a number for the first pass alone
         if had_begun and (not goes_on or any(map(order_of, lightning.train_loaders(trainer)))):
             lightning.begin_reading(trainer)
-        rank, random_states = trainer.global_rank, resumed[RANDOM_STATES]
-        if rank < len(random_states):
-            random_state.restore(random_states[rank])
-        elif random_states:  # there was no such process
-            random_state.branch(random_states[0], rank)
+        rank, states = trainer.global_rank, resumed[RANDOM_STATES]
+        if rank < len(states):
+            restore_random_states(trainer, pl_module, states[rank])
+        elif states:  # there was no such process
+            restore_random_states(trainer, pl_module, states[0], new=rank)
         gradients = of_process(resumed[GRADIENTS], rank, trainer.world_size)
         for name, parameter in pl_module.named_parameters() if resumed[GRADIENTS] else ():
             gradient = gradients.get(name)
@@ -153,6 +164,8 @@ class ResumesExactly:
         lightning.end_restart(trainer)
 
     def _before_epochs_end(self, trainer: Any, pl_module: Any) -> None:
+        if not lightning.is_restarting(trainer):
+            lightning.count_batches_left_out(trainer)
         self.cut_short = None if lightning.has_read_epoch(trainer) else BeforeStep(trainer, pl_module)
 
     def _behind_epochs_end(self, pl_module: Any) -> None:
@@ -165,6 +178,8 @@ class ResumesExactly:
 
     def before_batch(self, trainer: Any, pl_module: Any) -> None:
         """What is done before a training batch is fetched, for which data sets may draw random numbers."""
+        if not lightning.is_restarting(trainer):
+            lightning.count_batches_left_out(trainer)
         self.random_before_stop = None
         self.before = BeforeStep(trainer, pl_module) if lightning.saves_on_exception(trainer) else None
 

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from unroll.resume import random_state
 from unroll.resume.checkpoint import glance
 
 # What a trainer is doing
@@ -53,6 +52,19 @@ def train_loaders(trainer: Any) -> list[Any]:
     """The training loaders that the trainer reads, in their order; none before it has set them up."""
     combined = trainer.fit_loop._combined_loader
     return [] if combined is None else list(combined.flattened)
+
+
+def validation_loaders(trainer: Any) -> list[Any]:
+    """The loaders that the validations of a fit read, in their order; none before it has set them up."""
+    combined = trainer.fit_loop.epoch_loop.val_loop._combined_loader
+    return [] if combined is None else list(combined.flattened)
+
+
+def set_up_validation(trainer: Any) -> None:
+    """Sets up the loaders of the validations of a fit: one that is not resumed has them since its sanity check."""
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.setup_data()
+    trainer.training = True
 
 
 def loader_mode(trainer: Any) -> str:
@@ -97,14 +109,22 @@ def end_restart(trainer: Any) -> None:
     trainer.fit_loop._restarting = False
 
 
-def count_validation_without_drawing(trainer: Any) -> None:
+def count_validation_without_drawing(
+    trainer: Any, generators: Callable[[], Any], restore: Callable[[Any], None]
+) -> None:
     """Lightning begins a pass over the loaders of a validation that was done, to count it as such in a fit that is
-    resumed; a `DataLoader` draws a random number then, which it did not in the fit that went on."""
+    resumed; a `DataLoader` draws a random number then, which it did not in the fit that went on.
+
+    Args:
+        trainer: the fit's.
+        generators: the state of all random generators.
+        restore: lets them go on from there.
+    """
 
     def without_drawing(count: Callable[[], None]) -> None:
-        before = random_state.get()
+        before = generators()
         count()
-        random_state.restore(before)
+        restore(before)
 
     InPlaceOf(trainer.fit_loop.epoch_loop.val_loop, "increment_progress_to_evaluation_end", without_drawing)
 
@@ -249,7 +269,7 @@ def call_before(loop: Any, name: str, call: Callable[[], Any] | None) -> None:
 
 def is_restarting(trainer: Any) -> bool:
     """Whether a fit that is resumed has not done anything of its own yet."""
-    return bool(trainer.fit_loop.epoch_loop.restarting or trainer.fit_loop.restarting)
+    return bool(trainer.fit_loop.epoch_loop.restarting)  # `fit_loop.restarting` is true until that epoch ends
 
 
 def fetches_in_step(trainer: Any) -> bool:
@@ -301,6 +321,18 @@ def mend_total_of_batches(trainer: Any) -> None:
     total = trainer.fit_loop.epoch_loop.batch_progress.total
     if total.ready == total.completed + 1 == total.started + 1 or total.started == total.processed + 1:
         total.ready = total.started = total.processed = total.completed
+
+
+def count_batches_left_out(trainer: Any) -> None:
+    """Between batches, counts those as done that were read and not trained on: a loader's None, and the one at which
+    `on_train_batch_start` has skipped the rest of its epoch.
+
+    Lightning leaves their counts unequal for the rest of the fit, and takes a file of it for one of the middle of a
+    batch.
+    """
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    for count in (progress.total, progress.current):
+        count.started = count.processed = count.completed = count.ready
 
 
 def averaged_models(trainer: Any) -> list[Any]:
@@ -667,6 +699,9 @@ def set_behind_batch(checkpoint: dict[str, Any], trainer: Any) -> None:
     From the file as it is, Lightning would leave them out, and give the next epoch no batches.
     """
     loop, fit_loop = trainer.fit_loop.epoch_loop, checkpoint["loops"]["fit_loop"]
+    for count in ("total", "current"):  # a batch that is None is not started
+        batches = fit_loop["epoch_loop.batch_progress"][count]
+        batches["started"] = batches["ready"]
     validates = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
     if not validates and not loop._num_ready_batches_reached():
         return

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unroll.resume import lightning, metrics, random_state
+from unroll.resume import generators, lightning, metrics, random_state
 from unroll.resume.frozen import trained
 
+HELD = "held"  # the key of generators that objects hold
 STATES_BEFORE = "_states_before"  # the attribute of a module with `CarriesState`: the states that it saves, once
 
 
@@ -16,7 +17,7 @@ class Moment:
     """What a validation or a training step changes beside the weights, as it is before."""
 
     def __init__(self, trainer: Any, module: Any) -> None:
-        self.random = random_state.get()
+        self.random = random_states(trainer, module)
         self.trained = trained(module)  # `toggle_optimizer` freezes parameters for a part of a step
         self.states = dict(getattr(module, "states", {}))
         self.buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
@@ -27,6 +28,26 @@ class Moment:
         module.__dict__[STATES_BEFORE] = self.states
         weights = checkpoint.get("current_model_state", checkpoint["state_dict"])
         weights.update({name: buffer for name, buffer in self.buffers.items() if name in weights})
+
+
+def random_states(trainer: Any, module: Any) -> dict[str, Any]:
+    """The state of every random generator that a fit may draw from, as plain values and tensors."""
+    return random_state.get() | {HELD: generators.states(trainer, module)}
+
+
+def restore_random_states(trainer: Any, module: Any, saved: dict[str, Any], new: int | None = None) -> None:
+    """Further draws are those that followed `random_states`.
+
+    Args:
+        trainer, module: of the fit.
+        saved: what it returned.
+        new: the number of a process that there was none of then, which has draws of its own.
+    """
+    if new is None:
+        random_state.restore(saved)
+    else:
+        random_state.branch(saved, new)
+    generators.restore(trainer, module, saved.get(HELD, {}))
 
 
 class BeforeStep(Moment):
