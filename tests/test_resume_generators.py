@@ -50,7 +50,7 @@ class Moves(pl.Callback):
     def __init__(self):
         self.by_name = {"sfc": numpy.random.Generator(numpy.random.SFC64(2)), "old": numpy.random.RandomState(2)}
 
-    def on_train_batch_start(self, trainer, module, batch, index):
+    def on_train_batch_end(self, trainer, module, *others):
         with torch.no_grad():
             module.layer.bias += sum(float(each.normal()) * 1e-3 for each in self.by_name.values())
 

@@ -492,8 +492,9 @@ def test_a_module_that_has_the_loaders_set_up_before_its_place_is_restored(loade
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_fit_that_was_resumed_is_stopped_after_a_step_too(tmp_path):
+def test_a_fit_that_was_resumed_is_stopped_after_a_step_too(tmp_path, monkeypatch):
     """In the epoch that it goes on with."""
+    monkeypatch.chdir(tmp_path)
     case = ("series", "no callback", "each", "32", "epochs", "last, SIGTERM")
     assert len(fitted(case, tmp_path, stop_at=AT - 3).read) == AT - 3
     assert len(fitted(case, tmp_path, stop_at=2, ckpt_path=tmp_path / "last.ckpt").read) == 2
