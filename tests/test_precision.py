@@ -13,8 +13,10 @@ import torch
 from conftest import ROOT
 from helpers.configuration import CONFIG_DIR, composed
 from helpers.first_steps import RECIPES, Forecaster
+from helpers.samples import columns, reviews, sentences, some_numbers, some_text
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unroll import CarriesState, Window, fitting_precision, precision
 from unroll.cli import build
@@ -168,3 +170,66 @@ def test_first_steps_without_bfloat16_instructions(outcomes, name):
     typed = outcomes[f"{name} bf16-mixed"]
     assert typed["precision"] == "bf16-mixed", typed
     assert typed["loss"] == pytest.approx(outcomes[f"{name} auto"]["loss"], rel=0.05)
+
+
+class SeesFloats(TorchDispatchMode):
+    """Notes which operations return floats of less than double precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = set()
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        returned = operation(*arguments, **named or {})
+        for part in returned if isinstance(returned, (tuple, list)) else [returned]:
+            if isinstance(part, torch.Tensor) and part.is_floating_point() and part.dtype != torch.float64:
+                self.found.add(str(operation))
+        return returned
+
+
+SMALL = ["model.hidden_size=8", "data.batch_size=4"]
+SERIES = ["model=forecaster", "data=series", "data.train=numbers.csv", "data.series=name"]
+IN_DOUBLE = {
+    "text": ["model=awd_lstm", "model.embedding_size=8", "model.head=adaptive", "data=text", "data.train=text.txt"],
+    "penalties": [
+        "model=qrnn",
+        "model.embedding_size=8",
+        "model.ar=2",
+        "model.tar=1",
+        "data=text",
+        "data.train=text.txt",
+    ],
+    "labels": ["model=tagger", "model.crf=true", "data=columns", "data.train=words.txt", "data.columns=[word,pos,tag]"],
+    "documents": ["model=classifier", "data=documents", "data.train=reviews.jsonl"],
+    "numbers": SERIES,
+    "distributions": [*SERIES, "objective=student_t"],
+    "images": ["model=simple_net", "data=shapes", "data.train_images=64", "data.valid_images=16", "tta=true"],
+}
+
+
+@pytest.mark.parametrize("name", IN_DOUBLE)
+def test_nothing_is_rounded_to_single_precision_in_double(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(some_text(4_000))
+    (tmp_path / "numbers.csv").write_text(some_numbers())
+    (tmp_path / "words.txt").write_text(columns(sentences(40)))
+    (tmp_path / "reviews.jsonl").write_text(
+        "\n".join(json.dumps({"text": text, "label": label}) for text, label in reviews(80))
+    )
+    config = composed(*SMALL, *IN_DOUBLE[name], "trainer.precision=64-true", f"run_dir={tmp_path}")
+    data = build.data(config)
+    learner = build.learner(config, data)
+    sees, step = SeesFloats(), learner.step
+
+    def watched(*arguments):
+        with sees:
+            taken = step(*arguments)
+            if taken.minimised.requires_grad:
+                torch.autograd.grad(taken.minimised, [*learner.parameters()], retain_graph=True, allow_unused=True)
+        return taken
+
+    monkeypatch.setattr(learner, "step", watched)
+    quiet = {"logger": False, "callbacks": [], "enable_checkpointing": False}
+    trainer = build.trainer(config, max_steps=2, limit_val_batches=2, check_val_every_n_epoch=1, **quiet)
+    trainer.fit(learner, datamodule=data)
+    assert sees.found == set()

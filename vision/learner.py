@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from unroll.checks import checked
+from unroll.nn.layer import at_least_float32
 from unroll.training.learner import Learner, LearnerSettings
 from unroll.training.objectives import CrossEntropy, Objective
 from vision.data.batches import move, normalise
@@ -75,7 +76,7 @@ class ImageClassifier(Learner):
         if not self.tta or split == "train":
             return super().read(split, batch)
         (images,) = self.inputs(batch)
-        probabilities = [self.model(copy).float().softmax(-1) for copy in copies(images)]
+        probabilities = [at_least_float32(self.model(copy)).softmax(-1) for copy in copies(images)]
         return torch.stack(probabilities).mean(0).log(), None
 
     def size(self, batch: Batch) -> int:

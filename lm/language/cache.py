@@ -11,6 +11,7 @@ from lm.language.learner import LanguageModel, perplexity
 from unroll.checks import Fraction, Positive, Size, checked
 from unroll.errors import UserError
 from unroll.lightning import pl
+from unroll.nn.layer import at_least_float32
 from unroll.resume.lightning import forward_context, root_device
 from unroll.streams import Window
 from unroll.training.data import Data
@@ -74,10 +75,10 @@ class CacheEvaluation:
             window = pl.utilities.move_data_to_device(window, learner.device)
             with forward_context(learner.trainer):
                 hidden, state = model.features(window.inputs, learner.state(window, SPLIT))  # type: ignore[operator]
-                logarithms = head(hidden).float().log_softmax(-1)
+                logarithms = at_least_float32(head(hidden)).log_softmax(-1)
             learner.carry(state, SPLIT)
             own = logarithms.gather(-1, window.targets.unsqueeze(-1)).squeeze(-1)
-            hidden, targets, before = hidden.float(), window.targets, 0
+            hidden, targets, before = at_least_float32(hidden), window.targets, 0
             keys, values = hidden, targets
             if remembered is not None:
                 kept, followed = (part[: len(targets)] for part in remembered)  # the last rows may have ended

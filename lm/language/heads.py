@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from unroll import kernels
 from unroll.errors import UserError
 from unroll.kernels.cross_entropy import LinearCrossEntropy
+from unroll.nn.layer import at_least_float32
 
 HeadName = Literal["linear", "adaptive"]
 AT_ONCE = 2**22  # scores in memory at one time: 16 MiB in float32
@@ -230,13 +231,13 @@ class AdaptiveHead(Head):
     def right(self, first: Tensor, others: list[ClusterLayer], features: Tensor, targets: Tensor) -> Tensor:
         """How many targets are the likeliest token. No token is likelier than its cluster, so a cluster's tokens are
         scored only where it is likelier than the likeliest token so far."""
-        first = first.float().log_softmax(-1)
+        first = at_least_float32(first).log_softmax(-1)
         highest, likeliest = first[:, : self.clusters[0][1]].max(-1)
         for number, other in enumerate(others, start=1):
             start, stop = self.clusters[number]
             of_cluster = first[:, self.clusters[0][1] + number - 1]
             for rows in (of_cluster > highest).nonzero().squeeze(1).split(max(1, AT_ONCE // (stop - start))):
-                scores = other(features[rows]).float()
+                scores = at_least_float32(other(features[rows]))
                 best, token = scores.max(-1)
                 best += of_cluster[rows] - scores.logsumexp(-1)
                 better = best > highest[rows]

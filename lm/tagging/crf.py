@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from unroll.nn.layer import at_least_float32
+
 
 class CRF(nn.Module):
     """Scores a sequence of labels by each label's own score and by the transitions between neighbours.
@@ -26,7 +28,7 @@ class CRF(nn.Module):
             labels: int64 `[rows, time]`.
             mask: bool `[rows, time]`; each row has at least one word.
         """
-        scores = scores.float()
+        scores = at_least_float32(scores)
         lengths = mask.sum(1, keepdim=True)
         own = scores.gather(2, labels.unsqueeze(2)).squeeze(2).masked_fill(~mask, 0).sum()
         steps = self.transitions[labels[:, :-1], labels[:, 1:]].masked_fill(~mask[:, 1:], 0).sum()
@@ -44,7 +46,7 @@ class CRF(nn.Module):
         Args:
             scores, mask: as for `nll`.
         """
-        scores = scores.float()
+        scores = at_least_float32(scores)
         rows = torch.arange(scores.size(0), device=scores.device)
         best, came_from = self.first + scores[:, 0], []
         for now, counts in zip(scores.unbind(1)[1:], mask.unbind(1)[1:], strict=True):

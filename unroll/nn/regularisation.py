@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unroll.nn.layer import at_least_float32
 from unroll.state import State
 
 
@@ -78,11 +79,11 @@ def drop_weights(weights: Tensor, share: float) -> Tensor:
 
 def activation_penalty(outputs: Tensor) -> Tensor:
     """Activation regularisation (AR), before its factor: the mean square of `[batch, time, hidden]`."""
-    return outputs.float().square().mean()
+    return at_least_float32(outputs).square().mean()
 
 
 def change_penalty(outputs: Tensor) -> Tensor:
     """Temporal activation regularisation (TAR), before its factor: the mean square of the change from step to step."""
     if outputs.size(1) < 2:
         return outputs.new_zeros(())
-    return outputs.float().diff(dim=1).square().mean()
+    return at_least_float32(outputs).diff(dim=1).square().mean()
