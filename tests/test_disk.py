@@ -242,6 +242,7 @@ def test_a_second_run_in_a_directory_changes_nothing_in_it(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_disk_that_is_full_at_any_write(tmp_path):
     """A run on a file system that has a few blocks less than it needs, from none to all; each is then resumed."""
     disk = tmp_path / "disk"

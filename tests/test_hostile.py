@@ -12,6 +12,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from contextlib import suppress
 from importlib import import_module
@@ -21,6 +22,7 @@ import numpy
 import pytest
 import torch
 import yaml
+from helpers import samples
 from helpers.configuration import composed
 from helpers.processes import ROOT
 from helpers.small_models import (
@@ -34,11 +36,14 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import lm.language
+from lm.documents.data import reviews
 from lm.explore.models import view_of
 from lm.export.steps import load_step
+from lm.language import penn
+from lm.tagging.data import CoNLL2000
 from lm.text import Tokenizer, Vocabulary
 from lm.text.tokenizers import learn_bpe
-from unroll import load_state, save_state
+from unroll import files, load_state, save_state
 from unroll.cli import evaluation, program, run_directory
 from unroll.cli.report.runs import find_runs
 from unroll.cli.report.statistics import ranked_settings
@@ -47,6 +52,7 @@ from unroll.cli.report.write import write_report
 from unroll.errors import UserError
 from unroll.resume.checkpoint import KEY, read
 from unroll.terminal import say
+from vision.data.cifar10 import read_cifar10
 
 EVIL = "open({!r}, 'w').close()\n\n\nclass Model:\n    def __init__(self, *arguments, **settings):\n        pass\n"
 
@@ -371,6 +377,21 @@ class TestSizes:
             change(path, lambda checkpoint: checkpoint[KEY]["data"].pop("more"))
 
 
+class TestWeights:
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_those_that_are_not_finite_are_refused(self, stranger, command, kind, value):
+        """What is computed from them means nothing."""
+        path = stranger(kind) / "checkpoints" / "best.ckpt"
+
+        def spoil(checkpoint):
+            name = next(name for name in checkpoint["state_dict"] if "weight" in name)
+            checkpoint["state_dict"][name].view(-1)[-1] = value
+
+        change(path, spoil)
+        module, arguments = COMMANDS[kind]
+        assert refused(command(module, ".", *arguments)[1], "best.ckpt", "are not finite")
+
+
 class TestBytePairs:
     @pytest.fixture
     def learnt(self):
@@ -460,6 +481,51 @@ class TestArchives:
         assert not (tmp_path.parent / "touched").exists()
 
 
+class TestDataInArchives:
+    """A data set's archive that stands for more than memory has; the limit is lowered for the test."""
+
+    @pytest.fixture(autouse=True)
+    def limit(self, monkeypatch):
+        monkeypatch.setattr(files, "LARGEST_UNPACKED", 10**6)
+
+    @pytest.mark.parametrize(
+        ("name", "read_data"),
+        [
+            ("ptb/ptb.train.txt", lambda path: penn.part(path, "ptb.train.txt")),
+            ("movie_reviews/neg/cv000_1.txt", lambda path: list(reviews(path))),
+            ("conll2000/train.txt", lambda path: CoNLL2000._text(path, "train.txt")),
+        ],
+    )
+    def test_zip(self, tmp_path, name, read_data):
+        path = tmp_path / "data.zip"
+        for size in (10**5, 10**7):
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr(name, b"a" * size)
+            if size < 10**6:
+                assert read_data(path)
+        with pytest.raises(UserError, match=r"data\.zip: cannot be read \(it stands for more than"):
+            read_data(path)
+        content = path.read_bytes().replace(
+            b"PK\x01\x02\x14\x03\x14\x00\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01\x00"
+        )
+        content = content.replace((10**7).to_bytes(4, "little"), (10**5).to_bytes(4, "little"))
+        path.write_bytes(content)  # that says it were small, and encrypted
+        with pytest.raises(UserError, match=r"data\.zip: cannot be read"):
+            read_data(path)
+
+    @pytest.mark.parametrize("header", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+    @pytest.mark.parametrize("name", ["data_batch_1.bin", "other"])
+    def test_tar(self, tmp_path, header, name):
+        path = tmp_path / "data.tar.gz"
+        with tarfile.open(path, "w:gz") as archive:
+            for number in range(2):
+                member = tarfile.TarInfo(f"{number}/{name}")
+                member.size, member.type = 10**7, header
+                archive.addfile(member, io.BytesIO(bytes(10**7)))
+        with pytest.raises(UserError, match=r"data\.tar\.gz: not an archive that can be read \(it stands for more"):
+            read_cifar10(path)
+
+
 # Run directories: their configuration, results and links
 
 
@@ -508,6 +574,23 @@ NOT_SETTINGS = {
 }
 
 
+GROWING = {  # values beside `${b12}`
+    "text": {"b0": "x", **{f"b{number + 1}": 10 * f"${{b{number}}}" for number in range(12)}},
+    "backwards": {**{f"b{number + 1}": 10 * f"${{b{number}}}" for number in reversed(range(12))}, "b0": "x"},
+    "lists": {"b0": "x", **{f"b{number + 1}": 10 * [f"${{b{number}}}"] for number in range(12)}},
+    "beside each other": {"b12": {"a0": "x", **{f"a{at + 1}": 10 * f"${{.a{at}}}" for at in range(12)}}},
+    "names with dots": {
+        "b0": "x",
+        **{f"b{at + 1}": {f"x.{part}": f"${{b{at}}}" for part in range(10)} for at in range(12)},
+    },
+    "resolvers": {"b0": "x", **{f"b{at + 1}": 10 * f"${{oc.select:b{at},3}}" for at in range(12)}},
+    "names put together": {"b12": "${a.${c}}", "c": "x", "a": {"x": "x"}},
+    "itself": {"b12": "${c}", "c": "${b12}"},
+    "the part itself": {"b12": {"a": "${b12}"}},
+    "the end of a part": {"data": "${b12}", "b0": "x", **{f"b{at + 1}": 10 * f"${{b{at}}}" for at in range(12)}},
+}
+
+
 class TestSettings:
     @pytest.mark.parametrize("content", NOT_SETTINGS.values(), ids=NOT_SETTINGS)
     def test_what_is_none_is_refused_in_one_line(self, run, content):
@@ -518,6 +601,18 @@ class TestSettings:
         (run / ".hydra" / "config.yaml").unlink()
         with pytest.raises(UserError, match="not a run directory"):
             run_directory.load(run, [])
+
+    @pytest.mark.parametrize("name", GROWING)
+    def test_values_that_stand_for_billions_of_letters_are_refused(self, run, settings, name):
+        config = yaml.safe_load(settings["config"])
+        config["data"]["tokenizer"] = "${b12}"
+        config.update(GROWING[name])
+        (run / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        for read_run in (lambda: evaluation.configuration(["ckpt=run"]), lambda: run_directory.load(run, [])):
+            with pytest.raises(
+                UserError, match=r"config\.yaml: its values refer to each other without end, or stand for"
+            ):
+                read_run()
 
     @pytest.mark.parametrize(
         "more",
@@ -741,3 +836,50 @@ class TestReport:
         config.write_text(re.sub(r"bptt: \d+", "bptt: ${not.there}", config.read_text()))
         with pytest.raises(UserError, match=r"data\.bptt can't be read"):
             write_report([run, other], run.parent)
+
+
+class TestLinks:
+    """Files of a run directory that are links to the user's own."""
+
+    @pytest.fixture
+    def linked(self, tmp_path):
+        """Puts a link to a file of the user's, or to where there is none, in the place of a file."""
+        mine = tmp_path / "mine.txt"
+        mine.write_text("mine")
+
+        def put(path, target=mine):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            path.symlink_to(target)
+
+        yield put
+        assert mine.read_text() == "mine"
+        assert not (tmp_path / "none").exists()
+
+    def test_a_lock_is_taken_on_no_link(self, run, linked, tmp_path):
+        for target in (tmp_path / "mine.txt", tmp_path / "none", "/dev/zero"):
+            linked(run / ".lock", target)
+            with pytest.raises(OSError, match=r"\.lock"), run_directory.lock(run):
+                pass
+
+    def test_what_a_run_leaves_replaces_them(self, train, tmp_path, linked):
+        """All files that a run has written are links when it is resumed."""
+        (tmp_path / "reviews.jsonl").write_text(
+            "\n".join(json.dumps({"text": text, "label": label}) for text, label in samples.reviews(80))
+        )
+        small = ["model=classifier", "data=documents", "data.train=reviews.jsonl", "model.hidden_size=8"]
+        first = train(*small, "trainer.max_epochs=1", "trainer.limit_train_batches=2", "hydra.run.dir=run")
+        assert first.returncode == 0, first.stderr
+        written = {path for path in (tmp_path / "run").rglob("*") if path.is_file()}
+        for path in written:
+            kept = tmp_path / "kept" / path.relative_to(tmp_path)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            if path.name != ".lock":
+                path.rename(kept)
+                linked(path, kept)
+        before = {path: path.read_bytes() for path in (tmp_path / "kept").rglob("*") if path.is_file()}
+        second = train("resume=run", "trainer.max_epochs=2")
+        assert second.returncode == 0, second.stderr
+        assert {path: path.read_bytes() for path in (tmp_path / "kept").rglob("*") if path.is_file()} == before
+        rewritten = {path.name for path in written if not path.is_symlink()}
+        assert {"mistakes.md", "curves.png", "metrics.csv", "result.json", "last.ckpt"} <= rewritten

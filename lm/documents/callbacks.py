@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from lm.documents.data import Documents
+from unroll.files import write_text
 from unroll.lightning import pl
 from unroll.training.callbacks.tensorboard import writers
 
@@ -78,4 +79,4 @@ class DocumentMistakes(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, Documents)
         lines = ["# The surest mistakes", "", *(line for predicted in self.mistakes for line in predicted.lines(data))]
-        (self.folder / "mistakes.md").write_text("\n".join(lines), encoding="utf-8")
+        write_text(self.folder / "mistakes.md", "\n".join(lines))

@@ -22,6 +22,7 @@ from reading.text import UTF_8, known_encoding
 from unroll import checks
 from unroll.checks import Count, Fraction, Size, checked
 from unroll.errors import UserError
+from unroll.files import read_members
 from unroll.streams import Stream, WholeSequences
 from unroll.training.cache import given_or_downloaded
 from unroll.training.split import set_aside
@@ -235,9 +236,12 @@ def reviews(path: Path) -> Iterator[tuple[str, str]]:
         else:
             with zipfile.ZipFile(path) as archive:
                 names = sorted(name for name in archive.namelist() if "/cv" in name and name.endswith(".txt"))
-                found = [(name.partition("/")[2], archive.read(name).decode()) for name in names]
+                contents = read_members(archive, names)
+                found = [(name.partition("/")[2], contents[name].decode()) for name in names]
     except (OSError, zipfile.BadZipFile, UnicodeDecodeError):
         found = []
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
     if not found:
         raise UserError(f"{path}: has no reviews; give movie_reviews.zip or the folder that it unpacks to")
     yield from found

@@ -12,6 +12,7 @@ from lm.text.encoding import Encoded, encode
 from lm.text.files import UTF_8
 from unroll.checks import checked
 from unroll.errors import UserError
+from unroll.files import read_members
 
 
 class PennTreebank(TextData):
@@ -51,6 +52,10 @@ def part(path: Path, name: str) -> str:
             return next(path.rglob(name)).read_text(encoding=UTF_8)
         with zipfile.ZipFile(path) as archive:
             member = next(each for each in archive.namelist() if each.rpartition("/")[2] == name)
-            return archive.read(member).decode()
-    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, StopIteration):
+            return read_members(archive, [member])[member].decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: {name} is not UTF-8 text") from None
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    except (OSError, zipfile.BadZipFile, StopIteration):
         raise UserError(f"{path}: has no {name}; give ptb.zip or the folder that it unpacks to") from None

@@ -1,7 +1,9 @@
 """Run directories: each belongs to one run, which can be resumed in it."""
 
 import io
+import math
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -32,6 +34,7 @@ from unroll.files import locked, read_json, replacing, write_json
 from unroll.terminal import rank
 
 Kind = TypeVar("Kind", DictConfig, ListConfig)
+Key = tuple[str, ...]
 
 HELD: set[Path] = set()  # directories that are this process's until it ends
 UNTIL_THE_END = ExitStack()  # what holds them
@@ -39,6 +42,8 @@ UNDO = ExitStack()  # deletes what this start has made in vain
 
 PAGE = "docs/resume.md"
 LAST = Path("checkpoints", "last.ckpt")
+REFERENCE, BETWEEN_NAMES = re.compile(r"\$\{([^}]*)\}"), re.compile(r"[\\(){}:,\s'\"]+")
+LONGEST = 10**7  # letters that a configuration stands for
 FAILURE = "failure.json"
 
 # What may change when a run is resumed: how long, how often, how many threads. All else is the run itself.
@@ -268,10 +273,63 @@ def read_settings(run_dir: Path) -> DictConfig:
     """
     path = run_dir / ".hydra" / "config.yaml"
     settings = read_yaml(path, DictConfig)
+    refuse_growth(OmegaConf.to_container(settings), path)
     if not all(isinstance(settings.get(part), DictConfig) for part in PARTS):
         raise UserError(f"{path}: not a file that a run has written, or damaged")
     for key in ("defaults", "hydra"):
         settings.pop(key, None)
+    return settings
+
+
+def refuse_growth(settings: Any, path: Path) -> None:
+    """Refuses settings that refer to others, those to others again, …: a few lines can stand for billions of letters.
+
+    Args:
+        settings: the content of a file, its references as they are written.
+        path: the file, for the message.
+
+    Raises:
+        UserError: what they stand for is very long, or some refer to themselves.
+    """
+    lengths: dict[Key, float] = {}
+
+    def length_at(key: Key) -> float:
+        if key not in lengths:
+            lengths[key] = math.inf  # for one that refers to itself
+            lengths[key] = length(value_at(settings, key), key)
+        return lengths[key]
+
+    def length(value: Any, key: Key) -> float:
+        if isinstance(value, (dict, list)):
+            names = value if isinstance(value, dict) else range(len(value))
+            return 1 + sum(length_at((*key, str(name))) for name in names)
+        if not isinstance(value, str) or "${" not in value:
+            return len(str(value))
+        if re.search(r"\$\{[^}]*\$\{", value):  # the name of what it refers to is put together
+            return math.inf
+        named = (name for reference in REFERENCE.findall(value) for name in BETWEEN_NAMES.split(reference))
+        return len(value) + sum(length_at(found) for name in named if (found := referred_to(name, key)))
+
+    def referred_to(name: str, key: Key) -> Key:
+        up = len(name) - len(name.lstrip("."))
+        found = (*(key[:-up] if up else ()), *filter(None, re.split(r"[.\[\]]", name)))
+        return found if value_at(settings, found) is not None else ()
+
+    with suppress(RecursionError):
+        if length_at(()) <= LONGEST:
+            return
+    raise UserError(f"{path}: its values refer to each other without end, or stand for more than {LONGEST:,} letters")
+
+
+def value_at(settings: Any, key: Key) -> Any:
+    """The value at a key, such as `("data", "train", "0")`; None if there is none."""
+    for name in key:
+        if isinstance(settings, dict):
+            settings = next((value for other, value in settings.items() if str(other) == name), None)
+        elif isinstance(settings, list) and name.isdecimal() and int(name) < len(settings):
+            settings = settings[int(name)]
+        else:
+            return None
     return settings
 
 

@@ -209,7 +209,8 @@ def rebuild(path: Path, models: Mapping[str, type[nn.Module]] | type[nn.Module])
         models: the model's class, or the classes to choose from by the name that the file gives.
 
     Raises:
-        UserError: the file is missing or not a checkpoint of this project, or its model is none of these.
+        UserError: the file is missing or not a checkpoint of this project, its model is none of these, or a weight is
+            not finite.
     """
     checkpoint = read(path)
     metadata = metadata_of(checkpoint, path)
@@ -244,6 +245,13 @@ def rebuild(path: Path, models: Mapping[str, type[nn.Module]] | type[nn.Module])
     except mistakes as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: its weights do not fit the model {models.__name__} ({reason})") from None
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        wrong = ~tensor.isfinite() if tensor.requires_grad else tensor.isnan()  # -inf may be in a mask
+        if wrong.any():
+            raise UserError(
+                f"{path}: the weights {name!r} are not finite (nan or inf), as of a training that diverged; "
+                f"choose an earlier checkpoint, or train with a lower learning rate"
+            )
     return model.eval(), metadata
 
 

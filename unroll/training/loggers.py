@@ -6,6 +6,7 @@
 
 import csv
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -109,6 +110,9 @@ class TensorBoard(pl.loggers.TensorBoardLogger):
         kept = position or {}
         for file in self._event_files():
             if file.name in kept:
+                if file.is_symlink():  # what it leads to stays as it is
+                    with replacing(file) as copy:
+                        shutil.copyfile(file, copy)
                 os.truncate(file, kept[file.name])
             else:
                 file.unlink()

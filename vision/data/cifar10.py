@@ -1,5 +1,6 @@
 """CIFAR-10 as its authors hand it out (Krizhevsky 2009): records of one byte for the class and 3,072 for the pixels."""
 
+import gzip
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy
 import torch
 
 from unroll.errors import UserError
+from unroll.files import Unpacked
 from vision.data.batches import Images
 
 SHAPE = (3, 32, 32)
@@ -64,13 +66,15 @@ def in_archive(path: Path) -> dict[str, bytes]:
     """Nothing is unpacked to the disk, and nothing else in the archive is read."""
     files = {}
     try:
-        with tarfile.open(path) as archive:
+        with gzip.open(path) as content, tarfile.open(fileobj=Unpacked(content), mode="r:") as archive:  # type: ignore[arg-type,call-overload]
             for member in archive:
                 name = Path(member.name).name
                 if name in (*TRAIN, *TEST, NAMES) and (file := archive.extractfile(member)):
                     files[name] = file.read()
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not an archive that can be read ({error}); {MEANT}") from None
     except Exception as error:  # tarfile, gzip and zlib raise many kinds
         raise UserError(f"{path}: not an archive that can be read ({type(error).__name__}); {MEANT}") from None
     return files

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from lm.text.vocabulary import Vocabulary
+from unroll.files import write_text
 from unroll.lightning import pl
 from unroll.training.callbacks.tensorboard import tensorboard_writers
 from unroll.training.learner import Learner
@@ -29,10 +30,11 @@ def write_projector(folder: Path, model: nn.Module, vocabulary: Vocabulary) -> N
     vectors = folder / "projector"
     vectors.mkdir(exist_ok=True)
     rows = ("\t".join(f"{value:.6g}" for value in row) for row in embedding.weight.tolist())
-    (vectors / "embedding.tsv").write_text("\n".join(rows) + "\n")
+    write_text(vectors / "embedding.tsv", "\n".join(rows) + "\n")
     names = (token if token.strip() else repr(token) for token in vocabulary.entries)
-    (vectors / "tokens.tsv").write_text("\n".join(names) + "\n", encoding="utf-8")
-    (folder / "projector_config.pbtxt").write_text(
+    write_text(vectors / "tokens.tsv", "\n".join(names) + "\n")
+    write_text(
+        folder / "projector_config.pbtxt",
         'embeddings {\n  tensor_name: "embedding"\n  tensor_path: "projector/embedding.tsv"\n'
-        '  metadata_path: "projector/tokens.tsv"\n}\n'
+        '  metadata_path: "projector/tokens.tsv"\n}\n',
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from unroll.errors import require
+from unroll.files import replacing
 from unroll.lightning import pl
 from unroll.training.callbacks.log_interval import LogInterval
 from unroll.training.callbacks.result import latest_metrics
@@ -48,7 +49,8 @@ def save_plot(trainer: pl.Trainer, folder: Path, name: str, pixels: numpy.ndarra
     """
     from PIL import Image
 
-    Image.fromarray(pixels).save(folder / f"{name}.png", compress_level=1)
+    with replacing(folder / f"{name}.png") as unfinished:
+        Image.fromarray(pixels).save(unfinished, "PNG", compress_level=1)
     for writer in writers(trainer):
         writer.add_image(name, pixels, trainer.global_step, dataformats="HWC")
 
