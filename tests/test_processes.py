@@ -78,6 +78,7 @@ def test_stopped_by_a_signal_to_one_of_them_they_go_on_together(two):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "chosen", [[*CHOSEN["text"], *ALIKE[:1]], *(CHOSEN[name] for name in CHOSEN if name != "text")]
 )
