@@ -738,6 +738,21 @@ def test_going_on(tmp_path, batch):
     assert found == [(batch > 0, done + 1, done)]
 
 
+@contract(lightning.modules_of, "`_modules` are the parts of a module, by name; a part may come twice, or be None")
+@contract(lightning.parameters_of, "`_parameters` and `_buffers` are its own")
+def test_parts_of_a_module():
+    module = nn.Sequential(
+        nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Sequential(nn.Linear(2, 2, bias=False)), torchmetrics.CatMetric()
+    )
+    module.append(module[0])
+    module[1].register_module("none", None)
+    assert lightning.modules_of(module) == [*module.named_modules()]
+    for kind, named in (("_parameters", module.named_parameters()), ("_buffers", module.named_buffers())):
+        ours, theirs = lightning.parameters_of(module, kind), [*named]
+        assert [name for name, _ in ours] == [name for name, _ in theirs]
+        assert all(mine is other for (_, mine), (_, other) in zip(ours, theirs, strict=True))
+
+
 @contract(lightning.is_restarting, "`epoch_loop.restarting` is true in the first batch of a fit that goes on, alone")
 def test_is_restarting(tmp_path):
     _, path = checkpoint_at("on_train_batch_start 1", tmp_path)

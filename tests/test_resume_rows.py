@@ -246,6 +246,31 @@ def test_a_file_of_a_step_of_which_a_part_was_done_is_refused_in_one_line(tmp_pa
         fitted(tmp_path, LOADERS["shuffled"](), ckpt_path=tmp_path / "torn.ckpt")
 
 
+class FailsAfterData(Module):
+    """Exchanges two of its weights by `.data`, which leaves no trace in PyTorch's count of changes, and fails."""
+
+    def __init__(self):
+        super().__init__()
+        self.pair = nn.Parameter(torch.tensor([1.0, 2.0]))
+
+    def training_step(self, batch, index):
+        if index == 2:
+            self.pair.data = self.pair.data if self.dry else self.pair.data.flip(0)
+            raise InterruptedError
+        return super().training_step(batch, index) + self.pair.square().sum()
+
+    dry = False
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_that_data_has_changed_in_a_step_that_fails_are_noticed(tmp_path, monkeypatch):
+    settings = {"make": FailsAfterData, "callbacks": [OnExceptionCheckpoint(str(tmp_path), "torn")], "stop_at": 99}
+    for dry in (True, False):
+        monkeypatch.setattr(FailsAfterData, "dry", dry)
+        fitted(tmp_path, LOADERS["shuffled"](), **settings)
+        assert torch.load(tmp_path / "torn.ckpt", weights_only=True)["torn"] is not dry
+
+
 class FailsWhileToggled(Module):
     """Steps by itself, and fails before its step, while the parameters of another optimizer are frozen."""
 

@@ -9,8 +9,10 @@ from unroll.resume import lightning
 
 def trained(module: Any) -> dict[str, bool]:
     """By name: parameters, whether they are trained, and layers with running statistics, whether they keep them."""
-    parameters = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
-    layers = {name: part.track_running_stats for name, part in module.named_modules() if hasattr(part, STATISTICS)}
+    parameters = {name: parameter.requires_grad for name, parameter in lightning.parameters_of(module)}
+    layers = {
+        name: part.track_running_stats for name, part in lightning.modules_of(module) if hasattr(part, STATISTICS)
+    }
     return parameters | layers
 
 

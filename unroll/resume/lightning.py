@@ -425,12 +425,35 @@ def log_again(trainer: Any, module: Any, logged: Mapping[str, Mapping[str, Any]]
     trainer._logger_connector._first_loop_iter = True  # the next batch is not the first, which begins means anew
 
 
+def modules_of(module: Any, name: str = "", seen: set[int] | None = None) -> list[tuple[str, Any]]:
+    """As `module.named_modules()`, in a time that does not grow with what metrics have seen: the hash of a metric of
+    torchmetrics, by which PyTorch tells modules apart, is that of each of its tensors."""
+    seen = set() if seen is None else seen
+    if id(module) in seen:
+        return []
+    seen.add(id(module))
+    found = [(name, module)]
+    for own, part in module._modules.items():
+        found += [] if part is None else modules_of(part, f"{name}.{own}" if name else own, seen)
+    return found
+
+
+def parameters_of(module: Any, kind: str = "_parameters") -> list[tuple[str, Any]]:
+    """As `module.named_parameters()`, by `modules_of`; with `kind="_buffers"`, as `module.named_buffers()`."""
+    seen: dict[int, tuple[str, Any]] = {}
+    for name, part in modules_of(module):
+        for own, value in getattr(part, kind).items():
+            if value is not None and id(value) not in seen:
+                seen[id(value)] = (f"{name}.{own}" if name else own, value)
+    return list(seen.values())
+
+
 def metrics_of(module: Any) -> dict[str, Any]:
     """The metrics of torchmetrics that a module has, by name."""
     torchmetrics = sys.modules.get("torchmetrics")
     if torchmetrics is None:
         return {}
-    parts = dict(module.named_modules())
+    parts = dict(modules_of(module))
     for part in parts.values():
         if isinstance(part, torchmetrics.MetricCollection):
             part.values(copy_state=False)  # gives metrics that are computed together each its state

@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from unroll.resume import generators, lightning, metrics, random_state
 from unroll.resume.frozen import trained
 
+BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # whole numbers of so many bytes
 HELD = "held"  # the key of generators that objects hold
 STATES_BEFORE = "_states_before"  # the attribute of a module with `CarriesState`: the states that it saves, once
 
@@ -20,7 +22,7 @@ class Moment:
         self.random = random_states(trainer, module)
         self.trained = trained(module)  # `toggle_optimizer` freezes parameters for a part of a step
         self.states = dict(getattr(module, "states", {}))
-        self.buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+        self.buffers = {name: buffer.detach().clone() for name, buffer in lightning.parameters_of(module, "_buffers")}
         self.metrics = metrics.so_far(trainer, module)
 
     def put_into(self, checkpoint: dict[str, Any], module: Any) -> None:
@@ -58,7 +60,7 @@ class BeforeStep(Moment):
         self.gradients = {name: part.clone() for name, part in unstepped_gradients(trainer, module).items()}
         self.callbacks = deepcopy({callback.state_key: callback.state_dict() for callback in trainer.callbacks})
         self.groups = [settings_of_groups(optimizer) for optimizer in trainer.optimizers]
-        self.version = version(module)
+        self.version, self.sums = version(module), sums_of_bits(module)
         self.steps_begun = 0  # of optimizers
 
     def put_into(self, checkpoint: dict[str, Any], module: Any) -> None:
@@ -71,13 +73,22 @@ class BeforeStep(Moment):
     def is_past(self, trainer: Any, module: Any) -> bool:
         """Whether weights may have changed since; an optimizer's fused step leaves no trace."""
         fused = any(group.get("fused") for optimizer in trainer.optimizers for group in optimizer.param_groups)
-        return version(module) != self.version or bool(fused and self.steps_begun)
+        return self.weights_changed(module) or bool(fused and self.steps_begun)
+
+    def weights_changed(self, module: Any) -> bool:
+        """Whether parameters have been written to since; what does so through `.data` is only seen in their bits."""
+        if version(module) != self.version:
+            return True
+        now = sums_of_bits(module)
+        return now.keys() != self.sums.keys() or any(
+            not all(map(torch.equal, sums, now[name])) for name, sums in self.sums.items()
+        )
 
 
 def has_changed(module: Any, since: BeforeStep) -> bool:
     """Whether parameters or buffers have changed since a moment."""
-    buffers = dict(module.named_buffers())
-    return version(module) != since.version or any(
+    buffers = dict(lightning.parameters_of(module, "_buffers"))
+    return since.weights_changed(module) or any(
         not torch.equal(buffer, buffers[name]) for name, buffer in since.buffers.items() if name in buffers
     )
 
@@ -91,7 +102,20 @@ def settings_of_groups(optimizer: Any) -> list[dict[str, Any]]:
 
 def version(module: Any) -> int:
     """Goes up whenever a parameter is changed."""
-    return sum(parameter._version for parameter in module.parameters())
+    return sum(parameter._version for _, parameter in lightning.parameters_of(module))
+
+
+def sums_of_bits(module: Any) -> dict[str, list[Tensor]]:
+    """Of each parameter's numbers, taken for whole numbers: over its first axis, and over the others."""
+    found = {}
+    for name, parameter in lightning.parameters_of(module):
+        if not is_lazy(parameter):
+            values = parameter.detach()
+            values = torch.view_as_real(values) if values.is_complex() else values
+            bits = values.view(BITS[values.element_size()])
+            rows = bits.flatten(1) if bits.ndim > 1 else bits.reshape(1, -1)
+            found[name] = [rows.sum(0), rows.sum(1)]
+    return found
 
 
 def unstepped_gradients(trainer: Any, module: Any) -> dict[str, Tensor]:
@@ -100,6 +124,6 @@ def unstepped_gradients(trainer: Any, module: Any) -> dict[str, Tensor]:
         return {}
     return {
         name: parameter.grad.detach().cpu()
-        for name, parameter in module.named_parameters()
+        for name, parameter in lightning.parameters_of(module)
         if parameter.grad is not None
     }
