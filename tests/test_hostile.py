@@ -4,6 +4,7 @@ import copy
 import csv
 import functools
 import io
+import itertools
 import json
 import os
 import pickle
@@ -38,6 +39,7 @@ from PIL import Image
 import lm.language
 from lm.documents.data import reviews
 from lm.explore.models import view_of
+from lm.export.hub import export_to_hub
 from lm.export.steps import load_step
 from lm.language import penn
 from lm.tagging.data import CoNLL2000
@@ -51,7 +53,7 @@ from unroll.cli.report.tables import markdown
 from unroll.cli.report.write import write_report
 from unroll.errors import UserError
 from unroll.resume.checkpoint import KEY, read
-from unroll.terminal import say
+from unroll.terminal import one_line, say
 from vision.data.cifar10 import read_cifar10
 
 EVIL = "open({!r}, 'w').close()\n\n\nclass Model:\n    def __init__(self, *arguments, **settings):\n        pass\n"
@@ -197,6 +199,104 @@ class TestCommands:
         )
         assert answer.returncode == 0, answer.stderr
         assert "usage" in answer.stdout
+
+
+READ_BY_ALL = ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
+FILES = [
+    *READ_BY_ALL,
+    *(f".hydra/{name}.yaml" for name in ("config", "overrides", "hydra")),
+    *("result.json", "metrics.json", "metrics.csv", "failure.json", ".lock", "events.out.tfevents.1.x.1.0"),
+    *("model.safetensors", "unroll.json", "model.json", "model.onnx", "run.py", "vocabulary.json"),
+    *("evil.py", "torch.py", "checkpoints/evil.py", ".hydra/evil.py"),
+]
+
+
+def put_evil(path, content):
+    """Puts something in the place of a file, by its name in `CONTENTS`."""
+    path.unlink(missing_ok=True)
+    if content == "pickle":
+        path.write_bytes(pickle.dumps(RunsCode()))
+    elif content == "torch":
+        torch.save(RunsCode(), path)
+    elif content == "bomb":
+        bomb(path)
+    elif content == "folder":
+        path.mkdir()
+    elif content in ("device", "nowhere", "itself"):
+        path.symlink_to({"device": "/dev/zero", "nowhere": "../none", "itself": path.name}[content])
+    else:
+        path.write_text(CONTENTS[content])
+
+
+CONTENTS = {
+    "nothing": "",
+    "program": "import evil\n\n\nraise SystemExit('ran')\n",
+    "YAML": "a: !!python/object/apply:os.system ['touch ../touched']\nb: {_target_: evil.Model}\n",
+    "deep": "[" * 100_000,
+    **dict.fromkeys(["pickle", "torch", "bomb", "folder", "device", "nowhere", "itself"], ""),
+}
+
+
+class TestEveryCommand:
+    """Each command × each file of a run directory × what is in its place: all is used, or refused in a line."""
+
+    @pytest.fixture(params=[*COMMANDS, *FURTHER, "task=evaluate"])
+    def ask(self, request, stranger, command):
+        """A stranger's run directory, and what gives the error that a command ends with, None if it has answered."""
+        kind = request.param if request.param in COMMANDS else "language"
+        run = stranger(kind)
+
+        def hub(path):
+            step = load_step(path, None, None)
+            export_to_hub(step, path, run.parent / "hub")
+            shutil.rmtree(run.parent / "hub")
+
+        def asked():
+            path = run / "checkpoints" / "best.ckpt"
+            in_process = {
+                "lm.export": lambda: hub(path),
+                "lm.explore": lambda: view_of(load_step(path, None, None), path, None).about,
+                "task=evaluate": lambda: program.evaluate(["ckpt=."]),
+            }
+            if request.param not in in_process:
+                module, arguments = COMMANDS.get(request.param, (request.param, []))
+                return command(module, ".", *arguments)[1]
+            try:
+                in_process[request.param]()
+            except (UserError, OSError) as error:
+                return f"error: {one_line(str(error))}"
+            return None
+
+        return run, asked
+
+    def table(self, ask, cases):
+        run, asked = ask
+        usual = asked()
+        for name, content in cases:
+            path, kept = run / name, run.parent / "kept"
+            if there := path.exists():
+                path.rename(kept)
+            put_evil(path, content)
+            error = asked()
+            if error is not None:
+                assert refused(error), (name, content)
+            if name not in READ_BY_ALL and not name.startswith(".hydra"):
+                assert error == usual, (name, content)
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
+            if there:
+                kept.rename(path)
+
+    @pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
+    def test_some(self, ask, every):
+        self.table(ask, [*zip(FILES, itertools.cycle(CONTENTS), strict=False)][::every])
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(1200)
+    def test_all(self, ask):
+        self.table(ask, itertools.product(FILES, CONTENTS))
 
 
 RENAMED = {  # parts of the metadata, by the kind of model: a name with a character that is no letter
