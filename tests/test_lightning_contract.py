@@ -1058,6 +1058,24 @@ def test_the_experiment_of_wandb(tmp_path):
     assert lightning.opened_experiment(pl.loggers.WandbLogger(save_dir=tmp_path, offline=True)) is None
 
 
+def test_names_that_other_modules_of_unroll_resume_rely_on(tmp_path):
+    """In early_stopping.py, exact.py and order.py."""
+    stopping = pl.callbacks.EarlyStopping("loss").state_dict()
+    assert {"patience", "wait_count", "stopping_reason", "stopping_reason_message"} <= stopping.keys()
+    assert pl.callbacks.StochasticWeightAveraging(swa_lrs=0.1).state_dict()["scheduler_state"] is None
+    loader = torch.utils.data.DataLoader(stream(), batch_size=None)
+    assert loader._iterator is None
+    found = []
+
+    def look(hook, module):
+        if hook == "training_step 0":
+            module.trainer.callback_metrics["given"] = torch.tensor(1.0)
+        found.append("given" in module.trainer.callback_metrics)
+
+    seen_in_fit(look)
+    assert found[-1]
+
+
 def test_every_function_has_a_contract():
     functions = inspect.getmembers(lightning, inspect.isfunction)
     assert {name for name, function in functions if function.__module__ == lightning.__name__} == COVERED
