@@ -30,6 +30,7 @@ from benchmarks.process import MIB, ROOT, Table
 from lm.language import AWDLSTM, GRU, QRNN, MinGRU, Mogrifier
 from lm.language.learner import LanguageModel
 from unroll import LastCheckpoint, Stream
+from unroll.precision import guard_lstms
 from unroll.state import detach, map_tensors
 
 PRECISIONS = {"bf16": "bf16-mixed", "TF32": "32-true", "float32": "32-true"}
@@ -194,6 +195,8 @@ class BareLoop:
     def __init__(self, bench: Bench, model: Bare, precision: str) -> None:
         self.bench, self.mixed = bench, precision == "bf16"
         self.model = model.to(bench.device)
+        if bench.device.type == "cpu":  # of a dry run
+            guard_lstms(model)
         capturable = bench.device.type == "cuda"
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True, capturable=capturable)
         self.states: list[Any] = [None] * len(model.layers)
