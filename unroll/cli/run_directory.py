@@ -311,6 +311,8 @@ def refuse_growth(settings: Any, path: Path) -> None:
         return len(value) + sum(length_at(found) for name in named if (found := referred_to(name, key)))
 
     def referred_to(name: str, key: Key) -> Key:
+        if not name.strip("."):  # as in ${oc.env:NAME,.}
+            return ()
         up = len(name) - len(name.lstrip("."))
         found = (*(key[:-up] if up else ()), *filter(None, re.split(r"[.\[\]]", name)))
         return found if value_at(settings, found) is not None else ()
