@@ -113,7 +113,8 @@ def is_of(value: Any, annotation: Any) -> bool:
         return isinstance(value, dict) and all(
             is_of(key, parts[0]) and is_of(part, parts[1]) for key, part in value.items()
         )
-    return annotation is Any or not isinstance(annotation, type) or isinstance(value, annotation)
+    # To Python 3.10, Sequence[int] is a type too.
+    return annotation is Any or origin is not None or not isinstance(annotation, type) or isinstance(value, annotation)
 
 
 def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
