@@ -45,7 +45,8 @@ from lm.language import penn
 from lm.tagging.data import CoNLL2000
 from lm.text import Tokenizer, Vocabulary
 from lm.text.tokenizers import learn_bpe
-from unroll import files, load_state, save_state
+from reading import archives
+from unroll import load_state, save_state
 from unroll.cli import evaluation, program, run_directory
 from unroll.cli.report.runs import find_runs
 from unroll.cli.report.statistics import ranked_settings
@@ -586,7 +587,7 @@ class TestDataInArchives:
 
     @pytest.fixture(autouse=True)
     def limit(self, monkeypatch):
-        monkeypatch.setattr(files, "LARGEST_UNPACKED", 10**6)
+        monkeypatch.setattr(archives, "LARGEST_UNPACKED", 10**6)
 
     @pytest.mark.parametrize(
         ("name", "read_data"),

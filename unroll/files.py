@@ -1,19 +1,12 @@
 """Files that are found whole by whoever reads them, even after a process was killed while writing."""
 
-import io
 import json
-import lzma
 import os
-import tarfile
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
-
-LARGEST_UNPACKED = 2**29  # bytes of a data set in an archive; CIFAR-10 has 184 million
-TOO_LARGE = f"it stands for more than {LARGEST_UNPACKED:,} bytes"
+from typing import Any
 
 
 @contextmanager
@@ -77,52 +70,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes the file whole."""
-    with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes the file whole, in UTF-8."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
-
-
-def read_members(archive: zipfile.ZipFile, names: Iterable[str]) -> dict[str, bytes]:
-    """The content of some files of an archive, by name.
-
-    Raises:
-        KeyError: there is no such file.
-        zipfile.BadZipFile: one is damaged.
-        ValueError: one can't be read, or they are larger than `LARGEST_UNPACKED` together: a small archive can stand
-            for any number of bytes.
-    """
-    members = [archive.getinfo(name) for name in names]
-    if sum(member.file_size for member in members) > LARGEST_UNPACKED:
-        raise ValueError(TOO_LARGE)
-    try:
-        return {member.filename: archive.read(member) for member in members}
-    except (NotImplementedError, RuntimeError, EOFError, zlib.error, lzma.LZMAError) as error:  # encrypted, say
-        raise ValueError(str(error)) from None
-
-
-class Unpacked(io.BufferedIOBase):
-    """An uncompressed stream of a compressed file that ends with a ValueError behind `LARGEST_UNPACKED` bytes."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-
-    def tell(self) -> int:
-        return self.file.tell()
-
-    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        if place > LARGEST_UNPACKED:
-            raise ValueError(TOO_LARGE)
-        return self.file.seek(place, whence)
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or size < 0 or self.tell() + size > LARGEST_UNPACKED + tarfile.RECORDSIZE:
-            raise ValueError(TOO_LARGE)
-        return self.file.read(size)
 
 
 def check_plain_archive(path: str | Path) -> None:

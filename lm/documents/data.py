@@ -17,12 +17,12 @@ from lm.text.labelled import LabelledData, Splits
 from lm.text.tokenizers import Tokenizer
 from lm.text.tokens import NextTokenData, TokenData
 from lm.text.vocabulary import Vocabulary
+from reading.archives import read_members
 from reading.tables import Form, Quotes
 from reading.text import UTF_8, known_encoding
 from unroll import checks
 from unroll.checks import Count, Fraction, Size, checked
 from unroll.errors import UserError
-from unroll.files import read_members
 from unroll.streams import Stream, WholeSequences
 from unroll.training.cache import given_or_downloaded
 from unroll.training.split import set_aside
@@ -234,14 +234,10 @@ def reviews(path: Path) -> Iterator[tuple[str, str]]:
             files = sorted(path.glob("*/cv*.txt"))
             found = [(f"{file.parent.name}/{file.name}", file.read_text(encoding=UTF_8)) for file in files]
         else:
-            with zipfile.ZipFile(path) as archive:
-                names = sorted(name for name in archive.namelist() if "/cv" in name and name.endswith(".txt"))
-                contents = read_members(archive, names)
-                found = [(name.partition("/")[2], contents[name].decode()) for name in names]
+            members = read_members(path, lambda names: sorted(n for n in names if "/cv" in n and n.endswith(".txt")))
+            found = [(name.partition("/")[2], content.decode()) for name, content in members.items()]
     except (OSError, zipfile.BadZipFile, UnicodeDecodeError):
         found = []
-    except ValueError as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
     if not found:
         raise UserError(f"{path}: has no reviews; give movie_reviews.zip or the folder that it unpacks to")
     yield from found

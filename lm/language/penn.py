@@ -10,9 +10,9 @@ from lm.language.data import TextData, TextSettings
 from lm.text.chunks import Text
 from lm.text.encoding import Encoded, encode
 from lm.text.files import UTF_8
+from reading.archives import read_members
 from unroll.checks import checked
 from unroll.errors import UserError
-from unroll.files import read_members
 
 
 class PennTreebank(TextData):
@@ -50,12 +50,9 @@ def part(path: Path, name: str) -> str:
     try:
         if path.is_dir():
             return next(path.rglob(name)).read_text(encoding=UTF_8)
-        with zipfile.ZipFile(path) as archive:
-            member = next(each for each in archive.namelist() if each.rpartition("/")[2] == name)
-            return read_members(archive, [member])[member].decode()
+        (content,) = read_members(path, lambda names: [next(n for n in names if n.rpartition("/")[2] == name)]).values()
+        return content.decode()
     except UnicodeDecodeError:
         raise UserError(f"{path}: {name} is not UTF-8 text") from None
-    except ValueError as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
     except (OSError, zipfile.BadZipFile, StopIteration):
         raise UserError(f"{path}: has no {name}; give ptb.zip or the folder that it unpacks to") from None

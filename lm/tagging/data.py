@@ -15,12 +15,12 @@ from lm.tagging.model import UNKNOWN
 from lm.tagging.schemes import Scheme, SchemeName, like_labels, recognised
 from lm.tagging.spans import count
 from lm.text.labelled import LabelledData, Splits
+from reading.archives import read_members
 from reading.tables import DATASET
 from reading.text import UTF_8, known_encoding, read_text
 from unroll import checks
 from unroll.checks import Count, Fraction, Rule, Size, checked
 from unroll.errors import UserError
-from unroll.files import read_members
 from unroll.streams import Stream, WholeSequences
 from unroll.training.cache import given_or_downloaded
 from unroll.training.split import set_aside_end
@@ -364,13 +364,10 @@ class CoNLL2000(TaggedWords):
         try:
             if path.is_dir():
                 return (path / name).read_text(encoding=UTF_8)
-            with zipfile.ZipFile(path) as archive:
-                member = f"conll2000/{name}"
-                return read_members(archive, [member])[member].decode()
+            (content,) = read_members(path, lambda _: [f"conll2000/{name}"]).values()
+            return content.decode()
         except UnicodeDecodeError:
             raise UserError(f"{path}: {name} is not UTF-8 text") from None
-        except ValueError as error:
-            raise UserError(f"{path}: cannot be read ({error})") from None
         except (OSError, KeyError, zipfile.BadZipFile):
             raise UserError(f"{path}: has no {name}; give conll2000.zip or the folder that it unpacks to") from None
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy
 import torch
 
+from reading.archives import Unpacked
 from unroll.errors import UserError
-from unroll.files import Unpacked
 from vision.data.batches import Images
 
 SHAPE = (3, 32, 32)
