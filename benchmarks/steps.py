@@ -1,6 +1,6 @@
 """The parts of a training step's time, with one and two threads, with Lightning, and with torch.compile.
 
-    python -m benchmarks.steps [--nietzsche FILE] [--compile | --limit | --layers | --kernels]
+    python -m benchmarks.steps [--nietzsche FILE] [--compile | --limit | --layers | --inference | --resets | --kernels]
 
 Milliseconds, medians over the steps of an epoch (at most 200); the whole of a table in one process, on an idle machine.
 
@@ -12,12 +12,18 @@ second (rows × steps), forward and backward, each measured in turn, the best of
 of the speed of a product of two large matrices. As on a processor with AVX2 alone: ATEN_CPU_CAPABILITY=avx2
 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2.
 
+`--inference` compares one step without gradients of `unroll.nn.LSTM` with `torch.nn.LSTM`'s, with oneDNN and without:
+microseconds, each layer called in turn, the best of 300. `--resets` has milliseconds of 70 steps of 64 rows and units,
+forward and backward, where a share of all places are resets, in one call and read in parts: the best of ten.
+
 `--kernels` compares a training step of each model with `unroll.kernels` on and off, in turn: the best of three medians
 of ten steps, with the model's own threads and sizes.
 """
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -33,10 +39,12 @@ from benchmarks.configuration import compose_config
 from benchmarks.process import Laps, Table
 from unroll import Stream, kernels
 from unroll.cli import build
+from unroll.nn.layer import read_with_resets
 from unroll.streams.resumable import Resumable
 from unroll.training.learner import WindowLearner
 from unroll.training.optimizers import parameter_groups
 
+onednn: Any = torch.backends.mkldnn
 STEPS = 200
 PARTS = ("window", "forward", "backward", "optimizer")
 CASES = {
@@ -187,6 +195,45 @@ def best(x: Tensor, *layers: nn.Module) -> list[float]:
     return [x.size(0) * x.size(1) / seconds / 1e3 for seconds in fastest]
 
 
+@torch.inference_mode()
+def inference(folder: Path | None) -> None:
+    torch.set_num_threads(1)
+    columns = ("units", "rows", "ours, µs", "PyTorch, µs", "without oneDNN, µs")
+    table = Table("steps_inference", columns, folder)
+    for units, rows in product((64, 256, 512), (1, 4, 16, 64)):
+        layers = unroll.nn.LSTM(units, units), *(nn.LSTM(units, units, batch_first=True) for _ in range(2))
+        x, state = torch.randn(rows, 1, units), 2 * (torch.randn(1, rows, units),)
+        fastest = [float("inf")] * 3
+        for _ in range(300):
+            for number, layer in enumerate(layers):
+                onednn.enabled = number < 2
+                fastest[number] = min(fastest[number], seconds_of(partial(layer, x, state)))
+        onednn.enabled = True
+        table.add((units, ""), (rows, ""), *((1e6 * seconds, ".0f") for seconds in fastest))
+    table.keep()
+
+
+def resets(folder: Path | None) -> None:
+    torch.set_num_threads(1)
+    table = Table("steps_resets", ("layer", "share", "in one call, ms", "in parts, ms"), folder)
+    for kind, share in product(("GRU", "LSTM"), (0.002, 0.05)):
+        layer, x, places = getattr(unroll.nn, kind)(64, 64), torch.randn(64, 70, 64), torch.rand(64, 70) < share
+        ways = partial(layer, x, None, places), partial(read_with_resets, layer.read, x, None, places)
+        fastest = (min(seconds_of(partial(forward_and_back, way)) for _ in range(10)) for way in ways)
+        table.add((kind, ""), (share, ""), *((1e3 * seconds, ".1f") for seconds in fastest))
+    table.keep()
+
+
+def forward_and_back(read: Callable[[], tuple[Tensor, Any]]) -> None:
+    read()[0].square().mean().backward()
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
 def switched(own: list[str], folder: Path | None) -> None:
     table = Table("steps_kernels", ("model", "threads", "a step, ms", "kernels off, ms", "ratio"), folder)
     for name in (*COUNTING, *NIETZSCHE):
@@ -237,6 +284,8 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="measure torch.compile instead (minutes)")
     parser.add_argument("--limit", action="store_true", help="larger models beside the machine's limit instead")
     parser.add_argument("--layers", action="store_true", help="recurrent layers beside PyTorch's instead")
+    parser.add_argument("--inference", action="store_true", help="a step of inference beside PyTorch's instead")
+    parser.add_argument("--resets", action="store_true", help="windows with resets instead")
     parser.add_argument("--kernels", action="store_true", help="each model with kernels on and off instead")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the table and the metrics there")
     arguments = parser.parse_args()
@@ -244,6 +293,12 @@ def main() -> None:
 
     if arguments.layers:
         layers(arguments.write)
+        return
+    if arguments.inference:
+        inference(arguments.write)
+        return
+    if arguments.resets:
+        resets(arguments.write)
         return
     if arguments.kernels:
         switched(own, arguments.write)

@@ -107,6 +107,16 @@ def test_resets_are_those_of_parts_read_alone(kind, rows, time, hidden, share, s
 
 
 @compiler
+def test_resets_in_mixed_precision_without_bfloat16(monkeypatch):
+    monkeypatch.setattr("unroll.nn.lstm.cpu_has_bfloat16", lambda: False)
+    layer, x, state = case("LSTM", 3, 5, rows=2, time=4, dtype=torch.float32)
+    resets = torch.tensor([[False, True, False, False], [False, False, False, True]])
+    expected, _ = layer(x, state, resets)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(x, state, resets)[0], expected)
+
+
+@compiler
 @pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN"])
 def test_a_reset_forgets_a_state_that_is_no_number(kind):
     layer, x, state = case(kind, 3, 5, rows=2, time=4)

@@ -423,7 +423,10 @@ static void lstm_rows(const job *all, long first, long last, long part, long par
   for (long t = 0; t < all->steps; t++) {
     TILES(WIDE, panels_of(units, 1)) {
       long here = t * all->batch + row;
-      product4(rows, sums, 0, all->at[LSTM_HS] + here * units, units, units, all->packed[0] + panel * units * 4 * V);
+      if (all->packed[0])
+        product4(rows, sums, 0, all->at[LSTM_HS] + here * units, units, units, all->packed[0] + panel * units * 4 * V);
+      else
+        memset(sums, 0, sizeof sums);
       lstm_units(all, t, row, rows, panel * V, sums, all->at[LSTM_GATES] + here * wide, wide);
     }
     wait_for_all(all, parts);
@@ -594,7 +597,8 @@ static void mogrifier_back_rows(const job *all, long first, long last, long part
   }
 }
 
-/* One step of inference: to pack the weights would take longer than the products, so they are read as they lie. */
+/* One step of an LSTM for a few rows, without gradients: to pack the weights would take longer than the products, so they
+are read as they lie. */
 
 enum { STEP_X, STEP_H, STEP_C, STEP_W_IH, STEP_W_HH, STEP_B_IH, STEP_B_HH, STEP_H_AFTER, STEP_C_AFTER };
 
@@ -620,54 +624,25 @@ static __attribute__((noinline)) vec products_with(const REAL *a, const REAL *w,
   return products;
 }
 
-/* What the inputs and the state of a row contribute to V units' gate */
-INLINE vec of_inputs(const job *all, long row, long gate, long j) {
-  long at = gate * all->units + j, count = all->units - j;
-  const REAL *x = all->at[STEP_X] + row * all->inputs;
-  return products_with(x, all->at[STEP_W_IH] + at * all->inputs, all->inputs, count) + load(all->at[STEP_B_IH] + at, count);
-}
-
-INLINE vec of_state(const job *all, long row, long gate, long j) {
-  long units = all->units, at = gate * units + j, count = units - j;
-  const REAL *h = all->at[STEP_H] + row * units;
-  return products_with(h, all->at[STEP_W_HH] + at * units, units, count) + load(all->at[STEP_B_HH] + at, count);
-}
-
-INLINE vec of_both(const job *all, long row, long gate, long j) {
-  return of_inputs(all, row, gate, j) + of_state(all, row, gate, j);
-}
-
-#define UNITS_OF_ROWS                                                                                   \
-  for (long j = panels_of(units, 1) * part / parts * V; j < panels_of(units, 1) * (part + 1) / parts * V; j += V) \
-    for (long row = first, count = units - j, at = row * units + j; row < last; row++, at += units)
-
-static void gru_step_rows(const job *all, long first, long last, long part, long parts) {
-  long units = all->units;
-  UNITS_OF_ROWS {
-    vec reset = sigmoid(of_both(all, row, 0, j)), z = sigmoid(of_both(all, row, 1, j));
-    vec n = hyperbolic(of_inputs(all, row, 2, j) + reset * of_state(all, row, 2, j));
-    vec h = load(all->at[STEP_H] + at, count);
-    store(all->at[STEP_H_AFTER] + at, n + z * (h - n), count);
-  }
+/* What goes into a gate of V units of a row */
+INLINE vec into_gate(const job *all, long row, long gate, long j) {
+  long units = all->units, inputs = all->inputs, at = gate * units + j, count = units - j;
+  vec of_x = products_with(all->at[STEP_X] + row * inputs, all->at[STEP_W_IH] + at * inputs, inputs, count);
+  vec of_h = products_with(all->at[STEP_H] + row * units, all->at[STEP_W_HH] + at * units, units, count);
+  return (of_x + load(all->at[STEP_B_IH] + at, count)) + (of_h + load(all->at[STEP_B_HH] + at, count));
 }
 
 static void lstm_step_rows(const job *all, long first, long last, long part, long parts) {
-  long units = all->units;
-  UNITS_OF_ROWS {
-    vec i = sigmoid(of_both(all, row, 0, j)), f = sigmoid(of_both(all, row, 1, j));
-    vec g = hyperbolic(of_both(all, row, 2, j)), o = sigmoid(of_both(all, row, 3, j));
-    vec c = f * load(all->at[STEP_C] + at, count) + i * g;
-    store(all->at[STEP_C_AFTER] + at, c, count);
-    store(all->at[STEP_H_AFTER] + at, o * hyperbolic(c), count);
-  }
-}
-
-static void rnn_step_rows(const job *all, long first, long last, long part, long parts) {
-  long units = all->units;
-  UNITS_OF_ROWS {
-    vec h = of_both(all, row, 0, j);
-    store(all->at[STEP_H_AFTER] + at, all->relu ? chosen(h < (vec){0}, (vec){0}, h) : hyperbolic(h), count);
-  }
+  long units = all->units, panels = panels_of(units, 1);
+  for (long panel = panels * part / parts; panel < panels * (part + 1) / parts; panel++)
+    for (long row = first; row < last; row++) {
+      long j = panel * V, count = units - j, at = row * units + j;
+      vec i = sigmoid(into_gate(all, row, 0, j)), f = sigmoid(into_gate(all, row, 1, j));
+      vec g = hyperbolic(into_gate(all, row, 2, j)), o = sigmoid(into_gate(all, row, 3, j));
+      vec c = f * load(all->at[STEP_C] + at, count) + i * g;
+      store(all->at[STEP_C_AFTER] + at, c, count);
+      store(all->at[STEP_H_AFTER] + at, o * hyperbolic(c), count);
+    }
 }
 
 /* What Python calls: int f(sizes, tensors, resets or 0, threads, by units, OpenMP or 0), whether there was memory for the
@@ -695,9 +670,10 @@ static int run(job *all, long weights, long threads, int by_units) {
 
 
 EXPORT(gru, 1, packed[0] = pack_transposed(at[GRU_W], 3, units, units);)
-EXPORT(gru_step, 0, packed[0] = 0;)
 EXPORT(lstm_step, 0, packed[0] = 0;)
-EXPORT(rnn_step, 0, packed[0] = 0;)
+/* A step whose product with the weights is in LSTM_GATES */
+#define lstm_gates_rows lstm_rows
+EXPORT(lstm_gates, 0, packed[0] = 0;)
 EXPORT(gru_back, 1, packed[0] = pack(at[GRU_W], 3 * units, units, units);)
 EXPORT(lstm, 1, packed[0] = pack_transposed(at[LSTM_W], 4, units, units);)
 EXPORT(lstm_back, 1, packed[0] = pack(at[LSTM_W], 4 * units, units, 0);)

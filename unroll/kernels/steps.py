@@ -7,7 +7,6 @@ and the cells of `unroll.nn`. A function here records a gradient; its double gra
 
 import ctypes
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from unroll.kernels.build import library
 TEAM = ("GOMP_parallel", "GOMP_barrier", "omp_get_num_threads")  # of PyTorch's threads
 WORTH = 2**17  # multiplications for each thread of a call, so many take about ten microseconds
 WORTH_WAITING = 2**18  # and for each thread of a step, where all wait for each other before the next one
-FEW = 4  # rows of one step of inference, for which it takes longer to pack the weights than to read them
+FEW = 4  # rows of one step of an LSTM without gradients, for which its weights are read as they lie
 MOST_ROUNDS = 32  # of a Mogrifier, as in steps.c
 
 
@@ -53,13 +52,8 @@ def can_run(x: Tensor) -> bool:
 
 
 def single(x: Tensor) -> bool:
-    """Whether it is one step of inference, `[rows, 1, size]`."""
+    """Whether it is one step of inference, `[rows, 1, size]`: PyTorch's is as fast there, but for an LSTM."""
     return x.size(1) == 1 and not torch.is_grad_enabled()
-
-
-def step_of_many(x: Tensor) -> bool:
-    """Whether it is one step of inference, `[rows, 1, size]`, of so many rows that PyTorch's products are faster."""
-    return single(x) and x.size(0) > FEW
 
 
 def gru(
@@ -70,8 +64,6 @@ def gru(
     Args:
         resets: bool `[time, rows]`, contiguous: the steps, of two or more, before which a row's state becomes zeros.
     """
-    if len(x) == 1 and not torch.is_grad_enabled():
-        return step("gru_step", x, (h0,), w_ih, w_hh, b_ih, b_hh)
     return apply(GRUSteps, x, h0, w_ih, w_hh, b_ih, b_hh, resets)
 
 
@@ -86,8 +78,8 @@ def lstm(
     resets: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`unroll.nn.LSTMCell` over all steps, with resets as of `gru`: the outputs, the last, and the last c."""
-    if len(x) == 1 and not torch.is_grad_enabled():
-        return step("lstm_step", x, (h0, c0), w_ih, w_hh, b_ih, b_hh)
+    if len(x) == 1 and x.size(1) <= FEW and not torch.is_grad_enabled():
+        return lstm_step(x, h0, c0, w_ih, w_hh, b_ih, b_hh)
     return apply(LSTMSteps, x, h0, c0, w_ih, w_hh, b_ih + b_hh, resets)
 
 
@@ -102,8 +94,6 @@ def rnn(
     relu: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """`unroll.nn.RNNCell` over all steps, or the same with a ReLU, with resets as of `gru`: outputs, and the last."""
-    if len(x) == 1 and not torch.is_grad_enabled():
-        return step("rnn_step", x, (h0,), w_ih, w_hh, b_ih, b_hh, relu=relu)
     return apply(RNNSteps, x, h0, w_ih, w_hh, b_ih + b_hh, resets, relu)
 
 
@@ -126,20 +116,13 @@ def apply(steps: Any, *given: Any) -> Any:
     return steps.forward(None, *given)
 
 
-def step(name: str, x: Tensor, state: Sequence[Tensor], *weights: Tensor, relu: bool = False) -> Any:
-    """One step of inference, whose weights are read as they lie.
-
-    Returns:
-        The outputs `[1, rows, hidden]`, and each part of the state after it.
-    """
-    mixed = torch.is_autocast_enabled("cpu")
-    x, *given = [(part.float() if mixed else part).contiguous() for part in (x, *state, *weights)]
-    before, w_ih, w_hh, *biases = given[: len(state)], *given[len(state) :]
-    after, no_cell = [torch.empty_like(part) for part in before], [None] * (2 - len(state))
-    work = x.size(1) * (w_ih.numel() + w_hh.numel())
-    sizes = 1, *before[0].shape, x.size(2), 0, relu
-    run(name, sizes, work, x, *before, *no_cell, w_ih, w_hh, *biases, *after, *no_cell)
-    return after[0][None], *after
+def lstm_step(*given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of `lstm` for a few rows, without gradients."""
+    x, h0, c0, w_ih, w_hh, *biases = (part.contiguous() for part in given)
+    h, c = torch.empty_like(h0), torch.empty_like(c0)
+    sizes, work = (1, *h0.shape, x.size(2)), len(h0) * (w_ih.numel() + w_hh.numel())
+    run("lstm_step", sizes, work, x, h0, c0, w_ih, w_hh, *biases, h, c)
+    return h[None], h, c
 
 
 def run(name: str, sizes: tuple[int, ...], work: int, *tensors: Tensor | None, resets: Tensor | None = None) -> None:
@@ -264,8 +247,12 @@ class LSTMSteps(torch.autograd.Function):
         flat, w_ih, gates = inputs_product(x, w_ih, bias)
         hs, cs = states(h0, steps), states(c0, steps)
         tanh_c = torch.empty_like(cs[1:]) if ctx else None
-        unused = [None] * 4
-        run("lstm", (steps, rows, units), gates.numel() * units, gates, hs, cs, tanh_c, *unused, w_hh, resets=resets)
+        if steps == 1 and not ctx:  # packing the weights takes longer than the product
+            run("lstm_gates", (steps, rows, units), 0, gates.addmm_(hs[0], w_hh.t()), hs, cs, None)
+        else:
+            unused = [None] * 4
+            work = gates.numel() * units
+            run("lstm", (steps, rows, units), work, gates, hs, cs, tanh_c, *unused, w_hh, resets=resets)
         if ctx:
             ctx.save_for_backward(flat, w_ih, w_hh, gates, hs, cs, tanh_c, resets)
         return hs[1:], hs[-1].clone(), cs[-1].clone()

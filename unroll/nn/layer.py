@@ -55,7 +55,7 @@ class CompiledLayer(RecurrentLayer):
 
     def compiles(self, x: Tensor) -> bool:
         """Whether the steps for these inputs are compiled."""
-        return steps.can_run(x) and not steps.step_of_many(x)
+        return steps.can_run(x) and not steps.single(x)
 
 
 def check_resets(x: Tensor, resets: Tensor) -> None:

@@ -42,12 +42,12 @@ class LSTM(CompiledLayer, nn.LSTM):  # type: ignore[misc]
         nn.LSTM.__init__(self, input_size, hidden_size, num_layers, dropout=dropout, batch_first=True)
 
     def compiles(self, x: Tensor) -> bool:
-        return super().compiles(x) and not mixed_on_cpu(x)
+        return steps.can_run(x) and not (mixed_on_cpu(x) and cpu_has_bfloat16())
 
     def read(self, x: Tensor, state: Pair | None, resets: Tensor | None = None) -> tuple[Tensor, Pair]:
         if mixed_on_cpu(x) and not cpu_has_bfloat16():
             with torch.autocast("cpu", enabled=False):
-                return self.read(x.float(), None if state is None else (state[0].float(), state[1].float()))
+                return self.read(x.float(), None if state is None else (state[0].float(), state[1].float()), resets)
         if not self.compiles(x):
             return nn.LSTM.forward(self, x, state)
         if state is None:
