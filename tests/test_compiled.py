@@ -38,13 +38,16 @@ def fit(model_class, compile, epochs, **settings):
     return module
 
 
-@pytest.mark.parametrize(
+backends = pytest.mark.parametrize(
     "backend",
     [
         "aot_eager",  # the graphs, forwards and backwards, without the half minute of a C++ compiler
         pytest.param("inductor", marks=pytest.mark.slow),
     ],
 )
+
+
+@backends
 def test_torch_compile_gives_the_same_losses_and_leaves_odd_windows_alone(monkeypatch, backend):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     plain = fit(CharStatefulCell, False, 3, accelerator="cpu")
@@ -55,7 +58,9 @@ def test_torch_compile_gives_the_same_losses_and_leaves_odd_windows_alone(monkey
     torch.testing.assert_close(torch.tensor(compiled.losses), torch.tensor(plain.losses), rtol=0, atol=1e-5)
 
 
-def test_compiling_leaves_statistics_and_random_generators_as_they_were():
+@backends
+def test_compiling_leaves_statistics_and_random_generators_as_they_were(monkeypatch, backend):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     model, other = RNN(10).train(), RNN(10).train()
     other.load_state_dict(model.state_dict())
     read = FastModel(model, True, read_window)

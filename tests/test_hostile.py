@@ -290,7 +290,7 @@ class TestEveryCommand:
             if there:
                 kept.rename(path)
 
-    @pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("every", [18, pytest.param(1, marks=pytest.mark.slow)])
     def test_some(self, ask, every):
         self.table(ask, [*zip(FILES, itertools.cycle(CONTENTS), strict=False)][::every])
 
