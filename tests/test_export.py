@@ -56,7 +56,7 @@ def exported(path, folder, form="onnx", window=None, **more):
 
 def ran(folder, *arguments, input=""):
     """`python run.py …`, where nothing of this project can be imported."""
-    command = [sys.executable, "-P", "run.py", *map(str, arguments)]
+    command = [sys.executable, *["-P"][: sys.version_info >= (3, 11)], "run.py", *map(str, arguments)]
     return subprocess.run(command, cwd=folder, input=input, capture_output=True, text=True, timeout=200, env={})
 
 

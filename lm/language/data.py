@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypedDict
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from typing_extensions import Required, Unpack
+from typing_extensions import Required, TypedDict, Unpack  # of Python 3.10, TypedDict does not know Required
 
 from lm.language.corpora import human_numbers, lines_between
 from lm.language.show import show_batch

@@ -4,10 +4,10 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 import torch
-from typing_extensions import Required, Unpack
+from typing_extensions import Required, TypedDict, Unpack  # of Python 3.10, TypedDict does not know Required
 
 from lm.tagging.columns import Columns, Sentence, lists_of, read_columns, read_lists, words_of
 from lm.tagging.encoder import Ids, WordEncoder, lookup_form

@@ -111,9 +111,9 @@ class Progress(pl.Callback):
         self._stop()
 
     def _stop(self) -> None:
-        if self.bar is not None:
+        if self.bar is not None and not self.bar.disable:  # before rich 14.1 one that is not shown ends a line
             self.bar.stop()
-            self.bar = None
+        self.bar = None
 
 
 def title(name: str) -> str:
