@@ -544,7 +544,7 @@ def test_the_end_of_an_epoch(steps, expected):
 
 
 @contract(lightning.owes_plateau_steps, "`fit_loop.resumed_on_epoch_end`: the file is of the hooks of an epoch's end")
-@contract(lightning.step_plateaus, '`update_lr_schedulers("epoch", update_plateau_schedulers=True)` steps those alone')
+@contract(lightning.step_plateaus, "`update_lr_schedulers(interval, update_plateau_schedulers=True)` steps those alone")
 @contract(lightning.end_restart, "`fit_loop._restarting` leaves out their step in the epoch that is gone on with")
 def test_schedules_that_look_at_a_metric(tmp_path):
     class WithSchedules(Module):
@@ -561,7 +561,7 @@ def test_schedules_that_look_at_a_metric(tmp_path):
             if trainer.current_epoch:
                 trainer.callback_metrics["loss"] = torch.tensor(1.0)
                 before = trainer.optimizers[0].param_groups[0]["lr"]
-                lightning.step_plateaus(trainer)
+                lightning.step_plateaus(trainer, "epoch")
                 found.append((lightning.owes_plateau_steps(trainer), before, trainer.fit_loop._restarting))
 
         def on_train_epoch_end(self, trainer, module):

@@ -205,9 +205,11 @@ class Module(CarriesState, pl.LightningModule):
 
     def configure_optimizers(self):
         optimizer = torch.optim.Adam(self.parameters(), lr=1e-2)
-        lowered = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.8, patience=0, threshold=10)
+        lower = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, optimizer, patience=0, threshold=10)
         by_epoch = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.7)
-        return [optimizer], [by_epoch, {"scheduler": lowered, "monitor": "valid/loss", "strict": False}]
+        by_validation = {"scheduler": lower(factor=0.8), "monitor": "valid/loss", "strict": False}
+        by_step = {"scheduler": lower(factor=0.98), "monitor": "train/loss_step", "interval": "step", "frequency": 2}
+        return [optimizer], [by_epoch, by_validation, by_step]
 
 
 class Hooked(Module):

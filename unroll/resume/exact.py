@@ -44,6 +44,7 @@ KERNELS = "kernels"  # the checkpoint's key: what its digits depend on
 RANDOM_STATES = "random_state"  # the checkpoint's key: the random generators of each process
 GRADIENTS = "gradients"  # those that were not yet stepped with, of each process
 METRICS = "metrics"  # the latest of each, which callbacks and schedules look at
+OWES_STEP = "owes_plateau_step"  # whether the batch's step of schedules that look at a metric is still to be taken
 MEANS = "means"  # over the epoch so far, and the states of torchmetrics' metrics, of each process
 READING = "reading"  # whether a pass over the training loaders had begun: a DataLoader draws a number for each
 RELOADED = "reloaded"  # in which epoch the loaders were made
@@ -119,13 +120,15 @@ class ResumesExactly:
         lightning.load_late_places(trainer)
         trainer.callback_metrics.update(resumed[METRICS] or {})
         if lightning.owes_plateau_steps(trainer):
-            lightning.step_plateaus(trainer)
+            lightning.step_plateaus(trainer, "epoch")
         goes_on = lightning.in_middle_of_epoch(trainer)
         lightning.set_reloaded_in(trainer, resumed[RELOADED] or 0)
         self.reloads = not goes_on and lightning.reloads_now(trainer)
         if goes_on:
             trainer.accumulate_grad_batches = lightning.accumulated_in(trainer, trainer.current_epoch)
             go_on(trainer, resumed[PLACES])
+        if resumed[OWES_STEP]:
+            lightning.step_plateaus(trainer, "step")
         staying = [loader for loader in lightning.train_loaders(trainer) if workers_stay(loader)]
         for loader in staying if not goes_on else ():
             say_that_workers_draw(loader)
@@ -258,7 +261,7 @@ class ResumesExactly:
         elif moment is self.before:
             lightning.set_before_validation(checkpoint)
         elif lightning.is_behind_batch(trainer):
-            lightning.set_behind_batch(checkpoint, trainer)
+            checkpoint[OWES_STEP] = lightning.set_behind_batch(checkpoint, trainer)
 
     def _say_what_is_left_out(self, hook: str, classes: list[str]) -> None:
         if not self.said:
@@ -294,7 +297,7 @@ class ResumesExactly:
         train_alike(pl_module, checkpoint.get(TRAINED, {}), trainer)
         if KERNELS in checkpoint and (line := kernels.difference(checkpoint[KERNELS])) and trainer.is_global_zero:
             warnings.warn(line, stacklevel=2)
-        keys = (RANDOM_STATES, GRADIENTS, READING, RELOADED, PLACES, METRICS, MEANS, SETTINGS)
+        keys = (RANDOM_STATES, GRADIENTS, READING, RELOADED, PLACES, METRICS, OWES_STEP, MEANS, SETTINGS)
         self.resumed = {key: checkpoint.get(key) or [] for key in keys}
         self.sanity_steps, trainer.num_sanity_val_steps = trainer.num_sanity_val_steps, 0
         self.resumed |= {BATCH: batch, SEEDS: checkpoint.get(SEEDS, [torch.initial_seed()])}

@@ -99,9 +99,9 @@ def owes_plateau_steps(trainer: Any) -> bool:
     return bool(trainer.fit_loop.resumed_on_epoch_end)
 
 
-def step_plateaus(trainer: Any) -> None:
-    """Takes the step of an epoch's end of the schedules that look at a metric."""
-    trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+def step_plateaus(trainer: Any, interval: str) -> None:
+    """Takes the step of the schedules that look at a metric: of a batch's, "step", or an epoch's end, "epoch"."""
+    trainer.fit_loop.epoch_loop.update_lr_schedulers(interval, update_plateau_schedulers=True)
 
 
 def end_restart(trainer: Any) -> None:
@@ -715,11 +715,15 @@ def is_behind_batch(trainer: Any) -> bool:
     return bool(progress.processed == progress.completed + 1)
 
 
-def set_behind_batch(checkpoint: dict[str, Any], trainer: Any) -> None:
+def set_behind_batch(checkpoint: dict[str, Any], trainer: Any) -> bool:
     """Changes the progress of a checkpoint that is written in the hooks after a batch, if no other batch follows: the
     validation, or the end of the epoch, is about to begin.
 
     From the file as it is, Lightning would leave them out, and give the next epoch no batches.
+
+    Returns:
+        Whether a fit that goes on from the file leaves out the batch's step of schedules that look at a metric; with a
+        validation, it does not.
     """
     loop, fit_loop = trainer.fit_loop.epoch_loop, checkpoint["loops"]["fit_loop"]
     for count in ("total", "current"):  # a batch that is None is not started
@@ -727,13 +731,14 @@ def set_behind_batch(checkpoint: dict[str, Any], trainer: Any) -> None:
         batches["started"] = batches["ready"]
     validates = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
     if not validates and not loop._num_ready_batches_reached():
-        return
+        return True
     for count in ("total", "current"):
         fit_loop["epoch_loop.batch_progress"][count]["completed"] += 1
     if validates:
         set_before_validation(checkpoint)
     elif not loop._should_accumulate():
         fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+    return not validates
 
 
 def look_for_last(trainer_type: type, is_last: Callable[[Any], bool]) -> None:
