@@ -202,6 +202,17 @@ def test_accumulation():
 
 
 @contract(
+    lightning.validation_interval, "`trainer._val_check_time_interval` is of seconds; without it, `val_check_interval`"
+)
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(None, 1.0), (3, 3), (0.5, 0.5), ("00:00:01:30", "90 seconds"), ({"hours": 1}, "3600 seconds")],
+)
+def test_validation_interval(given, expected):
+    assert lightning.validation_interval(trainer_of(val_check_interval=given)) == expected
+
+
+@contract(
     lightning.train_loaders,
     "`trainer.fit_loop._combined_loader.flattened` are the training loaders, None before they are set up",
 )

@@ -76,6 +76,13 @@ def test_the_rest_is_said_in_a_line(in_the_middle, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_validations_by_the_clock_are_told_of(in_the_middle, tmp_path):
+    with pytest.warns(UserWarning, match="validations come 60 seconds after one another by the clock"):
+        fit(tmp_path, steps=4, ckpt_path=in_the_middle / "last.ckpt", val_check_interval={"minutes": 1})
+    assert (tmp_path / "last.ckpt").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_at_an_epochs_end_all_can_change(tmp_path):
     fit(tmp_path, max_epochs=1)
     with pytest.warns(UserWarning, match="with other settings") as said:

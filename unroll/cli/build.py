@@ -21,7 +21,7 @@ from unroll.cli.signatures import check_call, check_targets, locate
 from unroll.errors import ArgumentError, UserError
 from unroll.precision import FULL, cpu_has_bfloat16, fitting_precision
 from unroll.resume.checkpoint import checkpoint_file, describe
-from unroll.resume.lightning import root_device
+from unroll.resume.lightning import root_device, validation_interval
 from unroll.terminal import one_line, say
 from unroll.training.callbacks.result import precision_of
 from unroll.training.data import Data
@@ -240,7 +240,7 @@ def check_validation_interval(trainer: Any, batches: int) -> None:
     Raises:
         UserError: it is.
     """
-    interval, batches = trainer.val_check_interval, batches_per_epoch(trainer, batches)
+    interval, batches = validation_interval(trainer), batches_per_epoch(trainer, batches)
     if isinstance(interval, int) and trainer.check_val_every_n_epoch is not None and interval > batches:
         raise UserError(
             f"trainer.val_check_interval={interval}: an epoch has {batches} batches; choose at most that, or "

@@ -290,6 +290,7 @@ class ResumesExactly:
                 stacklevel=2,
             )
         settings.compare(checkpoint.get(SETTINGS, {}), settings.of_trainer(trainer), batch)
+        settings.say_if_validated_by_the_clock(trainer)
         refuse_begun_swa(trainer, checkpoint)
         refuse_pruning(trainer)
         take_up_early_stops(trainer, checkpoint)

@@ -78,6 +78,13 @@ def accumulation(trainer: Any) -> int | dict[int, int]:
     return dict(schedules[0]) if schedules else int(trainer.accumulate_grad_batches)
 
 
+def validation_interval(trainer: Any) -> int | float | str:
+    """After how many batches, or which share of an epoch, there is a validation; in words, after how long."""
+    seconds = getattr(trainer, "_val_check_time_interval", None)
+    interval: int | float | str = trainer.val_check_interval if seconds is None else f"{seconds:g} seconds"
+    return interval
+
+
 def accumulated_in(trainer: Any, epoch: int) -> int:
     """Over how many batches gradients are accumulated in an epoch."""
     schedules = callbacks_of(trainer, "GradientAccumulationScheduler")

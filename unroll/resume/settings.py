@@ -11,15 +11,18 @@ from unroll.resume import lightning
 from unroll.resume.loaders import read_by
 from unroll.streams.fingerprint import fingerprint
 
-ANYWHERE = ("val_check_interval", "check_val_every_n_epoch", "precision")  # can change in the middle of an epoch
+INTERVAL = "val_check_interval"
+ANYWHERE = (INTERVAL, "check_val_every_n_epoch", "precision")  # can change in the middle of an epoch
 LOADERS = "loaders"
 
 
 def of_trainer(trainer: Any) -> dict[str, Any]:
     """The settings of a trainer on which a fit's steps and validations depend, by name."""
-    names = ("limit_train_batches", *ANYWHERE)
-    return {"accumulate_grad_batches": lightning.accumulation(trainer)} | {
-        name: value if isinstance(value := getattr(trainer, name), (int, float)) else str(value) for name in names
+    names = ("limit_train_batches", "check_val_every_n_epoch", "precision")
+    found = {name: value if isinstance(value := getattr(trainer, name), (int, float)) else str(value) for name in names}
+    return found | {
+        "accumulate_grad_batches": lightning.accumulation(trainer),
+        INTERVAL: lightning.validation_interval(trainer),
     }
 
 
@@ -63,6 +66,16 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any], batch: int) -> No
         )
     if words:
         warnings.warn(f"this fit goes on from a checkpoint of one with other settings: {words}", stacklevel=2)
+
+
+def say_if_validated_by_the_clock(trainer: Any) -> None:
+    """Says in a line that validations, and what depends on them, come at other steps than without the stop."""
+    if isinstance(interval := lightning.validation_interval(trainer), str):
+        warnings.warn(
+            f"validations come {interval} after one another by the clock ({INTERVAL}), so not behind the same steps as "
+            f"in a fit that was not stopped",
+            stacklevel=2,
+        )
 
 
 def refuse_other_length(trainer: Any, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
