@@ -793,6 +793,35 @@ def test_a_batch_that_skips_the_rest(mended):
     assert (total.ready, total.started, total.processed, total.completed) == counts
 
 
+@contract(lightning.forget_validations, "`val_loop._has_run` of an earlier fit ends the epoch before its validation")
+def test_forget_validations():
+    trainer = trainer_of(max_epochs=1)
+    trainer.fit(Module(), stream(), stream())
+    loop = trainer.fit_loop.epoch_loop
+    loop.restarting = True
+    assert loop.done
+    lightning.forget_validations(trainer)
+    assert not loop.done
+
+
+@contract(lightning.leave_evaluation, "`val_loop._module_mode.restore` ends what a validation that fails leaves of it")
+def test_leave_evaluation():
+    modes = []
+
+    class Look(pl.Callback):
+        def on_validation_batch_start(self, *others):
+            raise InterruptedError
+
+        def on_exception(self, trainer, module, exception):
+            modes.append(module.layer.training)
+            lightning.leave_evaluation(trainer, module)
+            modes.append(module.layer.training)
+
+    with pytest.raises(InterruptedError):
+        trainer_of(max_epochs=1, callbacks=[Look()]).fit(Module(), stream(), stream())
+    assert modes == [False, True]
+
+
 @contract(lightning.validation_loaders, "`val_loop._combined_loader.flattened` are the loaders of a fit's validations")
 @contract(lightning.set_up_validation, "`val_loop.setup_data()` makes them while `trainer.validating`")
 def test_validation_loaders():

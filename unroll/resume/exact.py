@@ -54,6 +54,7 @@ TRAINED = "trained"  # which parameters are
 SEEDS = "order_seeds"  # of the orders in which the loaders of each process read
 TORN = "torn"  # whether a part of a training step, or of the hooks of an end, was done
 CHANGED = "changed_in_epochs_end"  # whether hooks of an epoch's end have changed weights in its middle
+OF_A_FIT = ("resumed", "before", "averaged", "cut_short", "changed", "random_before_stop", "reloads")  # attributes
 PLACES = "places"  # of the training loaders: the epoch of each, and its batches that were trained on
 
 
@@ -78,6 +79,8 @@ class ResumesExactly:
     reloads = False  # whether a fit that is resumed begins with loaders that are made anew
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        for name in OF_A_FIT:  # of one before, which may have ended anywhere
+            vars(self).pop(name, None)
         if trainer.precision == "64-true":  # else weights are loaded as float32, and made float64 afterwards
             for module in (pl_module, *lightning.averaged_models(trainer)):
                 trainer.precision_plugin.convert_module(module)
@@ -112,6 +115,7 @@ class ResumesExactly:
 
     def _go_on(self, trainer: Any, pl_module: Any, resumed: dict[str, Any]) -> None:
         lightning.mend_total_of_batches(trainer)
+        lightning.forget_validations(trainer)
         lightning.count_validation_without_drawing(
             trainer,
             partial(random_states, trainer, pl_module),
@@ -303,7 +307,14 @@ class ResumesExactly:
         self.sanity_steps, trainer.num_sanity_val_steps = trainer.num_sanity_val_steps, 0
         self.resumed |= {BATCH: batch, SEEDS: checkpoint.get(SEEDS, [torch.initial_seed()])}
 
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        if self.resumed is not None:  # nothing was left to train: Lightning has called no hook of a fit's end
+            for average in lightning.weight_averages(trainer):
+                average.on_train_end(trainer, pl_module)
+
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        if lightning.is_fitting(trainer):
+            lightning.leave_evaluation(trainer, pl_module)
         self._let_go(trainer, pl_module)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:

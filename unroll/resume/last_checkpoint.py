@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from unroll.checks import Positive, Size, checked
-from unroll.errors import Interrupted
+from unroll.errors import Interrupted, UserError
 from unroll.lightning import KNOWN, Checkpoint, pl, refuse_unknown_trainer
 from unroll.resume.checkpoint import glance
 from unroll.resume.exact import ResumesExactly, weights
@@ -41,7 +42,7 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
     With any LightningModule and an `unroll.Stream`, as such, in a `DataLoader` or in torchdata's `StatefulDataLoader`,
     or several of them, a fit that is resumed from the file (`fit(…, ckpt_path="last", weights_only=True)`) ends bit for
     bit like one that was never stopped. A file that is there already and holds more steps than the fit begins with is
-    kept beside it, under the name `last-STEPS.ckpt`.
+    kept beside it, under the name `last-STEPS.ckpt`, or `last-STEPS-v1.ckpt`, … where there is one already.
 
     The file is only written between two steps, when everything of the step before has been done and logged (or, when a
     validation is cut short, as if that were still to begin). The progress that Lightning saves is changed to say just
@@ -56,8 +57,8 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
 
     Raises:
         Interrupted: after a signal, with the exit status that belongs to it.
-        UserError: the Trainer is of a copy of Lightning that was imported after `unroll` (see `unroll.lightning`), or a
-            stream can't be resumed exactly (see `unroll.resume.exact`).
+        UserError: the Trainer is of a copy of Lightning that was imported after `unroll` (see `unroll.lightning`), it
+            has another `LastCheckpoint`, or a stream can't be resumed exactly (see `unroll.resume.exact`).
     """
 
     best_model_path = ""  # Lightning asks the first Checkpoint for it, and says in a line that there is none
@@ -70,7 +71,6 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
         self.signal: int | None = None
-        self.began_with = 0  # steps
         self.ended = False
         self.handlers_before: dict[int, Any] = {}
         self.set_progress: Callable[[dict[str, Any]], None] | None = None  # while it is written
@@ -82,7 +82,9 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         refuse_unknown_trainer(trainer)
+        refuse_another(self, trainer)
         super().setup(trainer, pl_module, stage)
+        self.signal, self.weights = None, None  # of a fit before
         # behind the others: Lightning asks the first Checkpoint for the best model
         callbacks: Any = trainer
         callbacks.callbacks = [callback for callback in callbacks.callbacks if callback is not self] + [self]
@@ -151,10 +153,10 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         if not trainer.is_global_zero or not self.path.exists():
             return
         steps = glance(self.path).get("global_step")  # None if it is no checkpoint, or damaged
-        if steps is None or steps > self.began_with:
-            kept = self.path.with_name(f"last-{'unreadable' if steps is None else steps}.ckpt")
+        if steps is None or steps > trainer.global_step:
+            kept = free_name(self.path.with_name(f"last-{'unreadable' if steps is None else steps}.ckpt"))
             self.path.replace(kept)
-            begins = f"this fit begins at step {self.began_with}"
+            begins = f"this fit begins at step {trainer.global_step}"
             warnings.warn(f"{self.path} was there, of {steps} steps; {begins}, so it is kept as {kept}", stacklevel=2)
 
     def _action(self, trainer: pl.Trainer) -> int:
@@ -222,7 +224,6 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         if not is_fitting(trainer):  # the weights are only looked at: no log is rewound
             return
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
-        self.began_with = checkpoint["global_step"]
         positions = checkpoint.get("loggers", {})
         for logger in trainer.loggers:
             if type(logger).__name__ in positions:
@@ -230,6 +231,25 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         folder = checkpoint.get("folder")
         if folder is not None and folder != str(self.path.parent):  # it was moved; other callbacks name files in it
             checkpoint["callbacks"] = replace_folder(checkpoint["callbacks"], folder, str(self.path.parent))
+
+
+def refuse_another(callback: LastCheckpoint, trainer: Any) -> None:
+    """
+    Raises:
+        UserError: the trainer has more than one: each would put its own in the place of Lightning's progress.
+    """
+    others = [other for other in trainer.callbacks if isinstance(other, LastCheckpoint) and other is not callback]
+    if others:
+        raise UserError(
+            f"the Trainer has two LastCheckpoint callbacks ({callback.path} and {others[0].path}): give it one, and "
+            f"for more files a ModelCheckpoint, whose files resume exactly, too"
+        )
+
+
+def free_name(path: Path) -> Path:
+    """The path, or the first of `…-v1`, `…-v2` that is free."""
+    numbered = (path.with_name(f"{path.stem}-v{number}{path.suffix}") for number in count(1))
+    return next(free for free in chain([path], numbered) if not free.exists())
 
 
 def replace_folder(paths: Any, before: str, now: str) -> Any:

@@ -385,6 +385,23 @@ def has_validated(trainer: Any) -> bool:
     return bool(progress.is_last_batch and progress.current.completed == progress.current.ready)
 
 
+def forget_validations(trainer: Any) -> None:
+    """Lets a fit that goes on before a validation take it, where the same Trainer has taken others.
+
+    Lightning takes one of an earlier fit for this one, and then gives the epochs no batches.
+    """
+    trainer.fit_loop.epoch_loop.val_loop._has_run = False
+
+
+def leave_evaluation(trainer: Any, module: Any) -> None:
+    """Puts the module's parts back in the mode that they had before a validation, when it fails or is interrupted.
+
+    Lightning leaves them in eval mode, in which the same module would be trained then.
+    """
+    if current_stage(trainer) in ("validate", "sanity_check"):
+        trainer.fit_loop.epoch_loop.val_loop._module_mode.restore(module)
+
+
 def validates_to_stop(trainer: Any) -> bool:
     """Before a validation: whether it is taken only because a callback has told the trainer to stop."""
     loop, stops = trainer.fit_loop.epoch_loop, trainer.should_stop

@@ -1,0 +1,133 @@
+"""Fits one after the other with the same Trainer, module or callback, as in a notebook, and the files they leave."""
+
+import os
+import signal
+from copy import deepcopy
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from torch import nn
+
+from unroll import CarriesState, LastCheckpoint, Stream
+from unroll.errors import UserError
+
+QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Module(CarriesState, pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.drop, self.head = nn.GRU(1, 4, batch_first=True), nn.Dropout(0.2), nn.Linear(4, 1)
+        self.read = 0
+
+    def loss(self, window):
+        outputs, state = self.rnn(window.inputs, self.state(window))
+        self.carry(state)
+        return nn.functional.mse_loss(self.head(self.drop(outputs)), window.targets)
+
+    def training_step(self, window, index):
+        self.read += 1
+        return self.loss(window)
+
+    def validation_step(self, window, index):
+        self.log("valid/loss", self.loss(window))
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+
+class Stop(pl.Callback):
+    """Raises an error, or presses Ctrl-C, the second time that a hook is called in a fit, and then no more."""
+
+    def __init__(self, hook, how):
+        self.count, self.how = 0, how
+        setattr(self, hook, self.stop)
+
+    def stop(self, trainer, *others):
+        self.count += not trainer.sanity_checking
+        if self.count == 2 and not trainer.sanity_checking:
+            self.count += 1
+            if self.how == "error":
+                raise InterruptedError
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def stream():
+    return Stream(list((torch.arange(90.0) * 0.3).sin().unsqueeze(1).split([30, 7, 13, 40])), 3, 10, shuffle=True)
+
+
+def trainer_of(*callbacks, **settings):
+    return pl.Trainer(**{**QUIET, "max_epochs": 2, **settings}, callbacks=list(callbacks))
+
+
+def fitted(trainer, ckpt_path=None, module=None):
+    torch.manual_seed(1 if ckpt_path else 0)
+    module = module or Module()
+    trainer.fit(module, stream(), stream(), ckpt_path=ckpt_path)
+    return module
+
+
+def same(module, other):
+    return all(map(torch.equal, module.parameters(), other.parameters()))
+
+
+@pytest.mark.parametrize("how", ["error", "Ctrl-C"])
+@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_validation_batch_start", "on_validation_batch_end"])
+def test_the_same_trainer_and_module_go_on_after_a_stop(hook, how, tmp_path):
+    trainer, module = trainer_of(Stop(hook, how), LastCheckpoint(str(tmp_path), every_n_steps=1)), Module()
+    begun = deepcopy(module)
+    with pytest.raises((InterruptedError, SystemExit)):
+        fitted(trainer, module=module)
+    fitted(trainer, "last", module)
+    assert same(fitted(trainer_of(LastCheckpoint(str(tmp_path / "whole"))), module=begun), module)
+
+
+def test_nothing_of_a_fit_that_was_resumed_is_in_another_with_the_same_callback(tmp_path):
+    whole = fitted(trainer_of(LastCheckpoint(str(tmp_path / "whole"))))
+    last = LastCheckpoint(str(tmp_path))
+    fitted(trainer_of(last))
+    assert fitted(trainer_of(last), "last").read == 0
+    assert same(whole, fitted(trainer_of(last)))
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_longer_file_is_kept_whatever_the_callback_did_before(resumed, tmp_path, recwarn):
+    last = LastCheckpoint(str(tmp_path))
+    fitted(trainer_of(last))
+    if resumed:
+        fitted(trainer_of(last), "last")
+    for _ in range(2):
+        fitted(trainer_of(last, max_epochs=1))
+    steps = torch.load(tmp_path / "last.ckpt")["global_step"]
+    fitted(trainer_of(last, max_epochs=1))
+    kept = {path.name: torch.load(path)["global_step"] for path in tmp_path.glob("last-*")}
+    assert kept == {
+        f"last-{2 * steps}.ckpt": 2 * steps,
+        f"last-{steps}.ckpt": steps,
+        f"last-{steps}-v1.ckpt": steps,
+    }
+    said = [str(line.message) for line in recwarn if "so it is kept as" in str(line.message)]
+    assert len(said) == 3
+
+
+def test_two_of_them_are_refused_in_one_line(tmp_path):
+    callbacks = [LastCheckpoint(str(tmp_path / name)) for name in "ab"]
+    with pytest.raises(
+        UserError, match=r"two LastCheckpoint callbacks \(\S*a/last.ckpt and \S*b/last.ckpt\): give it one"
+    ):
+        fitted(trainer_of(*callbacks))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("writer", [LastCheckpoint, lambda folder: ModelCheckpoint(folder, save_last=True)])
+def test_a_finished_fit_that_is_resumed_has_the_average_of_its_weights(writer, tmp_path):
+    def fit(ckpt_path=None):
+        return fitted(trainer_of(EMAWeightAveraging(decay=0.5), writer(str(tmp_path))), ckpt_path)
+
+    whole = fit()
+    again = fit(tmp_path / "last.ckpt")
+    assert again.read == 0
+    assert same(whole, again)
