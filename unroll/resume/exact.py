@@ -22,9 +22,12 @@ from unroll.resume.early_stopping import (
 from unroll.resume.frozen import train_alike
 from unroll.resume.loaders import (
     go_on,
+    passes,
     places,
+    put_back,
     put_before_batch,
     read_by,
+    refuse_repeated,
     refuse_unsure,
     say_that_workers_draw,
     workers_stay,
@@ -54,7 +57,7 @@ TRAINED = "trained"  # which parameters are
 SEEDS = "order_seeds"  # of the orders in which the loaders of each process read
 TORN = "torn"  # whether a part of a training step, or of the hooks of an end, was done
 CHANGED = "changed_in_epochs_end"  # whether hooks of an epoch's end have changed weights in its middle
-OF_A_FIT = ("resumed", "before", "averaged", "cut_short", "changed", "random_before_stop", "reloads")  # attributes
+OF_A_FIT = ("resumed", "before", "averaged", "cut_short", "changed", "random_before_stop", "reading", "reloads")
 PLACES = "places"  # of the training loaders: the epoch of each, and its batches that were trained on
 
 
@@ -74,6 +77,7 @@ class ResumesExactly:
     cut_short: BeforeStep | None = None  # before the hooks of an epoch's end, if they come in its middle
     changed = False  # whether those have changed weights then
     random_before_stop: dict[str, Any] | None = None  # before a validation that is taken because the fit is to stop
+    reading: tuple[list[Any], list[Any]] | None = None  # before a validation: the places in training, and its passes
     sanity_steps = 0  # of validation, which a fit that is resumed does without: module hooks may change weights in them
     said = False  # what a checkpoint leaves out
     reloads = False  # whether a fit that is resumed begins with loaders that are made anew
@@ -90,6 +94,7 @@ class ResumesExactly:
         self._check_sanity_again(trainer)
         self.before, self.averaged = None, False
         loaders = lightning.train_loaders(trainer)
+        refuse_repeated(loaders)
         for loader in loaders:
             refuse_unsure(loader, trainer.world_size)
         if resumed is not None:
@@ -199,8 +204,14 @@ class ResumesExactly:
 
     def _before_validation(self, trainer: Any, pl_module: Any) -> None:
         self.before = Moment(trainer, pl_module)
+        self.reading = places(trainer), passes(lightning.train_loaders(trainer))
         if lightning.validates_to_stop(trainer):
             self.random_before_stop = self.before.random
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        for stream in map(read_by, lightning.validation_loaders(trainer) if lightning.is_fitting(trainer) else ()):
+            if stream is not None:  # in the order of the epoch, however many passes were taken before a stop
+                stream.set_epoch(trainer.current_epoch)
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self.averaged = bool(lightning.weight_averages(trainer))
@@ -210,6 +221,14 @@ class ResumesExactly:
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         self.before = None  # a file that is written now is of behind the validation, which is not repeated
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Lets training go on where it was before a validation, which may have read the same streams."""
+        if self.reading is not None:
+            _, before = self.reading
+            self.reading = None
+            put_back(before)
 
     def _moment(self, trainer: Any, pl_module: Any) -> Moment:
         """The one that a checkpoint is of that is written now."""
@@ -250,7 +269,7 @@ class ResumesExactly:
         checkpoint[SETTINGS] = settings.of_trainer(trainer) | settings.of_loaders(trainer)
         checkpoint[TRAINED] = moment.trained
         checkpoint[SEEDS] = gathered(self.seed)
-        checkpoint[PLACES] = places(trainer)
+        checkpoint[PLACES] = places(trainer) if self.reading is None else self.reading[0]
         checkpoint[RELOADED] = lightning.reloaded_in(trainer)
         checkpoint[READING] = not lightning.has_processed_epoch(trainer)
         checkpoint[METRICS] = {name: value.cpu() for name, value in trainer.callback_metrics.items()}
@@ -315,6 +334,7 @@ class ResumesExactly:
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         if lightning.is_fitting(trainer):
             lightning.leave_evaluation(trainer, pl_module)
+            self._read_on()
         self._let_go(trainer, pl_module)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:

@@ -99,6 +99,32 @@ def refuse_unknown(loader: Any, endless: bool) -> None:
     warnings.warn(f"the place of {kind} is not known, so it is read from its beginning; {other}", stacklevel=2)
 
 
+def refuse_repeated(loaders: list[Any]) -> None:
+    """
+    Raises:
+        UserError: training reads the same stream or loader twice, which knows of one place.
+    """
+    read = [read_by(loader) or loader for loader in loaders]
+    for number, one in enumerate(read):
+        if any(one is other for other in read[:number]):
+            raise UserError(
+                f"training reads the same {type(one).__name__} twice, which has one place in its epoch: give each "
+                f"loader one of its own"
+            )
+
+
+def passes(loaders: list[Any]) -> list[tuple[Resumable, dict[str, Any]]]:
+    """The streams of loaders, and how far the pass over each is."""
+    streams = [stream for stream in map(read_by, loaders) if stream is not None]
+    return [(stream, stream.pass_state) for stream in streams]
+
+
+def put_back(before: list[tuple[Resumable, dict[str, Any]]]) -> None:
+    """Lets passes be as far as they were; something else may have read the streams since."""
+    for stream, state in before:
+        vars(stream).update(state)
+
+
 def refuse_unsure(loader: Any, processes: int) -> None:
     """
     Raises:

@@ -46,7 +46,9 @@ class Order:
             self.first = min(batch, len(self))
 
     def __iter__(self) -> Iterator[Any]:
-        first, self.first = self.first, 0  # when the first is asked for: a DataLoader with workers calls this twice
+        first = 0
+        if lightning.current_stage(self.trainer) == "train":  # a validation may read the same loader, from its start
+            first, self.first = self.first, 0  # when the first is asked for: a DataLoader with workers calls it twice
         batches = lightning.batches_completed(self.trainer)
         if batches >= self.trainer.num_training_batches:  # of the epoch before
             batches = 0

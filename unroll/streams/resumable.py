@@ -98,6 +98,11 @@ class Resumable(IterableDataset):
             self._taken = taken
             yield batch
 
+    @property
+    def pass_state(self) -> dict[str, Any]:
+        """How far the pass is: attributes by name."""
+        return {name: getattr(self, name) for name in ("epoch", "_epoch_is_set", "_taken", "_first")}
+
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch of the next pass."""
         self.epoch = epoch
