@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from reading.text import UTF_8, ending_of, read_text
+from reading.text import UTF_8, ending_of, read_text, refuse_device
 from unroll.errors import ArgumentError, UserError, require
 
 Quotes = Literal["double", "single", "backslash", "none"]
@@ -144,6 +144,7 @@ def read_table(
     require("a table", "app", "polars")
     file = Path(path).expanduser()
     ending = ending_of(file)
+    refuse_device(file)
     if path.startswith(DATASET):
         from reading.datasets import read_dataset
 

@@ -106,6 +106,16 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read ({strerror or error})") from None
 
 
+def refuse_device(path: Path) -> None:
+    """Refuses what may have no end, or wait for ever to be written to.
+
+    Raises:
+        UserError: it is there, and is neither a file nor a folder: a device, a pipe or a socket.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path}: not a file, but a device or a pipe; save what it gives as a file")
+
+
 def read_text(path: Path, encoding: str = UTF_8, setting: str = SETTING) -> str:
     """The text of a file, without a byte order mark; line ends as they are.
 
@@ -117,16 +127,21 @@ def read_text(path: Path, encoding: str = UTF_8, setting: str = SETTING) -> str:
     Raises:
         UserError: the file can't be read, or is not text in this encoding.
     """
+    refuse_device(path)
+    return read_any(path, encoding, setting)
+
+
+def read_any(path: Path, encoding: str, setting: str) -> str:
     with reading(path), opened(path) as file:
         content = file.read()
     return decoded(content, encoding, path, setting)
 
 
 def read_argument(name: str, encoding: str = UTF_8) -> str:
-    """The text of a file that a command is given, or of standard input for `-`, as `read_text`."""
+    """The text of a file or pipe that a command is given, or of standard input for `-`, as `read_text`."""
     if name == "-":
         return decoded(sys.stdin.buffer.read(), encoding, "standard input", OPTION)
-    return read_text(Path(name), encoding, OPTION)
+    return read_any(Path(name), encoding, OPTION)
 
 
 def decoded(content: bytes, encoding: str, name: str | Path, setting: str = SETTING) -> str:

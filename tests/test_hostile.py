@@ -42,10 +42,11 @@ from lm.explore.models import view_of
 from lm.export.hub import export_to_hub
 from lm.export.steps import load_step
 from lm.language import penn
-from lm.tagging.data import CoNLL2000
-from lm.text import Tokenizer, Vocabulary
+from lm.tagging.data import CoNLL2000, TaggedFiles
+from lm.text import Tokenizer, Vocabulary, chunks
 from lm.text.tokenizers import learn_bpe
 from reading import archives
+from reading.tables import read_table
 from unroll import load_state, save_state
 from unroll.cli import evaluation, program, run_directory
 from unroll.cli.report.runs import find_runs
@@ -56,6 +57,7 @@ from unroll.errors import UserError
 from unroll.resume.checkpoint import KEY, read
 from unroll.terminal import one_line, say
 from vision.data.cifar10 import read_cifar10
+from vision.data.files import read_image
 
 EVIL = "open({!r}, 'w').close()\n\n\nclass Model:\n    def __init__(self, *arguments, **settings):\n        pass\n"
 
@@ -580,6 +582,36 @@ class TestArchives:
         with pytest.raises(UserError, match="not a state saved by unroll"):
             load_state(path)
         assert not (tmp_path.parent / "touched").exists()
+
+
+class TestDevices:
+    @pytest.fixture(params=["pipe", "device"])
+    def endless(self, request, tmp_path):
+        """Makes a pipe that nobody writes to, or a link to a device without end."""
+
+        def make(name):
+            path = tmp_path / name
+            os.mkfifo(path) if request.param == "pipe" else path.symlink_to("/dev/zero")
+            return path
+
+        return make
+
+    @pytest.mark.timeout(60)
+    @pytest.mark.parametrize(
+        ("name", "read_data"),
+        [
+            ("columns.txt", lambda path: TaggedFiles(train=str(path), columns=None).splits),
+            ("text.txt", chunks.whole),
+            ("table.csv", lambda path: read_table(str(path), [])),
+            ("table.parquet", lambda path: read_table(str(path), [])),
+            ("lines.jsonl", lambda path: read_table(str(path), [])),
+            ("image.png", lambda path: read_image(path, 8)),
+        ],
+    )
+    def test_what_has_no_end_is_no_data(self, endless, name, read_data):
+        with pytest.raises(UserError, match=f"{name}: not a file") as caught:
+            read_data(endless(name))
+        assert refused(f"error: {caught.value}", name)
 
 
 class TestDataInArchives:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from reading.text import UTF_8, not_text, stray
+from reading.text import UTF_8, not_text, refuse_device, stray
 from unroll.errors import UserError
 
 CHUNK = 2**20  # bytes
@@ -67,6 +67,7 @@ def whole(path: str | Path) -> Chunk:
         UserError: the file is missing, not a file, or empty.
     """
     path = Path(path).expanduser()
+    refuse_device(path)
     try:
         with open(path, "rb") as file:
             beginning = file.read(REACH)

@@ -111,8 +111,10 @@ def unpacked(path: Path) -> ImageFile.ImageFile:
     bits, by the bits that its values need, where Pillow would cut the lower ones off.
 
     Raises:
-        Unreadable: colours of 16 bits lie apart from each other, which Pillow reads as if they had 8.
+        Unreadable: it is no file, or colours of 16 bits lie apart from each other, which Pillow reads as if they had 8.
     """
+    if path.exists() and not path.is_file():  # a pipe may wait for ever
+        raise Unreadable(path, "not a file")
     file = Image.open(path, formats=[name for name in Image.ID if name not in STARTS_A_PROGRAM])
     tags = getattr(file, "tag_v2", {})
     if tags.get(PLANAR_CONFIGURATION) == APART and max(tags.get(BITSPERSAMPLE, (8,))) > 8:
