@@ -13,7 +13,9 @@ import torch
 import torchmetrics
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.tuner import Tuner
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchmetrics.wrappers import Running
 
@@ -791,6 +793,32 @@ def test_a_batch_that_skips_the_rest(mended):
     total = trainer.fit_loop.epoch_loop.batch_progress.total
     counts = (6, 6, 6, 6) if mended else (6, 4, 6, 4)
     assert (total.ready, total.started, total.processed, total.completed) == counts
+
+
+@contract(lightning.ends_trial, "the Tuner's own checkpoints are called `.lr_find_…` and `.scale_batch_size_…`")
+@pytest.mark.parametrize("trial", ["lr_find", "scale_batch_size"])
+def test_ends_trial(trial, tmp_path, monkeypatch):
+    class Tuned(Module):
+        lr, batch_size = 0.1, 2
+
+    loads = []
+
+    class Look(pl.Callback):
+        def on_load_checkpoint(self, trainer, module, checkpoint):
+            loads.append(lightning.ends_trial(trainer))
+
+    trainer, module = trainer_of(max_epochs=2, default_root_dir=tmp_path, callbacks=[Look()]), Tuned()
+    tuner, loader = Tuner(trainer), DataLoader(TensorDataset(torch.ones(8, 1)), 2)
+    monkeypatch.setattr(Tuned, "training_step", lambda self, batch, index: self.layer(batch[0]).sum())
+    settings = {"lr_find": {"num_training": 3}, "scale_batch_size": {"steps_per_trial": 1, "max_trials": 1}}[trial]
+    module.train_dataloader = module.val_dataloader = lambda: loader
+    getattr(tuner, trial)(module, **settings)
+    trainer.fit(module, loader)
+    assert loads
+    assert all(loads)
+    trainer.save_checkpoint(tmp_path / "some.ckpt")
+    trainer.fit(module, loader, ckpt_path=tmp_path / "some.ckpt")
+    assert not loads[-1]
 
 
 @contract(lightning.forget_validations, "`val_loop._has_run` of an earlier fit ends the epoch before its validation")

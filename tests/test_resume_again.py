@@ -7,7 +7,7 @@ from copy import deepcopy
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateFinder, ModelCheckpoint
 from torch import nn
 
 from unroll import CarriesState, LastCheckpoint, Stream
@@ -129,5 +129,25 @@ def test_a_finished_fit_that_is_resumed_has_the_average_of_its_weights(writer, t
 
     whole = fit()
     again = fit(tmp_path / "last.ckpt")
+    assert again.read == 0
+    assert same(whole, again)
+
+
+def test_a_fit_that_looks_for_a_rate_first_is_resumed_without_that(tmp_path, monkeypatch):
+    class WithRate(Module):
+        lr = 1e-2
+
+    def fit(*callbacks, ckpt_path=None):
+        return fitted(trainer_of(*callbacks, LastCheckpoint(str(tmp_path))), ckpt_path, WithRate())
+
+    monkeypatch.chdir(tmp_path)
+    finder = LearningRateFinder(num_training_steps=5, early_stop_threshold=None)
+    whole = fit(finder)
+    before = (tmp_path / "last.ckpt").read_bytes()
+    with pytest.raises(UserError, match="with LearningRateFinder Lightning begins a fit anew that is to be resumed"):
+        fit(finder, ckpt_path="last")
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+    again = fit(ckpt_path="last")
     assert again.read == 0
     assert same(whole, again)

@@ -55,6 +55,7 @@ SETTINGS = "settings"  # what a place in an epoch depends on
 BATCH = "batch"  # behind which the fit goes on in an epoch
 TRAINED = "trained"  # which parameters are
 SEEDS = "order_seeds"  # of the orders in which the loaders of each process read
+FINDERS = ("LearningRateFinder", "BatchSizeFinder")
 TORN = "torn"  # whether a part of a training step, or of the hooks of an end, was done
 CHANGED = "changed_in_epochs_end"  # whether hooks of an epoch's end have changed weights in its middle
 OF_A_FIT = ("resumed", "before", "averaged", "cut_short", "changed", "random_before_stop", "reading", "reloads")
@@ -296,7 +297,7 @@ class ResumesExactly:
         self.said = True
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        if not lightning.is_fitting(trainer):
+        if not lightning.is_fitting(trainer) or lightning.ends_trial(trainer):
             return
         batch = lightning.batch_in_epoch(checkpoint)
         refuse_torn(checkpoint)
@@ -316,6 +317,7 @@ class ResumesExactly:
         settings.say_if_validated_by_the_clock(trainer)
         refuse_begun_swa(trainer, checkpoint)
         refuse_pruning(trainer)
+        refuse_finder(trainer)
         take_up_early_stops(trainer, checkpoint)
         say_if_stopped_otherwise(checkpoint)
         train_alike(pl_module, checkpoint.get(TRAINED, {}), trainer)
@@ -428,6 +430,20 @@ def refuse_pruning(trainer: Any) -> None:
         raise UserError(
             "ModelPruning leaves its masks out of checkpoints, so pruned weights would be trained again; fit with it "
             "in one go, or resume without it"
+        )
+
+
+def refuse_finder(trainer: Any) -> None:
+    """
+    Raises:
+        UserError: a callback of Lightning's tries settings out first, and puts a checkpoint of its own in the place of
+            the one that the fit is resumed from.
+    """
+    finders = [finder for name in FINDERS for finder in lightning.callbacks_of(trainer, name)]
+    if finders:
+        raise UserError(
+            f"with {type(finders[0]).__name__} Lightning begins a fit anew that is to be resumed: leave it out; the "
+            f"learning rate is in the checkpoint"
         )
 
 

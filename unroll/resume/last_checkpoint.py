@@ -21,6 +21,7 @@ from unroll.resume.checkpoint import glance
 from unroll.resume.exact import ResumesExactly, weights
 from unroll.resume.lightning import (
     batches_completed,
+    ends_trial,
     is_fitting,
     is_restarting,
     look_for_last,
@@ -221,7 +222,7 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if not is_fitting(trainer):  # the weights are only looked at: no log is rewound
+        if not is_fitting(trainer) or ends_trial(trainer):  # the weights are only looked at: no log is rewound
             return
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
         positions = checkpoint.get("loggers", {})

@@ -385,6 +385,11 @@ def has_validated(trainer: Any) -> bool:
     return bool(progress.is_last_batch and progress.current.completed == progress.current.ready)
 
 
+def ends_trial(trainer: Any) -> bool:
+    """Whether the checkpoint that is loaded puts a trainer back behind a trial of `lr_find` or `scale_batch_size`."""
+    return Path(trainer.ckpt_path or "").name.startswith((".lr_find_", ".scale_batch_size_"))
+
+
 def forget_validations(trainer: Any) -> None:
     """Lets a fit that goes on before a validation take it, where the same Trainer has taken others.
 
