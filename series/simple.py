@@ -15,16 +15,13 @@ MOST = 100_000  # windows that the linear model is fitted to
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 LEAST, SHARE = 0.2, 0.8  # the autocorrelation of a season, and of a multiple of it
 LEAST_ERROR = 0.01  # of standardised numbers
-FARTHEST = 30  # deviations of a window: what comes after it counts as no farther away
 CHOSEN_ON = 0.2  # the share of each span, at its end, that the ridge is chosen on
 
 
 def fit_linear(spans: Sequence[Span], at: Sequence[int], horizon: int, context: int) -> Tensor:
     """A ridge regression of the next `horizon` values on the latest `context` ones, the same for all targets.
 
-    Values are read as by `series.model.relative_to_last`. Squared errors are weighted as if their variance were in
-    proportion to a window's deviation: in deviations, windows in which little happens would count as much as any; in
-    units of the loss, the wildest would decide alone. The ridge is chosen on the last fifth of each span.
+    Values are read as by `series.model.relative_to_last`. The ridge is chosen on the last fifth of each span.
 
     Returns:
         Weights, float32 `[horizon, context]`.
@@ -36,12 +33,12 @@ def fit_linear(spans: Sequence[Span], at: Sequence[int], horizon: int, context: 
         # The first windows of a series repeat its first value: their deviations are too small to divide by.
         first = max(span.start, min(context, span.stop // 2))
         cut = span.stop - math.ceil((span.stop - first) * CHOSEN_ON)
-        values, units = span.values[:, list(at)], torch.tensor([span.unit[place] for place in at])
+        values = span.values[:, list(at)]
         latest = without_missing(values)
         for start, stop, products in ((first, cut, fitted), (cut, span.stop, chosen_on)):
             origins = torch.tensor(range(start + number % every, stop, every), dtype=torch.int64)
             for some in origins.split(4096) if len(origins) else ():
-                products.add(*pairs(latest, values, units, some, horizon, context))
+                products.add(*pairs(latest, values, some, horizon, context))
     everything = fitted + chosen_on
     if not fitted.count or not chosen_on.count:
         return everything.solve(RIDGES[-1]).float()
@@ -49,17 +46,14 @@ def fit_linear(spans: Sequence[Span], at: Sequence[int], horizon: int, context: 
     return everything.solve(ridge).float()
 
 
-def pairs(
-    latest: Tensor, values: Tensor, units: Tensor, origins: Tensor, horizon: int, context: int
-) -> tuple[Tensor, Tensor]:
-    """What is read, of the latest values, and what comes after it, weighted, `[origins · targets, context]` and
-    `[…, horizon]`; before a series it is as at its first step."""
+def pairs(latest: Tensor, values: Tensor, origins: Tensor, horizon: int, context: int) -> tuple[Tensor, Tensor]:
+    """What is read, of the latest values, and what comes after it, `[origins · targets, context]` and `[…, horizon]`;
+    before a series it is as at its first step."""
     read = latest[(origins[:, None] + torch.arange(1 - context, 1)).clamp(min=0)].transpose(1, 2)
     ahead = values[origins[:, None] + torch.arange(1, horizon + 1)].transpose(1, 2)
     level, relative, scale = relative_to_last(read.double())
     moves = (scale > FLAT)[..., 0]  # nothing is learnt from a window of one value
-    weights = (scale / units[:, None]).sqrt()
-    return (weights * relative)[moves], (weights * ((ahead - level) / scale).clamp(-FARTHEST, FARTHEST))[moves]
+    return relative[moves], ((ahead - level) / scale)[moves]
 
 
 class Products:
@@ -73,7 +67,7 @@ class Products:
 
     def add(self, inputs: Tensor, targets: Tensor) -> None:
         keep = inputs.isfinite().all(-1) & targets.isfinite().all(-1)
-        inputs, targets = inputs[keep], targets[keep]
+        inputs, targets = inputs[keep], targets[keep].clamp(-30, 30)
         self.inner += inputs.T @ inputs
         self.outer += inputs.T @ targets
         self.square += targets.square().sum()

@@ -697,13 +697,6 @@ class TestSimple:
         ahead = model.outlook.point(model(values[None])[0])[0, 100, 0]
         torch.testing.assert_close(ahead, values[101:103, 0], atol=0.02, rtol=0)
 
-    def test_what_moves_ten_times_as_far_counts_ten_times_as_much(self):
-        there_and_back = torch.arange(500) % 2  # the next change is the last one, turned round: a weight of 1
-        onward = 10 * torch.arange(500)  # the next change is the last one: a weight of −1
-        values = torch.cat([there_and_back, onward])[:, None].float()
-        weights = fit_linear([Span("", values, 0, 999, Scale.unscaled(1), [1.0])], [0], 1, 2)
-        assert weights[0, 0] == pytest.approx((1 - 10) / (1 + 10), abs=0.02)
-
     @pytest.mark.parametrize("season", [7, 24])
     def test_a_season_is_found_in_noise_and_with_a_trend(self, season):
         at = numpy.arange(400)
