@@ -21,7 +21,7 @@ from series.scale import Scale, is_constant
 from series.simple import find_season, fit_linear, usual_error
 from series.windows import ForecastWindows, Span
 from unroll import checks
-from unroll.checks import Count, Fraction, Rule, Size, checked
+from unroll.checks import Count, FileName, Fraction, Rule, Size, checked
 from unroll.errors import UserError
 from unroll.training.data import Data
 
@@ -80,8 +80,8 @@ class SeriesFiles(Data):
     def __init__(
         self,
         *,
-        train: str,
-        valid: str | None = None,
+        train: FileName,
+        valid: FileName | None = None,
         valid_fraction: Fraction | None = None,
         columns: Names | None = None,
         targets: Names | None = None,

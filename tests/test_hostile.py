@@ -48,12 +48,12 @@ from lm.text.tokenizers import learn_bpe
 from reading import archives
 from reading.tables import read_table
 from unroll import load_state, save_state
-from unroll.cli import evaluation, program, run_directory
+from unroll.cli import build, evaluation, program, run_directory
 from unroll.cli.report.runs import find_runs
 from unroll.cli.report.statistics import ranked_settings
 from unroll.cli.report.tables import markdown
 from unroll.cli.report.write import write_report
-from unroll.errors import UserError
+from unroll.errors import ArgumentError, UserError
 from unroll.resume.checkpoint import KEY, read
 from unroll.terminal import one_line, say
 from vision.data.cifar10 import read_cifar10
@@ -614,6 +614,15 @@ class TestDevices:
         assert refused(f"error: {caught.value}", name)
 
 
+@pytest.mark.parametrize("kind", ["lm.language.TextFiles", "lm.tagging.TaggedFiles", "series.SeriesFiles"])
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_number_is_no_name_of_a_file(kind, split):
+    room, _, name = kind.rpartition(".")
+    files = {"train": "some.txt", split: 2020}
+    with pytest.raises(ArgumentError, match=f"^{split}=2020: must be a file's name; one like 2020 is typed ./2020"):
+        getattr(import_module(f"{room}.data"), name)(**files)
+
+
 class TestDataInArchives:
     """A data set's archive that stands for more than memory has; the limit is lowered for the test."""
 
@@ -793,6 +802,30 @@ class TestSettings:
         found = evaluation.configuration(["ckpt=run"])
         with pytest.raises(UserError, match=words):
             evaluation.refuse_unknown(found, ["ckpt=run"])
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("optimizer._partial_", "x"),
+            ("schedule._partial_", 5),
+            ("model", {"compile": False}),
+            ("model._target_", "torch..nn"),
+            ("learner.objective", "x"),
+            ("data.numbers", 5),
+            *(("trainer." + name, 1e9) for name in ("max_time", "model_registry", "gradient_clip_algorithm")),
+            ("trainer.benchmark", "x"),
+            ("trainer.accelerator", "tpu"),
+        ],
+    )
+    def test_values_of_another_type_are_refused_in_one_line(self, settings, key, value):
+        config = OmegaConf.create(settings["config"])
+        OmegaConf.update(config, "data.numbers", {"train": [1, 99], "valid": [1, 99]})
+        OmegaConf.update(config, "run_dir", "run")
+        OmegaConf.update(config, key, value, merge=False)
+        with pytest.raises(UserError) as caught:  # noqa: PT012
+            build.learner(config, build.data(config))
+            build.trainer(config)
+        assert refused(f"error: {one_line(str(caught.value))}", key.split(".")[0])
 
     def test_what_the_user_names_is_taken(self, run, settings):
         config = OmegaConf.create(settings["config"])

@@ -8,6 +8,7 @@ annotations with a `Rule`, `bool` and `Literal`, and each of them `| None`; othe
 """
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -72,6 +73,9 @@ above_one = Rule(lambda value: is_number(value) and value > 1, "a number above 1
 zero_or_more = Rule(lambda value: is_number(value) and value >= 0, "a number, 0 or more")
 yes_or_no = Rule(lambda value: isinstance(value, bool), "true or false")
 
+file_name = Rule(lambda value: isinstance(value, (str, os.PathLike)), "a file's name; one like 2020 is typed ./2020")
+
+FileName = Annotated[str, file_name]
 Size = Annotated[int, whole(1)]
 Count = Annotated[int, whole(0)]
 Share = Annotated[float, between(0, 1)]

@@ -21,7 +21,7 @@ from reading.archives import read_members
 from reading.tables import Form, Quotes
 from reading.text import UTF_8, known_encoding
 from unroll import checks
-from unroll.checks import Count, Fraction, Size, checked
+from unroll.checks import Count, FileName, Fraction, Size, checked
 from unroll.errors import UserError
 from unroll.streams import Stream, WholeSequences
 from unroll.training.cache import given_or_downloaded
@@ -260,9 +260,9 @@ class DocumentFiles(Documents):
     def __init__(
         self,
         *,
-        train: str,
-        valid: str | None = None,
-        test: str | None = None,
+        train: FileName,
+        valid: FileName | None = None,
+        test: FileName | None = None,
         valid_fraction: Fraction = 0.1,
         text: str | int = "text",
         label: str | int = "label",

@@ -23,7 +23,7 @@ from lm.text.vocabulary import Vocabulary
 from lm.text.words import ALONE
 from reading.tables import DATASET
 from unroll import checks
-from unroll.checks import Count, Fraction, Rule, Size, checked
+from unroll.checks import Count, FileName, Fraction, Rule, Size, checked
 from unroll.errors import ArgumentError, UserError
 from unroll.streams import IndependentWindows, Stream
 from unroll.training.cache import given_or_downloaded
@@ -248,6 +248,8 @@ def check_splits(name: str, splits: Mapping[str, Any], kind: Any) -> None:
     """Checks `{"train": …, "valid": …}`, where each value is of a kind that has a rule."""
     rule = checks.rule_of(kind)
     assert rule is not None
+    if not isinstance(splits, Mapping) or not {*splits} <= {"train", "valid"}:
+        raise ArgumentError(name, splits, 'a part with "train" and "valid"')
     for split, value in splits.items():
         if not rule.holds(value):
             raise ArgumentError(f"{name}.{split}", value, rule.words)
@@ -295,9 +297,9 @@ class TextFiles(TextData):
     @checked
     def __init__(
         self,
-        train: str,
-        valid: str | None = None,
-        test: str | None = None,
+        train: FileName,
+        valid: FileName | None = None,
+        test: FileName | None = None,
         valid_fraction: Fraction = 0.1,
         split: Literal["valid", "test"] = "valid",
         encoding: str = UTF_8,

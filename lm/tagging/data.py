@@ -19,7 +19,7 @@ from reading.archives import read_members
 from reading.tables import DATASET
 from reading.text import UTF_8, known_encoding, read_text
 from unroll import checks
-from unroll.checks import Count, Fraction, Rule, Size, checked
+from unroll.checks import Count, FileName, Fraction, Rule, Size, checked
 from unroll.errors import UserError
 from unroll.streams import Stream, WholeSequences
 from unroll.training.cache import given_or_downloaded
@@ -273,9 +273,9 @@ class TaggedFiles(TaggedWords):
     def __init__(
         self,
         *,
-        train: str,
-        valid: str | None = None,
-        test: str | None = None,
+        train: FileName,
+        valid: FileName | None = None,
+        test: FileName | None = None,
         valid_fraction: Fraction = 0.1,
         encoding: str = UTF_8,
         **words: Unpack[TaggedSettings],

@@ -60,6 +60,8 @@ def part(config: DictConfig, key: str, leave_out: Sequence[str] = (), partial: b
         inner = re.search(r"\nfull_key: (\S+)$", str(error))
         where = f"{key}.{inner[1]}" if inner else key
         failure = error.__cause__ or UserError(f"{where}: {one_line(str(error))}")
+    except TypeError as error:  # of Hydra itself, as for a _partial_ that is neither true nor false
+        where, failure = key, UserError(f"{key}: {one_line(str(error))}")
     raise with_origin(config, where, failure)
 
 
@@ -213,7 +215,7 @@ def trainer(config: DictConfig, checkpoint: Path | None = None, **objects: Any) 
     with building(config, "trainer"):
         try:
             return make(**objects)
-        except (TypeError, ValueError) as error:  # Lightning checks its arguments by itself
+        except (TypeError, ValueError, AttributeError, RuntimeError, ImportError) as error:  # Lightning's own checks
             raise UserError(f"trainer: {one_line(str(error))}") from error
 
 

@@ -64,6 +64,8 @@ def locate(key: str, target: str) -> Any:
         Exception: what importing its module raises.
     """
     parts = str(target).split(".")
+    if not all(parts):
+        raise UserError(f"{key}: {target!r} is not the dotted name of a class or function")
     found: Any = None
     for length, part in enumerate(parts, start=1):
         try:

@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 from unroll.carry import CarriesState
 from unroll.checks import Share, checked
 from unroll.distributed import gathered
-from unroll.errors import UserError
+from unroll.errors import ArgumentError, UserError
 from unroll.lightning import pl, warn_of_two
 from unroll.precision import guard_lstms
 from unroll.resume import lightning
@@ -134,6 +134,8 @@ class Learner(pl.LightningModule, ABC):
         compile: bool | str = False,
     ) -> None:
         super().__init__()
+        if not isinstance(objective, Objective):
+            raise ArgumentError("objective", objective, "an Objective, as conf/learner names them by _target_")
         warn_of_two()
         guard_lstms(model)
         self.model = model

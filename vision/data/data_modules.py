@@ -14,7 +14,7 @@ from reading.datasets import has_split
 from reading.folders import Found, folders_in, note, parts_of
 from reading.tables import DATASET
 from unroll import checks
-from unroll.checks import Count, Fraction, Size, checked
+from unroll.checks import Count, FileName, Fraction, Size, checked
 from unroll.errors import UserError
 from unroll.training.cache import given_or_downloaded
 from unroll.training.data import Data
@@ -173,7 +173,7 @@ class CIFAR10(ImageData):
         *,
         url: str,
         sha256: str,
-        path: str | None,
+        path: FileName | None,
         cache: str | None,
         valid_images: Count = 5000,
         **batches: Unpack[ImageSettings],
@@ -231,7 +231,7 @@ class ImageFiles(ImageData):
     def __init__(
         self,
         *,
-        path: str,
+        path: FileName,
         size: ImageSize = 32,
         valid_fraction: Fraction = 0.1,
         cache: str | None = None,
