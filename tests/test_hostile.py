@@ -220,7 +220,8 @@ def put_evil(path, content):
     if content == "pickle":
         path.write_bytes(pickle.dumps(RunsCode()))
     elif content == "torch":
-        torch.save(RunsCode(), path)
+        with path.open("wb") as file:  # by its name, torch refuses to write .lock
+            torch.save(RunsCode(), file)
     elif content == "bomb":
         bomb(path)
     elif content == "folder":

@@ -129,7 +129,28 @@ def test_the_windows_are_a_view_of_the_sequence():
 
 
 def test_too_few_tokens_or_windows_are_refused():
-    with pytest.raises(UserError, match="need 9 tokens"):
+    with pytest.raises(UserError, match="need 9 steps"):
         IndependentWindows(torch.arange(8), 1, 8, 1)
     with pytest.raises(UserError, match="larger than the data"):
         IndependentWindows(torch.arange(20), 13, 8, 1)
+
+
+def test_steps_of_several_numbers_stay_together():
+    sequence = torch.rand(20, 3)
+    windows = list(IndependentWindows(sequence, 2, 4))
+    assert torch.equal(windows[1].inputs, torch.stack([sequence[8:12], sequence[12:16]]))
+    assert torch.equal(windows[1].targets, torch.stack([sequence[9:13], sequence[13:17]]))
+
+
+@pytest.mark.parametrize(
+    ("sequence", "bptt", "stride", "words"),
+    [
+        (list(range(20)), 4, 4, "a tensor .n, ….*, not a list"),
+        (torch.tensor(3), 4, 4, "not torch.int64"),
+        (torch.arange(20), 0, 4, "bptt=0: a window has at least 1 step"),
+        (torch.arange(20), 4, 0, "stride=0: must be 1 or more"),
+    ],
+)
+def test_what_is_no_window_is_refused(sequence, bptt, stride, words):
+    with pytest.raises(UserError, match=words):
+        IndependentWindows(sequence, 2, bptt, stride)

@@ -50,6 +50,8 @@ class WholeSequences(IndependentSamples):
         seed: int = 0,
         crop: int | None = None,
     ) -> None:
+        if crop is not None and crop < 1:
+            raise UserError(f"crop={crop}: must be 1 step or more")
         self.crop = crop
         self.sequences = Sequences(sequences)
         self.targets = targets if isinstance(targets, Tensor) else Sequences(targets)

@@ -7,16 +7,17 @@ from torch import Tensor
 
 from unroll.errors import UserError
 from unroll.streams.fingerprint import fingerprint
+from unroll.streams.layout import type_and_shape
 from unroll.streams.samples import IndependentSamples
 from unroll.streams.sequences import to_int64
 from unroll.streams.window import Window
 
 
 def windows_of(sequence: Tensor, bptt: int, stride: int) -> Tensor:
-    """All windows of `bptt` steps and the step after them, `[windows, bptt + 1]`: a view.
+    """All windows of `bptt` steps and the step after them, `[windows, bptt + 1, …]`: a view.
 
     Args:
-        sequence: `[n]`.
+        sequence: `[n, …]`.
         bptt: steps per window.
         stride: from the start of one window to the start of the next.
 
@@ -24,8 +25,8 @@ def windows_of(sequence: Tensor, bptt: int, stride: int) -> Tensor:
         UserError: the sequence does not fill one window.
     """
     if len(sequence) < bptt + 1:
-        raise UserError(f"a window of {bptt} tokens and a target need {bptt + 1} tokens; here: {len(sequence)}")
-    return sequence.unfold(0, bptt + 1, stride)
+        raise UserError(f"a window of {bptt} steps and a target need {bptt + 1} steps; here: {len(sequence)}")
+    return sequence.unfold(0, bptt + 1, stride).movedim(-1, 1)
 
 
 class IndependentWindows(IndependentSamples):
@@ -35,7 +36,7 @@ class IndependentWindows(IndependentSamples):
     inputs shifted by one. Only the windows of a batch are ever gathered; the others are a view of the sequence.
 
     Args:
-        sequence: `[n]`, of any integer type; windows are int64.
+        sequence: `[n, …]`, of any dtype. Integers of a smaller type are converted to int64, batch by batch.
         batch_size: windows per batch.
         bptt: steps per window.
         stride: from the start of one window to the start of the next; by default `bptt`, so that none overlap.
@@ -47,7 +48,7 @@ class IndependentWindows(IndependentSamples):
         `Window`s in which every row starts.
 
     Raises:
-        UserError: there are fewer windows than a batch holds.
+        UserError: there are fewer windows than a batch holds, or an argument is out of range.
     """
 
     tensor_names = ("sequence",)
@@ -64,9 +65,15 @@ class IndependentWindows(IndependentSamples):
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
+        if not isinstance(sequence, Tensor) or sequence.dim() == 0:
+            raise UserError(f"windows are cut from a tensor [n, …], not {type_and_shape(sequence)}")
+        if bptt < 1:
+            raise UserError(f"bptt={bptt}: a window has at least 1 step")
+        if stride is not None and stride < 1:
+            raise UserError(f"stride={stride}: must be 1 or more")
         self.sequence = sequence
         self.bptt = bptt
-        self.stride = stride or bptt
+        self.stride = bptt if stride is None else stride
         self.chosen = torch.arange(len(self.windows)) if chosen is None else chosen
         super().__init__(len(self.chosen), batch_size, shuffle, seed)
 
@@ -76,7 +83,7 @@ class IndependentWindows(IndependentSamples):
 
     @property
     def windows(self) -> Tensor:
-        """All windows of the sequence, chosen or not, `[windows, bptt + 1]`: a view."""
+        """All windows of the sequence, chosen or not, `[windows, bptt + 1, …]`: a view."""
         return windows_of(self.sequence, self.bptt, self.stride)
 
     def batches(self, first: int) -> Iterator[Window]:
