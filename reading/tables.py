@@ -390,7 +390,10 @@ class Delimited:
         Raises:
             UserError: the rows can't be read, or in two ways.
         """
-        names, rows = self.named(self.read())
+        rows = self.read()
+        if not rows:
+            raise UserError(f"{self.name}: no row has a value")
+        names, rows = self.named(rows)
         width = len(names)
         if short := next((row for row in rows if len(row.values) != width), None):
             advice = "data.separator=… says another"

@@ -146,6 +146,7 @@ ASKED = {
     ),
     "no names": ("a film,pos\na book,neg\n", "there is no column text; choose from: a film, pos", None, None),
     "an empty file": ("\n\n", "the file is empty", None, None),
+    "quotes around nothing": ('""\n', "no row has a value", None, None),
     "a separator that is none": ("text,label\n", "separator=::: must be one character", {"separator": "::"}, None),
 }  # fmt: skip
 
