@@ -1029,6 +1029,20 @@ class TestLinks:
             with pytest.raises(OSError, match=r"\.lock"), run_directory.lock(run):
                 pass
 
+    @pytest.mark.parametrize("name", ["checkpoints", ".hydra", "deep/er"])
+    def test_folders_that_are_links_are_refused(self, run, name):
+        folder, outside = run / name, run.parent / "outside"
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.rename(outside)
+        folder.symlink_to(outside)
+        for start in (lambda: program.evaluate(["ckpt=run"]), lambda: program.train(None, run, [], continues=True)):
+            with pytest.raises(UserError, match=f"run/{name}: a link out of the run directory"):
+                start()
+        folder.unlink()
+        outside.rename(run / "kept")
+        folder.symlink_to(run / "kept")
+        run_directory.refuse_links(run)
+
     def test_what_a_run_leaves_replaces_them(self, train, tmp_path, linked):
         """All files that a run has written are links when it is resumed."""
         (tmp_path / "reviews.jsonl").write_text(

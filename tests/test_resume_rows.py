@@ -213,6 +213,24 @@ def test_each_epoch_has_another_order_and_the_loader_is_left_as_it_was(tmp_path)
     assert loader.batch_sampler is sampler
 
 
+class WithoutLength(IterableDataset):
+    """Keeps its place; Lightning fetches a batch ahead to see where it ends."""
+
+    row = 0
+
+    def __iter__(self):
+        while self.row < ROWS:
+            self.row += 1
+            yield torch.ones(1)
+        self.row = 0
+
+    def state_dict(self):
+        return {"row": self.row}
+
+    def load_state_dict(self, state):
+        self.row = state["row"]
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("loaders", "make", "words"),
@@ -228,8 +246,13 @@ def test_each_epoch_has_another_order_and_the_loader_is_left_as_it_was(tmp_path)
             Module,
             "a DataLoader and a StatefulDataLoader",
         ),
+        (
+            lambda: StatefulDataLoader(WithoutLength(), BATCH),
+            Module,
+            "the place of StatefulDataLoader in the epoch is not known: .* with a length",
+        ),
     ],
-    ids=["no place", "fetched in the step", "two kinds"],
+    ids=["no place", "fetched in the step", "two kinds", "fetched ahead"],
 )
 def test_what_cannot_go_on_in_the_middle_of_an_epoch_is_refused_in_one_line(loaders, make, words, tmp_path):
     fitted(tmp_path, loaders(), make=make, max_steps=4)

@@ -25,7 +25,7 @@ def configuration(arguments: Sequence[str]) -> DictConfig:
         arguments: the command line.
 
     Raises:
-        UserError: there is no `ckpt=`, or a choice can't be made for an evaluation.
+        UserError: there is no `ckpt=`, a choice can't be made for an evaluation, or a folder of the run is a link.
         HydraException: an override is wrong.
     """
     overrides = run_directory.only_overrides(arguments, "task=evaluate")
@@ -35,6 +35,7 @@ def configuration(arguments: Sequence[str]) -> DictConfig:
     run_dir = run_directory.of_checkpoint(Path(checkpoint))
     if not run_directory.is_run_directory(run_dir):
         return compose_config([*overrides, "run_dir=outputs/tasks/evaluate"])
+    run_directory.refuse_links(run_dir)
     chosen = {}
     for override in overrides:
         group, _, name = override.partition("=")

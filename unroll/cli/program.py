@@ -159,6 +159,7 @@ def train(
         once_begun: called when training has begun.
     """
     relative_dir = os.path.relpath(run_dir)
+    run_directory.refuse_links(run_dir)
     if continues and (line := run_directory.finished(run_dir, config, overrides)) is not None:
         say(f"{relative_dir}: {line}")
         return run_directory.metric(run_dir, config.monitor)

@@ -178,6 +178,7 @@ def exit_if_occupied(run_dir: Path, config: DictConfig) -> None:
             f"checkpoint.requeue=true); for a new run choose another hydra.run.dir"
         )
     try:
+        refuse_links(run_dir)
         before = read_settings(run_dir)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -337,6 +338,20 @@ def value_at(settings: Any, key: Key) -> Any:
 
 def is_run_directory(path: Path) -> bool:
     return (path / ".hydra" / "config.yaml").is_file()
+
+
+def refuse_links(run_dir: Path) -> None:
+    """
+    Raises:
+        UserError: a folder of the run is a link that leads out of its directory, and would be written through.
+    """
+    for folder, names, _ in os.walk(run_dir):
+        for path in (Path(folder, name) for name in names):
+            if path.is_symlink() and not path.resolve().is_relative_to(run_dir.resolve()):
+                raise UserError(
+                    f"{path}: a link out of the run directory, which would be written through; put the folder itself "
+                    f"there (folders above a run directory may be links)"
+                )
 
 
 def load(

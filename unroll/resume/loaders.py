@@ -92,7 +92,9 @@ def refuse_unknown(loader: Any, endless: bool) -> None:
     """
     kind = type(loader).__name__
     other = "unroll.Stream, or a DataLoader over rows by their number, goes on exactly"
-    if not endless:
+    if endless and keeps_place(loader):  # it is behind a batch that Lightning has fetched to see whether more follow
+        other = "with a length, which its data set gives (__len__), it goes on exactly"
+    if not endless or keeps_place(loader):
         raise UserError(
             f"the place of {kind} in the epoch is not known: resume from a checkpoint of an epoch's end; {other}"
         )
