@@ -301,6 +301,18 @@ def test_what_is_for_text_is_not_taken_by_a_model_of_images():
         built("model=resnet", "data=shapes", "objective=valid/perplexity")
 
 
+OF_THE_DEVICE = ("accelerator", "devices", "num_nodes", "strategy", "precision")  # Lightning itself refuses others
+
+
+def test_a_setting_of_the_trainer_of_another_type_is_refused_by_name():
+    config = composed()
+    for name in set(config.trainer) - {"_target_", "default_root_dir", *OF_THE_DEVICE}:
+        wrong = copy.deepcopy(config)
+        wrong.trainer[name] = [1.5]
+        with pytest.raises(UserError, match=rf"^trainer\.{name}=\[1\.5\]: must be "):
+            check(wrong)
+
+
 def test_scaled_losses_and_clipping_do_not_go_with_a_fused_optimizer():
     settings = ["trainer.precision=16-mixed", "trainer.gradient_clip_val=1"]
     with pytest.raises(UserError, match=r"optimizer\.fused=false"):

@@ -7,7 +7,7 @@ All other values are checked by who takes them, when the run is built.
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,21 @@ batches = Rule(
 )
 batches_or_none = Rule(lambda value: value == 0 or batches.holds(value), f"{batches.words}; 0 for none")
 
+text_or_part = (str, Mapping)  # Lightning reads lengths of time from both
+interval = Rule(
+    lambda value: batches.holds(value) or isinstance(value, text_or_part),
+    f"{batches.words}; or a length of time, DD:HH:MM:SS",
+)
+duration = Rule(lambda value: isinstance(value, text_or_part), "a length of time, DD:HH:MM:SS")
+profilers = one_of("simple", "advanced", "pytorch")
+profiler = Rule(lambda value: profilers.holds(value) or is_part(value), profilers.words)
+
+
+def is_part(value: Any) -> bool:
+    """Whether a value is a part of a configuration that builds an object."""
+    return isinstance(value, Mapping) and "_target_" in value
+
+
 # Values of the command itself; keys that a configuration does not have are skipped.
 RULES = {
     "task": one_of(*TASKS),
@@ -52,6 +67,31 @@ RULES = {
     "trainer.devices": Rule(lambda value: not is_number(value) or whole(1).holds(value), whole(1).words),
     "trainer.num_nodes": whole(1),
     "trainer.log_every_n_steps": whole(1),
+    "trainer.min_epochs": or_null(whole(0)),
+    "trainer.min_steps": or_null(whole(0)),
+    "trainer.max_time": or_null(duration),
+    "trainer.gradient_clip_algorithm": or_null(one_of("norm", "value")),
+    "trainer.val_check_interval": or_null(interval),
+    "trainer.check_val_every_n_epoch": or_null(whole(1)),
+    "trainer.limit_test_batches": or_null(batches_or_none),
+    "trainer.limit_predict_batches": or_null(batches_or_none),
+    "trainer.overfit_batches": batches_or_none,
+    "trainer.fast_dev_run": Rule(
+        lambda value: yes_or_no.holds(value) or whole(0).holds(value), "true or false, or a number of batches"
+    ),
+    "trainer.profiler": or_null(profiler),
+    "trainer.deterministic": or_null(one_of(True, False, "warn")),
+    "trainer.benchmark": or_null(yes_or_no),
+    "trainer.reload_dataloaders_every_n_epochs": whole(0),
+    "trainer.num_sanity_val_steps": whole(-1),
+    "trainer.model_registry": or_null(Rule(lambda value: isinstance(value, str), "a name")),
+    **{
+        f"trainer.{name}": or_null(yes_or_no)
+        for name in (
+            *("detect_anomaly", "inference_mode", "use_distributed_sampler", "sync_batchnorm", "barebones"),
+            *("enable_autolog_hparams", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"),
+        )
+    },
     "checkpoint.every_n_steps": or_null(whole(1)),
     "checkpoint.every_n_minutes": or_null(above_zero),
     "checkpoint.requeue": yes_or_no,
