@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from functools import partial
 
 import hypothesis
@@ -16,7 +17,9 @@ from helpers import processes
 from helpers.processes import ROOT
 from helpers.samples import reviews
 
-hypothesis.settings.register_profile("tests", deadline=None)  # how long an example takes is no test's affair
+# How long an example takes is no test's affair.
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=400)
 hypothesis.settings.load_profile("tests")
 torch.set_num_threads(1)  # the models are small, and the tests run side by side
 
@@ -26,7 +29,18 @@ def pytest_collection_finish() -> None:
     gc.freeze()  # a collection would visit all that was imported, and again
 
 
+@pytest.hookimpl(tryfirst=True)  # before those marked slow are left out
 def pytest_collection_modifyitems(items):
+    cases = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("few") and not item.get_closest_marker("slow"):
+            cases[item.parent.nodeid, item.originalname].append(item)
+    for among in cases.values():
+        number = min(among[0].get_closest_marker("few").args[0], len(among))
+        chosen = {index * len(among) // number for index in range(number)}
+        for index, item in enumerate(among):
+            if index not in chosen:
+                item.add_marker(pytest.mark.slow)
     without_gpu = pytest.mark.skip(reason="needs an NVIDIA GPU")
     for item in items if not torch.cuda.is_available() else ():
         if "gpu" in item.keywords:

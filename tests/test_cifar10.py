@@ -148,6 +148,7 @@ class TestDownload:
         assert line.endswith("try again when online, or give a copy: data.path=FILE (docs/images.md)")
 
     @pytest.mark.parametrize("name", ["cifar-10-binary.tar.gz", "cifar-10-batches-bin"])
+    @pytest.mark.slow
     def test_a_copy_of_ones_own(self, train, folder, tmp_path, name):
         with tarfile.open(folder / "cifar-10-binary.tar.gz") as archive:
             archive.extractall(tmp_path, filter="data")

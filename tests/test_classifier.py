@@ -104,6 +104,7 @@ class TestVerbs:
         assert cells[2:4] == ["Linear", "122 K"]
         assert cells[-1] == "[32, 40]"
 
+    @pytest.mark.slow
     def test_lr_find(self, run):
         shown = train("task=lr_find", "model=conv_net", *SMALL, folder=run[0])
         assert shown.returncode == 0, shown.stderr
@@ -127,6 +128,7 @@ class TestVerbs:
         assert (metrics["valid/loss"], metrics["valid/accuracy"]) == (said[2], said[3])
         assert metrics["valid/images"] == "60"
 
+    @pytest.mark.slow
     def test_evaluate_on_other_images(self, run):
         chosen = ["ckpt=run/checkpoints/last.ckpt", "model=conv_bn", "data=shapes", "data.valid_images=77"]
         more = train("task=evaluate", *chosen, folder=run[0])
@@ -160,6 +162,7 @@ class TestClassify:
             read_image(tmp_path / name, 32)
 
 
+@pytest.mark.slow
 def test_a_sweep_over_models_ends_with_one_table(tmp_path):
     sweep = ["-m", "experiment=ladder", *SHORT[1:], "model=simple_net,conv_bn", "hydra.sweep.dir=sweep"]
     finished = train(*sweep, "callbacks.curves=null", folder=tmp_path)
@@ -173,6 +176,7 @@ def test_a_sweep_over_models_ends_with_one_table(tmp_path):
 
 
 @pytest.mark.parametrize(("model", "precision"), [("conv_bn", "bf16-true"), ("resnet_preact", "bf16-mixed")])
+@pytest.mark.few(1)
 def test_less_precision(tmp_path, model, precision):
     settings = [*SMALL, "trainer.max_epochs=1", "callbacks.curves=null", f"trainer.precision={precision}"]
     finished = train(f"model={model}", *settings, "hydra.run.dir=run", folder=tmp_path)

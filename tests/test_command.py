@@ -207,6 +207,7 @@ class TestAnswers:
     QUICK += "finally: print('torch' in sys.modules, file=sys.stderr)"
 
     @pytest.mark.parametrize("argument", ["--help", "--cfg=job", "data.bpt=3", "model=gruu", "trainer.max_epochs=0"])
+    @pytest.mark.few(3)
     def test_torch_is_not_imported(self, command, argument):
         answer = command(
             "-c", self.QUICK.format(str(ROOT / "train.py")), *argument.split("=job"), *["job"] * ("job" in argument)
@@ -288,6 +289,7 @@ class TestBadInput:
             elsewhere("model=resnet data.path=.", "there is no data_batch_1.bin in it"),
         ],
     )
+    @pytest.mark.few(8)
     def test_it_ends_in_one_clear_line(self, train, overrides, words):
         answer = train(*overrides.split(), *[] if "abacus" in overrides else ["trainer.accelerator=cpu"])
         assert answer.returncode == 1

@@ -83,6 +83,7 @@ def test_a_row_of_the_log_for_which_there_is_no_room_ends_with_the_files_name(tm
 
 
 class TestCaches:
+    @pytest.mark.slow
     def test_the_ids_of_a_text(self, tmp_path, monkeypatch):
         monkeypatch.setattr(encoding, "IN_MEMORY", 0)
         (tmp_path / "some.txt").write_text(some_text(20_000))
@@ -182,6 +183,7 @@ class TestCommands:
             monkeypatch.undo()
         assert message == "error: standard output: No space left on device"
 
+    @pytest.mark.slow
     def test_a_directory_that_is_read_only(self, tmp_path, train, monkeypatch, capsys):
         run = Run(tmp_path, "run", ["trainer.max_epochs=1", *SHORT, *SMALL, "logger.tensorboard=null"])
         run.finish()

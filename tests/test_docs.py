@@ -63,6 +63,7 @@ def overrides_of(line: str) -> list[str] | None:
 @pytest.mark.parametrize(
     "line", sorted({line for _, line in COMMANDS if overrides_of(line) is not None}), ids=lambda line: line[7:]
 )
+@pytest.mark.few(30)
 def test_the_choices_and_settings_that_are_typed_exist(line):
     composed(*overrides_of(line))
 
@@ -100,6 +101,7 @@ IN_PROCESS = ("docs/migrate.md", "docs/pitfalls.md")  # pages of many short prog
         for number, script in enumerate(snippets(name))
     ],
 )
+@pytest.mark.few(8)
 def test_a_program_runs_by_itself_and_is_short(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)

@@ -207,6 +207,7 @@ def run(train, trained, tmp_path):
 
 
 @pytest.mark.parametrize(("how", "setting"), [("dynamic", "evaluate.lr=1e-4"), ("cache", "evaluate.weight=0.05")])
+@pytest.mark.few(1)
 def test_it_is_reported_beside_the_static_metrics(run, static, how, setting):
     both = metrics(run("task=evaluate", "ckpt=run", f"evaluate={how}", setting))
     assert static.items() <= both.items()

@@ -54,6 +54,7 @@ def test_a_loop_without_lightning_trains_and_goes_on_from_a_saved_state(run):
     assert "as if never stopped: True" in shown
 
 
+@pytest.mark.slow
 def test_a_policy_learns_to_remember(run):
     assert float(re.findall(r": (\d\.\d\d) of the turns", run("rollouts.py"))[-1]) > 0.9
 

@@ -309,6 +309,7 @@ class TestServer:
         ids=str,
     )
     @pytest.mark.parametrize("path", ["/", "/about", "/write"])
+    @pytest.mark.few(10)
     def test_nobody_else_may_ask(self, server, headers, path):
         _, port = server
         headers = {name: value.format(port=port) for name, value in headers.items()}
@@ -321,6 +322,7 @@ class TestServer:
         own = {"Host": f"{name}:{port}", "Origin": f"http://{name}:{port}", "Sec_Fetch_Site": "same-origin"}
         assert asked(port, "/write", {"prompt": "the", "length": 1}, **own)[0] == 200
 
+    @pytest.mark.slow
     def test_fifty_readers_take_turns(self, server):
         running, port = server
         finished, order = [], []

@@ -281,6 +281,7 @@ def test_weights_of_8_bits_and_what_they_cost(language_model, tmp_path):
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_from_the_command_line(self, language_model, tmp_path, program):
         finished = program("lm.export", language_model(QUICK), "out")
         assert finished.returncode == 0, finished.stderr

@@ -422,6 +422,7 @@ def try_metadata(kind, path, run, command, values):
 
 
 class TestMetadata:
+    @pytest.mark.few(2)
     def test_whatever_they_say_is_used_or_refused_in_one_line(self, stranger, command, kind):
         run = stranger(kind)
         draw = numpy.random.default_rng(0)
@@ -466,6 +467,7 @@ class TestSizes:
                 path.write_bytes(whole)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
 
+    @pytest.mark.few(2)
     def test_lists_that_stand_for_more_than_the_file_has(self, stranger, command, kind):
         path = stranger(kind) / "checkpoints" / "best.ckpt"
         module, arguments = COMMANDS[kind]
@@ -556,6 +558,7 @@ class TestArchives:
         return save_language_model(tmp_path / "some.ckpt", lm.language.GRU), read
 
     @pytest.mark.parametrize("make", [bomb, overlapping], ids=["compressed", "overlapping"])
+    @pytest.mark.few(1)
     def test_one_that_stands_for_more_bytes_than_it_has_is_refused_unread(self, archive, make):
         path, load = archive
         make(path)
@@ -736,6 +739,7 @@ GROWING = {  # values beside `${b12}`
 
 class TestSettings:
     @pytest.mark.parametrize("content", NOT_SETTINGS.values(), ids=NOT_SETTINGS)
+    @pytest.mark.few(3)
     def test_what_is_none_is_refused_in_one_line(self, run, content):
         (run / ".hydra" / "config.yaml").write_text(content)
         for read_run in (lambda: evaluation.configuration(["ckpt=run"]), lambda: run_directory.load(run, [])):
@@ -746,6 +750,7 @@ class TestSettings:
             run_directory.load(run, [])
 
     @pytest.mark.parametrize("name", GROWING)
+    @pytest.mark.few(3)
     def test_values_that_stand_for_billions_of_letters_are_refused(self, run, settings, name):
         config = yaml.safe_load(settings["config"])
         config["data"]["tokenizer"] = "${b12}"
@@ -794,6 +799,7 @@ class TestSettings:
             ),
         ],
     )
+    @pytest.mark.few(4)
     def test_an_evaluation_builds_and_downloads_nothing_that_the_run_alone_names(
         self, run, settings, key, value, words
     ):
@@ -1043,6 +1049,7 @@ class TestLinks:
         folder.symlink_to(run / "kept")
         run_directory.refuse_links(run)
 
+    @pytest.mark.slow
     def test_what_a_run_leaves_replaces_them(self, train, tmp_path, linked):
         """All files that a run has written are links when it is resumed."""
         (tmp_path / "reviews.jsonl").write_text(

@@ -312,6 +312,7 @@ def test_what_a_scheme_spells_is_read_as_it_was_meant(name, found):
 
 @pytest.mark.parametrize("suffix", [False, True])
 @pytest.mark.parametrize("name", ["iob1", "iob2", "ioe2", "iobes", "bilou"])
+@pytest.mark.few(4)
 def test_strict_spans_are_those_of_seqeval(name, suffix):
     """Of any labels; in IOB1 of well-formed ones (of B-X I-X alone seqeval makes a span of the second word). In IOE1 it
     loses a word that touches the next span."""

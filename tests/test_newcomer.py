@@ -77,6 +77,7 @@ class TestResume:
         kept = [run.directory / "result.json", run.directory / "metrics.csv"]
         return [path.read_bytes() for path in (*kept, *sorted((run.directory / ".hydra").iterdir()))]
 
+    @pytest.mark.slow
     def test_one_that_is_refused_changes_nothing_about_the_run(self, interrupted):
         before = self.files(interrupted)
         process = interrupted.start("resume=run", "trainer.max_epochs=1")
@@ -124,6 +125,7 @@ class TestResume:
         (["task=sing"], "task=sing: must be one of: train, show_batch, summary, lr_find, plan, evaluate"),
     ],
 )
+@pytest.mark.few(6)
 def test_advice(answer, tmp_path, typed, words):
     (tmp_path / "mine.txt").write_text(TEXT)
     line = answer(*typed)
@@ -232,6 +234,7 @@ def test_a_sweep_without_callbacks_is_reported(train, tmp_path):
         assert [row["status"] for row in csv.DictReader(file)] == ["finished", "finished"]
 
 
+@pytest.mark.slow
 def test_a_report_that_nobody_reads_to_its_end_ends_quietly(train, tmp_path):
     assert train(*QUICK, "hydra.run.dir=runs/a").returncode == 0
     command = [sys.executable, "-m", "unroll.cli.report", "runs"]
@@ -261,12 +264,14 @@ class TestTrainer:
         ],
         ids=" ".join,
     )
+    @pytest.mark.few(3)
     def test_what_lightning_users_type_works(self, train, tmp_path, typed):
         limits = NO_PLOTS if "overfit" in "".join(typed) or "fast" in "".join(typed) else QUICK
         finished = train(*limits, *typed, "trainer.limit_val_batches=2", "hydra.run.dir=run")
         assert finished.returncode == 0, finished.stderr
         assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "finished"
 
+    @pytest.mark.slow
     def test_overfitting_takes_the_same_batches_again(self, train, tmp_path):
         finished = train("debug=overfit", "trainer.max_epochs=40", "logger=none", *NO_PLOTS, "hydra.run.dir=run")
         assert finished.returncode == 0, finished.stderr
@@ -276,6 +281,7 @@ class TestTrainer:
 
 
 @pytest.mark.parametrize("imported", ["pathlib", "omegaconf", "torch"])
+@pytest.mark.few(1)
 def test_ctrl_c_while_it_starts_ends_it_without_a_traceback(tmp_path, imported):
     typed = ["trainer.max_epochs=1000", "logger=none", "hydra.run.dir=run"]
     command = [sys.executable, "-X", "importtime", ROOT / "train.py", *typed]

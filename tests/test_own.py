@@ -202,6 +202,7 @@ def test_a_model_does_all_that_ours_do(run, train, program, folder, monkeypatch)
         (["data=shapes"], "the data give images and the model takes tokens"),
     ],
 )
+@pytest.mark.few(2)
 def test_mistakes_are_answered_in_one_line(run, typed, words):
     answer = run("model=tiny", *typed)
     assert answer.returncode == 1
@@ -262,6 +263,7 @@ class TestErrorsInAModel:
             ("halfway.Model", "RuntimeError: halfway", "    raise RuntimeError('halfway')"),
         ],
     )
+    @pytest.mark.few(2)
     def test_a_bug_keeps_its_traceback_below_a_line_that_says_where_it_came_from(
         self, fail, target, error, line_of_code
     ):
@@ -273,6 +275,7 @@ class TestErrorsInAModel:
         assert any(line.endswith(line_of_code) for line in others)
         assert "InstantiationException" not in "".join(others)
 
+    @pytest.mark.slow
     def test_so_does_one_that_comes_up_when_a_run_is_resumed(self, folder, run):
         assert run("model=tiny", *SHORT, "callbacks.curves=null", "hydra.run.dir=run").returncode == 0
         with open(folder / "mine.py", "a") as file:
@@ -306,6 +309,7 @@ class TestErrorsInAModel:
             ("mine.TinyGRU", ["~data.bptt"], "data.bptt is not given; HumanNumbers takes numbers, bptt"),
         ],
     )
+    @pytest.mark.few(4)
     def test_a_signature_mistake_is_one_line(self, fail, target, typed, words):
         (line,) = fail(target, *typed)
         assert line.startswith(f"error: {words}")
@@ -343,6 +347,7 @@ def test_a_task_brings_its_own_metrics(run, train, program, folder):
     assert plan.returncode == 0, plan.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_of_it_is_ranked_in_its_direction(run, folder):
     swept = run(
         "-m", "model=wave_lstm", "optimizer.lr=1e-5,1e-2", *SHORT, "callbacks.curves=null", "hydra.sweep.dir=sweep"

@@ -32,6 +32,7 @@ def test_it_measures_each_window_and_batch_size(train):
     assert shown.stdout.endswith("All of it in trainer.precision=bf16-mixed, as the training would be.\n")
 
 
+@pytest.mark.slow
 def test_longer_windows_and_more_rows_take_more_memory(monkeypatch):
     monkeypatch.setattr(plan, "LONGEST_STEP", float("inf"))  # however slow the machine is
     data = human_numbers()

@@ -208,6 +208,7 @@ IN_DOUBLE = {
 
 
 @pytest.mark.parametrize("name", IN_DOUBLE)
+@pytest.mark.few(4)
 def test_nothing_is_rounded_to_single_precision_in_double(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text(some_text(4_000))

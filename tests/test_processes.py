@@ -48,6 +48,7 @@ def metrics(run, name):
     return [float(row[name]) for row in run.rows() if row[name]]
 
 
+@pytest.mark.few(1)
 def test_losses_and_metrics_are_those_of_one_process(two):
     one = Run(two.folder, "one", [*two.chosen, "trainer.max_epochs=1", *EXACT])
     one.finish()

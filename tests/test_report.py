@@ -24,6 +24,7 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_one_value_that_fails_leaves_the_others_alone(train, tmp_path):
     sweep = ["-m", "model=gru", "data.bptt=8,0,20", "trainer.max_epochs=1", "hydra.sweep.dir=sweep", *SHORT]
     finished = train(*sweep)
@@ -48,6 +49,7 @@ STOPPED_EARLY = [
 ]
 
 
+@pytest.mark.slow
 def test_a_job_that_was_stopped_early_is_finished(train, tmp_path):
     sweep = ["-m", "seed=0", *STOPPED_EARLY, "hydra.sweep.dir=sweep", *SHORT]
     assert train(*sweep).returncode == 0

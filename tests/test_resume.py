@@ -213,6 +213,7 @@ class TestResume:
         assert max(rates[25:]) > 1e-3 > rates[19]
         assert rates[-1] == pytest.approx(1e-2 / 25 / 1e4, rel=0.1)
 
+    @pytest.mark.slow
     def test_a_run_directory_that_moved_goes_on_with_its_best(self, tmp_path):
         run = Run(tmp_path, "before", [*SHORT, "trainer.max_epochs=1"])
         run.finish()
@@ -243,6 +244,7 @@ class TestResume:
         undisturbed.finish()
         assert_same(run, undisturbed)
 
+    @pytest.mark.slow
     def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(self, tmp_path):
         overrides = ["trainer.limit_train_batches=25", "trainer.max_epochs=1", "threads=1"]
         overrides += ["trainer.log_every_n_steps=1", "callbacks.curves=null", "trainer.limit_val_batches=4"]
@@ -289,6 +291,7 @@ class TestResume:
         ],
     )
     @pytest.mark.parametrize("finished", ["text"], indirect=True)
+    @pytest.mark.few(6)
     def test_what_cannot_be_resumed_is_refused_in_one_line(self, finished, arguments, words):
         process = finished.start(*arguments)
         _, errors = process.communicate()

@@ -76,6 +76,7 @@ def same(module, other):
 
 @pytest.mark.parametrize("how", ["error", "Ctrl-C"])
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_validation_batch_start", "on_validation_batch_end"])
+@pytest.mark.few(3)
 def test_the_same_trainer_and_module_go_on_after_a_stop(hook, how, tmp_path):
     trainer, module = trainer_of(Stop(hook, how), LastCheckpoint(str(tmp_path), every_n_steps=1)), Module()
     begun = deepcopy(module)

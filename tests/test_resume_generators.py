@@ -103,6 +103,7 @@ def fitted(folder, fail_at=None, ckpt_path=None, seed=0, **settings):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("file", ["last", "failed"])
 @pytest.mark.parametrize("settings", [{}, {"check_val_every_n_epoch": 2}], ids=["each epoch", "every second"])
+@pytest.mark.few(2)
 def test_they_go_on_where_they_were(file, settings, tmp_path):
     whole = fitted(tmp_path / "whole", **settings)
     fitted(tmp_path, fail_at=22, **settings)

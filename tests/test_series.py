@@ -816,6 +816,7 @@ def test_a_run_its_evaluation_its_resume_and_its_forecasts(trained, train, progr
     assert refused.stderr.startswith("error: --quantiles 1.5: must be numbers between 0 and 1")
 
 
+@pytest.mark.slow
 def test_windows_in_which_nothing_is_forecast_have_no_loss(trained):
     finished = trained("trainer.limit_train_batches=1", "trainer.max_epochs=1", "data.context=60")
     assert finished.returncode == 0, finished.stderr
@@ -892,6 +893,7 @@ def test_what_the_model_does_not_forecast_limits_how_far_it_can_go_on():
         ("data.warm_up=10000", "no series is longer than data.warm_up=10000"),
     ],
 )
+@pytest.mark.few(6)
 def test_mistakes_are_answered_in_one_line(trained, override, words):
     finished = trained(override)
     assert finished.returncode != 0

@@ -178,6 +178,7 @@ def test_a_run_its_test_part_and_labels_for_text(trained, train, program, file, 
     assert wrong.stderr == "error: --redact NN: choose from: NP, VP\n"
 
 
+@pytest.mark.slow
 def test_a_stream_in_one_direction(trained, train, program, file, tmp_path):
     whole = trained("data.layout=stream", "model.crf=true")
     assert whole.returncode != 0

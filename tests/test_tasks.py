@@ -120,6 +120,7 @@ class TestEvaluate:
         assert other.returncode == 1
         assert "differ in their vocabulary" in other.stderr.splitlines()[-1]
 
+    @pytest.mark.slow
     def test_on_another_text_with_the_settings_of_the_run(self, train, said, tmp_path):
         (tmp_path / "other.txt").write_text(TEXT[:501])
         whole = train("task=evaluate", "ckpt=run", "data.valid=other.txt", "data.batch_size=1", "data.bptt=500")
