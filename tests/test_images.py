@@ -107,7 +107,7 @@ class TestBatches:
         ("settings", "words"),
         [
             ({"batch_size": 24}, "larger than the data: there are 23 images"),
-            ({"batch_size": 0}, "at least 1"),
+            ({"batch_size": 0}, "must be a whole number, 1 or more"),
             ({"pad": 8}, "data.pad=8: images of 8 pixels can be shifted by 7 at most"),
         ],
     )

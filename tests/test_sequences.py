@@ -377,7 +377,7 @@ def test_a_learner_gives_the_model_the_resets_of_packed_sequences():
         (torch.zeros(30), {"packed": True}, "packed=True: is for a list of sequences"),
         (torch.zeros(30), {"shuffle": True}, "shuffle=True: is for a list of sequences"),
         (torch.zeros(30), {"warm_up": 30}, "warm_up=30: leaves nothing to score; the longest row has 15 targets"),
-        ([torch.zeros(3)], {"warm_up": -1}, "warm_up=-1: must be 0 or more"),
+        ([torch.zeros(3)], {"warm_up": -1}, "warm_up=-1: must be a whole number, 0 or more"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_in_one_line(sequences, settings, words):

@@ -147,8 +147,8 @@ def test_steps_of_several_numbers_stay_together():
     [
         (list(range(20)), 4, 4, "a tensor .n, ….*, not a list"),
         (torch.tensor(3), 4, 4, "not torch.int64"),
-        (torch.arange(20), 0, 4, "bptt=0: a window has at least 1 step"),
-        (torch.arange(20), 4, 0, "stride=0: must be 1 or more"),
+        (torch.arange(20), 0, 4, "bptt=0: must be a whole number, 1 or more"),
+        (torch.arange(20), 4, 0, "stride=0: must be a whole number, 1 or more"),
     ],
 )
 def test_what_is_no_window_is_refused(sequence, bptt, stride, words):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unroll.errors import UserError
+from unroll.streams.layout import require_whole_numbers
 from unroll.streams.resumable import Resumable, refuse_shared, rows_per_process
 
 Samples = TypeVar("Samples", bound="IndependentSamples")
@@ -30,8 +31,7 @@ class IndependentSamples(Resumable):
     samples = "samples"  # what they are called in messages
 
     def __init__(self, count: int, batch_size: int, shuffle: bool, seed: int = 0) -> None:
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size}: a batch has at least 1 row")
+        require_whole_numbers(batch_size=batch_size)
         if batch_size > count:
             raise UserError(f"batch_size={batch_size} is larger than the data: there are {count} {self.samples}")
         self.count = count

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unroll.errors import UserError
-from unroll.streams.layout import Layout, type_and_shape
+from unroll.streams.layout import Layout, require_whole_numbers, type_and_shape
 from unroll.streams.many import ManySequences
 from unroll.streams.one import OneSequence
 from unroll.streams.packed import PackedSequences
@@ -112,14 +112,10 @@ class Stream(Resumable):
     ) -> None:
         if not isinstance(sequences, (Tensor, list, tuple)):
             raise UserError(f"a stream reads a tensor [n, …], or a list of them, not {type_and_shape(sequences)}")
-        if bptt < 1:
-            raise UserError(f"bptt={bptt}: a window has at least 1 step")
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size}: a batch has at least 1 row")
+        require_whole_numbers(bptt=bptt, batch_size=batch_size)
+        require_whole_numbers(at_least=0, warm_up=warm_up)
         if tail not in ("keep", "drop"):
             raise UserError(f"tail={tail!r}: choose from: keep, drop")
-        if warm_up < 0:
-            raise UserError(f"warm_up={warm_up}: must be 0 or more")
         self.batch_size = batch_size
         self.bptt = bptt
         self.tail, self.warm_up, self.packed = tail, warm_up, packed

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from unroll.errors import UserError
+from unroll.streams.layout import require_whole_numbers
 from unroll.streams.samples import IndependentSamples
 from unroll.streams.sequences import Sequences, to_int64
 from unroll.streams.window import Window, sent
@@ -50,8 +51,8 @@ class WholeSequences(IndependentSamples):
         seed: int = 0,
         crop: int | None = None,
     ) -> None:
-        if crop is not None and crop < 1:
-            raise UserError(f"crop={crop}: must be 1 step or more")
+        if crop is not None:
+            require_whole_numbers(crop=crop)
         self.crop = crop
         self.sequences = Sequences(sequences)
         self.targets = targets if isinstance(targets, Tensor) else Sequences(targets)

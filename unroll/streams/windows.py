@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unroll.errors import UserError
 from unroll.streams.fingerprint import fingerprint
-from unroll.streams.layout import type_and_shape
+from unroll.streams.layout import require_whole_numbers, type_and_shape
 from unroll.streams.samples import IndependentSamples
 from unroll.streams.sequences import to_int64
 from unroll.streams.window import Window
@@ -67,13 +67,11 @@ class IndependentWindows(IndependentSamples):
     ) -> None:
         if not isinstance(sequence, Tensor) or sequence.dim() == 0:
             raise UserError(f"windows are cut from a tensor [n, …], not {type_and_shape(sequence)}")
-        if bptt < 1:
-            raise UserError(f"bptt={bptt}: a window has at least 1 step")
-        if stride is not None and stride < 1:
-            raise UserError(f"stride={stride}: must be 1 or more")
+        stride = bptt if stride is None else stride
+        require_whole_numbers(bptt=bptt, stride=stride)
         self.sequence = sequence
         self.bptt = bptt
-        self.stride = bptt if stride is None else stride
+        self.stride = stride
         self.chosen = torch.arange(len(self.windows)) if chosen is None else chosen
         super().__init__(len(self.chosen), batch_size, shuffle, seed)
 
