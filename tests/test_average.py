@@ -112,6 +112,7 @@ def test_after_the_fit_the_trainer_validates_the_average():
 
 
 @pytest.mark.parametrize("average", [Average(start=0.0), NonMonotonicAverage(patience=1)], ids=["all", "triggered"])
+@pytest.mark.few(1)
 def test_a_second_fit_begins_its_own_average(average):
     losses = [0.5, 0.6, 0.7, 0.8]  # worse than the best but the last one from the third on
     first, _ = run(average, epochs=4, callbacks=[Worsening(losses)], schedule=constant)

@@ -555,7 +555,7 @@ torch.save(module.state_dict(), f"{processes}.pt")
 
 
 @pytest.mark.parametrize("kind", ["one", "many"])
-@pytest.mark.few(1)
+@pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path, kind):
     (tmp_path / "script.py").write_text(TWO)
     for processes in (1, 2):

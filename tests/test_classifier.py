@@ -176,7 +176,7 @@ def test_a_sweep_over_models_ends_with_one_table(tmp_path):
 
 
 @pytest.mark.parametrize(("model", "precision"), [("conv_bn", "bf16-true"), ("resnet_preact", "bf16-mixed")])
-@pytest.mark.few(1)
+@pytest.mark.slow
 def test_less_precision(tmp_path, model, precision):
     settings = [*SMALL, "trainer.max_epochs=1", "callbacks.curves=null", f"trainer.precision={precision}"]
     finished = train(f"model={model}", *settings, "hydra.run.dir=run", folder=tmp_path)

@@ -140,6 +140,7 @@ def test_on_a_terminal_a_bar_shows_loss_and_speed_and_the_rows_stay(tmp_path):
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("loop", "multi_output", "stateful", "rnn", "gru")),
     ],
 )
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_metrics(train, tmp_path, model):
     def metrics(name):
         finished = train(f"model={model}", f"hydra.run.dir={name}", *SHORT, "logger=none", *NO_PLOTS)
@@ -207,7 +208,7 @@ class TestAnswers:
     QUICK += "finally: print('torch' in sys.modules, file=sys.stderr)"
 
     @pytest.mark.parametrize("argument", ["--help", "--cfg=job", "data.bpt=3", "model=gruu", "trainer.max_epochs=0"])
-    @pytest.mark.few(3)
+    @pytest.mark.few(1)
     def test_torch_is_not_imported(self, command, argument):
         answer = command(
             "-c", self.QUICK.format(str(ROOT / "train.py")), *argument.split("=job"), *["job"] * ("job" in argument)

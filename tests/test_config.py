@@ -76,7 +76,7 @@ MANY = ("experiment", "model", "data")  # the others hold a few settings each
         for choice in EVERY_CHOICE
     ],
 )
-@pytest.mark.few(40)
+@pytest.mark.few(25)
 def test_every_choice_composes_and_passes_its_own_checks(choice):
     needed = {
         "data=text": ["data.train=a.txt"],

@@ -103,6 +103,7 @@ def test_the_library_needs_torch_lightning_and_numpy(wheel):
     assert {each.name for each in requirements if "extra" not in str(each.marker)} == set(BASE)
 
 
+@pytest.mark.slow
 def test_the_version_is_that_of_the_installation(wheel, installed, tmp_path):
     found = python("-S", "-c", "import unroll; print(unroll.__version__)", cwd=tmp_path, path=installed).strip()
     assert wheel.name == f"unroll_rnn-{found}-py3-none-any.whl"

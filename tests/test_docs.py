@@ -63,7 +63,7 @@ def overrides_of(line: str) -> list[str] | None:
 @pytest.mark.parametrize(
     "line", sorted({line for _, line in COMMANDS if overrides_of(line) is not None}), ids=lambda line: line[7:]
 )
-@pytest.mark.few(30)
+@pytest.mark.few(20)
 def test_the_choices_and_settings_that_are_typed_exist(line):
     composed(*overrides_of(line))
 

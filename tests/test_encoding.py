@@ -79,7 +79,7 @@ class TestPieces:
     ],
     ids=lambda value: getattr(value, "tokenizer", None),
 )
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_ids_from_files_are_those_from_memory(large, tmp_path, recipe, dtype):
     train, valid = without_end(whole(large), 0.1, words=True)
     kept = encode_files(train, valid, recipe, tmp_path)

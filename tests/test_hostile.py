@@ -799,7 +799,7 @@ class TestSettings:
             ),
         ],
     )
-    @pytest.mark.few(4)
+    @pytest.mark.few(3)
     def test_an_evaluation_builds_and_downloads_nothing_that_the_run_alone_names(
         self, run, settings, key, value, words
     ):

@@ -335,6 +335,7 @@ def test_without_a_compiler_everything_works(anew, monkeypatch, environment):
 
 @compiler
 @pytest.mark.parametrize("home", ["/proc/no", "a file"], ids=["can't be written to", "can't be made"])
+@pytest.mark.few(1)
 def test_without_a_cache_a_process_compiles_for_itself(anew, monkeypatch, home, tmp_path):
     (tmp_path / "a file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / home))

@@ -43,7 +43,7 @@ class TestEveryModel:
         together, alone = model(images), torch.cat([model(image[None]) for image in images])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
-    @pytest.mark.few(3)
+    @pytest.mark.few(2)
     def test_it_can_be_overfitted(self, model):
         images, labels = torch.randn(7, 3, 32, 32), torch.arange(7)
         optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)

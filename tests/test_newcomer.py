@@ -125,7 +125,7 @@ class TestResume:
         (["task=sing"], "task=sing: must be one of: train, show_batch, summary, lr_find, plan, evaluate"),
     ],
 )
-@pytest.mark.few(6)
+@pytest.mark.few(4)
 def test_advice(answer, tmp_path, typed, words):
     (tmp_path / "mine.txt").write_text(TEXT)
     line = answer(*typed)
@@ -184,6 +184,7 @@ class TestFiles:
         finished = train(*MINE, f"data.train={tmp_path / name}", *QUICK)
         assert finished.returncode == 0, finished.stderr
 
+    @pytest.mark.slow
     def test_home_is_known(self, train, tmp_path, monkeypatch):
         (tmp_path / "x.txt").write_text(TEXT)
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -197,6 +198,7 @@ class TestFiles:
         finished = train(*MINE, "data.train=~/x.txt", *QUICK, module="home.py")
         assert finished.returncode == 0, finished.stderr
 
+    @pytest.mark.slow
     def test_compressed_texts_are_read_as_what_they_are(self, train, tmp_path):
         (tmp_path / "a.txt").write_text(TEXT)
         for ending, compress in (("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)):
@@ -224,6 +226,7 @@ class TestFiles:
         assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_without_callbacks_is_reported(train, tmp_path):
     swept = train("-m", "seed=0,1", *QUICK, "hydra.sweep.dir=sweep")
     assert swept.returncode == 0, swept.stderr

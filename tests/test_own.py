@@ -309,7 +309,7 @@ class TestErrorsInAModel:
             ("mine.TinyGRU", ["~data.bptt"], "data.bptt is not given; HumanNumbers takes numbers, bptt"),
         ],
     )
-    @pytest.mark.few(4)
+    @pytest.mark.few(2)
     def test_a_signature_mistake_is_one_line(self, fail, target, typed, words):
         (line,) = fail(target, *typed)
         assert line.startswith(f"error: {words}")

@@ -74,6 +74,7 @@ def test_a_job_that_was_stopped_early_can_be_extended(train, tmp_path):
     assert "EarlyStopping of valid/loss had ended this fit" in errors
 
 
+@pytest.mark.slow
 def test_the_best_is_what_the_objective_says(train, tmp_path):
     sweep = ["-m", "model=gru", "label_smoothing=0,0.9", "trainer.max_epochs=1", "hydra.sweep.dir=sweep", *SHORT]
     assert train(*sweep, "objective=valid/accuracy").returncode == 0

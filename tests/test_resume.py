@@ -291,7 +291,7 @@ class TestResume:
         ],
     )
     @pytest.mark.parametrize("finished", ["text"], indirect=True)
-    @pytest.mark.few(6)
+    @pytest.mark.few(4)
     def test_what_cannot_be_resumed_is_refused_in_one_line(self, finished, arguments, words):
         process = finished.start(*arguments)
         _, errors = process.communicate()
@@ -400,6 +400,7 @@ class TestCheckpoints:
 
 
 class TestDisk:
+    @pytest.mark.slow
     def test_a_full_disk_leaves_the_last_checkpoint_whole(self, tmp_path):
         run = Run(tmp_path, "run", ["trainer.max_epochs=1", *SHORT])
         run.finish()

@@ -466,7 +466,7 @@ class TestEarlyStopping:
         assert all(line.startswith("EarlyStopping of valid/loss had ended this fit (") for line in said)
 
     @pytest.mark.filterwarnings("ignore")
-    @pytest.mark.few(4)
+    @pytest.mark.few(2)
     def test_more_patience_extends_it_to_the_fit_that_has_it_from_the_start(self, ended, tmp_path):
         case, _, before, newest = ended
         after, whole = self.fit(tmp_path, case, 4, newest), self.fit(tmp_path / "whole", case, 4)

@@ -893,7 +893,7 @@ def test_what_the_model_does_not_forecast_limits_how_far_it_can_go_on():
         ("data.warm_up=10000", "no series is longer than data.warm_up=10000"),
     ],
 )
-@pytest.mark.few(6)
+@pytest.mark.few(4)
 def test_mistakes_are_answered_in_one_line(trained, override, words):
     finished = trained(override)
     assert finished.returncode != 0

@@ -159,6 +159,7 @@ def test_tied_weights_are_one_tensor():
         ),
     ],
 )
+@pytest.mark.slow
 def test_from_the_command_line_to_a_checkpoint_with_every_switch_on(train, tmp_path, name):
     switches = [f"model.{dropout}=0.1" for dropout in DROPOUTS if dropout != "weight_drop" or "min" not in name]
     switches += [

@@ -109,6 +109,7 @@ def said(finished, tmp_path):
 
 
 class TestEvaluate:
+    @pytest.mark.few(1)
     def test_it_gives_what_training_said(self, train, said):
         row = said.splitlines()[1].split()
         found = train("task=evaluate", "ckpt=run/checkpoints/last.ckpt")  # with the run's own data
