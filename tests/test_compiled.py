@@ -48,6 +48,7 @@ backends = pytest.mark.parametrize(
 
 
 @backends
+@pytest.mark.slow
 def test_torch_compile_gives_the_same_losses_and_leaves_odd_windows_alone(monkeypatch, backend):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     plain = fit(CharStatefulCell, False, 3, accelerator="cpu")

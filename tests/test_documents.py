@@ -174,6 +174,7 @@ def trained(train, reviews_file):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_its_test_part_and_classes_for_text(trained, train, program, tmp_path):
     (tmp_path / "test.jsonl").write_text(
         "\n".join(json.dumps({"text": text, "label": label}) for text, label in reviews(40, seed=1))

@@ -217,6 +217,7 @@ class TestFiles:
         assert refused.stderr.splitlines()[-1].startswith("error: a.txt.gz: not a whole .gz file (")
         assert not list(tmp_path.glob("cache/texts/*.txt"))
 
+    @pytest.mark.slow
     def test_another_encoding(self, train, answer, tmp_path):
         (tmp_path / "a.txt").write_bytes((TEXT + "für größe ").encode("latin-1") * 9)
         refused = answer(*MINE, "data.train=a.txt")

@@ -263,7 +263,7 @@ class TestErrorsInAModel:
             ("halfway.Model", "RuntimeError: halfway", "    raise RuntimeError('halfway')"),
         ],
     )
-    @pytest.mark.few(2)
+    @pytest.mark.few(1)
     def test_a_bug_keeps_its_traceback_below_a_line_that_says_where_it_came_from(
         self, fail, target, error, line_of_code
     ):

@@ -521,7 +521,7 @@ SKIPPED = [
 
 @pytest.mark.parametrize("case", SKIPPED, ids="; ".join)
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_an_epoch_whose_rest_was_skipped_is_over(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert holds(case, tmp_path / "run") is None

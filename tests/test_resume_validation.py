@@ -83,7 +83,7 @@ def fitted(loaders, folder, stage=None, ckpt_path=None):
 
 @pytest.mark.parametrize("stage", ["train", "validate"])
 @pytest.mark.parametrize("loaders", LOADERS)
-@pytest.mark.few(5)
+@pytest.mark.few(3)
 def test_a_fit_that_is_resumed_has_the_same_losses(loaders, stage, tmp_path):
     whole = fitted(loaders, tmp_path)
     with pytest.raises(InterruptedError):
