@@ -66,16 +66,7 @@ GROUPS += ("experiment", "debug")
 EVERY_CHOICE = [f"{group}={name}" for group in GROUPS for name in choices(group)]
 
 
-MANY = ("experiment", "model", "data")  # the others hold a few settings each
-
-
-@pytest.mark.parametrize(
-    "choice",
-    [
-        choice if choice.split("=")[0] in MANY else pytest.param(choice, marks=pytest.mark.slow)
-        for choice in EVERY_CHOICE
-    ],
-)
+@pytest.mark.parametrize("choice", EVERY_CHOICE)
 @pytest.mark.few(25)
 def test_every_choice_composes_and_passes_its_own_checks(choice):
     needed = {

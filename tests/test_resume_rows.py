@@ -86,7 +86,7 @@ LOADERS = {
 }
 
 
-BY_DEFAULT = ("shuffled", "by a sampler's own", "by weights", "torchdata's", "longest of two", "a worker")
+BY_DEFAULT = ("shuffled", "torchdata's", "a worker")
 
 
 class Module(pl.LightningModule):
@@ -153,7 +153,6 @@ def fitted(folder, loaders, seed=0, ckpt_path=None, stop_at=None, callbacks=(), 
 @pytest.mark.parametrize(
     "name", [name if name in BY_DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in LOADERS]
 )
-@pytest.mark.few(3)
 def test_a_fit_over_rows_is_resumed_exactly(name, stop_at, tmp_path):
     whole = fitted(tmp_path / "whole", LOADERS[name]())
     fitted(tmp_path, LOADERS[name](), stop_at=stop_at)

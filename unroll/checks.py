@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from numbers import Integral
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
 
@@ -34,7 +35,8 @@ def is_number(value: Any) -> bool:
 
 def whole(at_least: int) -> Rule:
     def holds(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and at_least <= value < 2**63  # as torch has them
+        is_whole = isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's too
+        return is_whole and at_least <= value < 2**63  # as torch has them
 
     return Rule(holds, f"a whole number, {at_least} or more")
 

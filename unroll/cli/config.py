@@ -51,6 +51,18 @@ def is_part(value: Any) -> bool:
     return isinstance(value, Mapping) and "_target_" in value
 
 
+SWITCHES = (
+    "barebones",
+    "detect_anomaly",
+    "enable_autolog_hparams",
+    "enable_checkpointing",
+    "enable_model_summary",
+    "enable_progress_bar",
+    "inference_mode",
+    "sync_batchnorm",
+    "use_distributed_sampler",
+)
+
 # Values of the command itself; keys that a configuration does not have are skipped.
 RULES = {
     "task": one_of(*TASKS),
@@ -85,13 +97,7 @@ RULES = {
     "trainer.reload_dataloaders_every_n_epochs": whole(0),
     "trainer.num_sanity_val_steps": whole(-1),
     "trainer.model_registry": or_null(Rule(lambda value: isinstance(value, str), "a name")),
-    **{
-        f"trainer.{name}": or_null(yes_or_no)
-        for name in (
-            *("detect_anomaly", "inference_mode", "use_distributed_sampler", "sync_batchnorm", "barebones"),
-            *("enable_autolog_hparams", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"),
-        )
-    },
+    **{f"trainer.{name}": or_null(yes_or_no) for name in SWITCHES},
     "checkpoint.every_n_steps": or_null(whole(1)),
     "checkpoint.every_n_minutes": or_null(above_zero),
     "checkpoint.requeue": yes_or_no,

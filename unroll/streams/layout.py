@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from copy import copy
-from numbers import Integral
 from typing import Any, TypeVar
 
 import torch
@@ -80,13 +79,6 @@ def check_scored(warm_up: int, longest: int) -> None:
     """
     if warm_up >= longest:
         raise UserError(f"warm_up={warm_up}: leaves nothing to score; the longest row has {longest} targets")
-
-
-def require_whole_numbers(at_least: int = 1, **arguments: Any) -> None:
-    """Raises a `UserError` with the name of an argument that is no whole number, NumPy's included, or is too small."""
-    for name, value in arguments.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
-            raise UserError(f"{name}={value}: must be a whole number, {at_least} or more")
 
 
 def type_and_shape(value: Any) -> str:

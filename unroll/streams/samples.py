@@ -7,8 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from unroll.checks import Size, checked
 from unroll.errors import UserError
-from unroll.streams.layout import require_whole_numbers
 from unroll.streams.resumable import Resumable, refuse_shared, rows_per_process
 
 Samples = TypeVar("Samples", bound="IndependentSamples")
@@ -30,8 +30,8 @@ class IndependentSamples(Resumable):
     setting_names: tuple[str, ...] = ("batch_size", "shuffle")
     samples = "samples"  # what they are called in messages
 
-    def __init__(self, count: int, batch_size: int, shuffle: bool, seed: int = 0) -> None:
-        require_whole_numbers(batch_size=batch_size)
+    @checked
+    def __init__(self, count: int, batch_size: Size, shuffle: bool, seed: int = 0) -> None:
         if batch_size > count:
             raise UserError(f"batch_size={batch_size} is larger than the data: there are {count} {self.samples}")
         self.count = count

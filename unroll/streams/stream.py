@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from unroll.checks import Count, Size, checked
 from unroll.errors import UserError
-from unroll.streams.layout import Layout, require_whole_numbers, type_and_shape
+from unroll.streams.layout import Layout, type_and_shape
 from unroll.streams.many import ManySequences
 from unroll.streams.one import OneSequence
 from unroll.streams.packed import PackedSequences
@@ -97,25 +98,22 @@ class Stream(Resumable):
 
     setting_names = ("batch_size", "bptt", "tail", "jitter", "shuffle", "warm_up", "packed")
 
+    @checked
     def __init__(
         self,
         sequences: Tensor | Sequence[Tensor],
-        batch_size: int,
-        bptt: int,
+        batch_size: Size,
+        bptt: Size,
         targets: Tensor | Sequence[Tensor] | None = None,
         tail: Literal["keep", "drop"] = "keep",
         jitter: bool = False,
         shuffle: bool = False,
         seed: int = 0,
-        warm_up: int = 0,
+        warm_up: Count = 0,
         packed: bool = False,
     ) -> None:
         if not isinstance(sequences, (Tensor, list, tuple)):
             raise UserError(f"a stream reads a tensor [n, …], or a list of them, not {type_and_shape(sequences)}")
-        require_whole_numbers(bptt=bptt, batch_size=batch_size)
-        require_whole_numbers(at_least=0, warm_up=warm_up)
-        if tail not in ("keep", "drop"):
-            raise UserError(f"tail={tail!r}: choose from: keep, drop")
         self.batch_size = batch_size
         self.bptt = bptt
         self.tail, self.warm_up, self.packed = tail, warm_up, packed

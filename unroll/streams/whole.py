@@ -6,8 +6,8 @@ import numpy
 import torch
 from torch import Tensor
 
+from unroll.checks import Size, checked
 from unroll.errors import UserError
-from unroll.streams.layout import require_whole_numbers
 from unroll.streams.samples import IndependentSamples
 from unroll.streams.sequences import Sequences, to_int64
 from unroll.streams.window import Window, sent
@@ -42,17 +42,16 @@ class WholeSequences(IndependentSamples):
     setting_names = ("batch_size", "shuffle", "crop", "seed")
     samples = "sequences"
 
+    @checked
     def __init__(
         self,
         sequences: Sequence[Tensor],
         targets: Sequence[Tensor] | Tensor,
-        batch_size: int,
+        batch_size: Size,
         shuffle: bool = False,
         seed: int = 0,
-        crop: int | None = None,
+        crop: Size | None = None,
     ) -> None:
-        if crop is not None:
-            require_whole_numbers(crop=crop)
         self.crop = crop
         self.sequences = Sequences(sequences)
         self.targets = targets if isinstance(targets, Tensor) else Sequences(targets)

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from unroll.checks import Size, checked
 from unroll.errors import UserError
 from unroll.streams.fingerprint import fingerprint
-from unroll.streams.layout import require_whole_numbers, type_and_shape
+from unroll.streams.layout import type_and_shape
 from unroll.streams.samples import IndependentSamples
 from unroll.streams.sequences import to_int64
 from unroll.streams.window import Window
@@ -55,23 +56,22 @@ class IndependentWindows(IndependentSamples):
     setting_names = ("batch_size", "shuffle", "bptt", "stride")
     samples = "windows"
 
+    @checked
     def __init__(
         self,
         sequence: Tensor,
-        batch_size: int,
-        bptt: int,
-        stride: int | None = None,
+        batch_size: Size,
+        bptt: Size,
+        stride: Size | None = None,
         chosen: Tensor | None = None,
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
         if not isinstance(sequence, Tensor) or sequence.dim() == 0:
             raise UserError(f"windows are cut from a tensor [n, …], not {type_and_shape(sequence)}")
-        stride = bptt if stride is None else stride
-        require_whole_numbers(bptt=bptt, stride=stride)
         self.sequence = sequence
         self.bptt = bptt
-        self.stride = stride
+        self.stride = bptt if stride is None else stride
         self.chosen = torch.arange(len(self.windows)) if chosen is None else chosen
         super().__init__(len(self.chosen), batch_size, shuffle, seed)
 
