@@ -50,7 +50,8 @@ class FastModel:
     """Calls a model; training batches that come twice in a row in the same shapes go to a faster version of it.
 
     All others go to the model itself, so nothing is compiled for them: the first window of a pass, which has no state
-    yet, smaller ones at the end of an epoch, and validation.
+    yet, smaller ones at the end of an epoch, and validation. CUDA graphs are made anew for weights that lie elsewhere,
+    as in a second fit, and for others that are trained, as where layers are thawed.
 
     Args:
         model: the model.
@@ -72,8 +73,8 @@ class FastModel:
         """What `call` returns; inputs are tensors, tuples of tensors, or None."""
         if not (self.how and self.model.training and torch.is_grad_enabled()):
             return self.call(self.model, *inputs)
-        kind = shapes(inputs)
-        if self.fast is None and kind == self.latest:
+        kind = shapes(inputs), places(self.model) if self.how == CUDA_GRAPH else None
+        if kind == self.latest and (self.fast is None or kind[1] != self.fast_for[1]):
             self.fast, self.fast_for = self.make(inputs), kind
         self.latest = kind
         return self.fast(*inputs) if kind == self.fast_for else self.call(self.model, *inputs)
@@ -126,11 +127,17 @@ def shapes(value: Any) -> Any:
     return None if value is None else value.shape
 
 
+def places(model: nn.Module) -> list[tuple[int, bool]]:
+    """Where each weight lies, and whether it is trained: CUDA graphs go on with both as they were."""
+    return [(parameter.data_ptr(), parameter.requires_grad) for parameter in model.parameters()]
+
+
 def graph(model: nn.Module, call: Forward, inputs: tuple[Any, ...]) -> Any:
     """The model as two CUDA graphs (`torch.cuda.make_graphed_callables`).
 
     The graphs read from buffers of their own, into which every later window is copied, and write to others, which the
-    next call overwrites: so what is kept beyond a step, the state, is a copy.
+    next call overwrites. So what is kept beyond a step is a copy: the state, and gradients that are accumulated, since
+    a weight's first gradient is the graph's own (PyTorch's issue 181723).
     """
     tensors = TensorsOnly(model, call)
     buffers = copies(present(inputs))
@@ -140,8 +147,15 @@ def graph(model: nn.Module, call: Forward, inputs: tuple[Any, ...]) -> Any:
         # the head is not called here: the loss is computed from the features, outside of the graphs
         graphed: Any = torch.cuda.make_graphed_callables(tensors, buffers, allow_unused_input=True)
 
+    def keep_gradients(_: Tensor | None) -> None:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.clone()
+
     def fast(*inputs: Any) -> tuple[Any, ...]:
         outputs, *others = graphed(*present(inputs))
+        if outputs.requires_grad:
+            outputs.register_hook(keep_gradients)  # is called before the graph of the backward pass
         given = iter((outputs, *copies(tuple(others))))
         return tuple(next(given) if there else None for there in tensors.there)
 
