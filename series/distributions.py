@@ -85,14 +85,14 @@ class Quantiles(Outlook):
         return outputs[..., :1] + outputs[..., 1:2] * outputs[..., 2:]
 
     def loss(self, outputs: Tensor, truth: Tensor, unit: Tensor | float = 1.0) -> Tensor:
-        return pinball(self.all(outputs), truth[..., None], outputs.new_tensor(self.levels)).mean(-1) / unit
+        return pinball(self.all(outputs), truth[..., None], levels_like(outputs, self.levels)).mean(-1) / unit
 
     def point(self, outputs: Tensor) -> Tensor:
         return self.all(outputs)[..., self.levels.index(0.5)]
 
     def quantile(self, outputs: Tensor, levels: Tensor) -> Tensor:
         """Between the levels, quantiles are interpolated; beyond them, they are the first and the last."""
-        known, values = outputs.new_tensor(self.levels), self.all(outputs).sort(-1).values
+        known, values = levels_like(outputs, self.levels), self.all(outputs).sort(-1).values
         shape = torch.broadcast_shapes(levels.shape, values.shape[:-1])
         levels, values = levels.to(outputs).clamp(known[0], known[-1]).expand(shape), values.expand(*shape, len(known))
         if len(known) == 1:
@@ -135,7 +135,9 @@ class StudentT(Outlook):
 
     def loss(self, outputs: Tensor, truth: Tensor, unit: Tensor | float = 1.0) -> Tensor:
         mean, spread, freedom = self.parts(outputs)
-        return -torch.distributions.StudentT(freedom, mean, spread, validate_args=False).log_prob(truth)
+        norm = spread.log() + 0.5 * freedom.log() + 0.5 * math.log(math.pi)
+        norm = norm + torch.lgamma(0.5 * freedom) - torch.lgamma(0.5 * (freedom + 1.0))
+        return 0.5 * (freedom + 1.0) * torch.log1p(((truth - mean) / spread) ** 2.0 / freedom) + norm
 
     def point(self, outputs: Tensor) -> Tensor:
         return self.parts(outputs)[0]
@@ -185,6 +187,11 @@ class NegativeBinomial(Outlook):
         z = torch.special.ndtri(levels.to(outputs))
         skewness = (1 + 2 * alpha * mean) / deviation
         return (mean + deviation * (z + skewness * (z.square() - 1) / 6)).round().clamp(min=0)
+
+
+def levels_like(values: Tensor, levels: Sequence[float]) -> Tensor:
+    """Levels beside some values. They are filled in on the device: a copy of a list would wait for it."""
+    return torch.cat([values.new_full((1,), level) for level in levels])
 
 
 def spread_of(scale: Tensor, raw: Tensor) -> Tensor:

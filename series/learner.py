@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from series.distributions import Outlook, pinball
+from series.distributions import Outlook, levels_like, pinball
 from series.scale import in_deviations
 from unroll.checks import Share
 from unroll.training.learner import LearnerSettings, WindowLearner
@@ -49,8 +49,8 @@ class ForecastError(Objective):
     def score(self, model: nn.Module, features: Tensor, targets: Tensor) -> Scored:
         outputs = outputs_of(model, features)
         truth = targets[..., 0]
-        known = truth.isfinite()
-        outputs, truth, targets = outputs[known], truth[known], targets[known]
+        known = truth.isfinite().flatten().nonzero().squeeze(1)  # waits for the device, once
+        outputs, truth, targets = (part.flatten(0, 2)[known] for part in (outputs, truth, targets))
         count = len(truth)
         losses = self.outlook.loss(outputs, truth, targets[..., 1])
         loss = losses.sum() / max(count, 1)
@@ -62,7 +62,7 @@ class ForecastError(Objective):
         for name, forecast in zip(SIMPLE, (*simple_forecasts, outputs[..., 0]), strict=True):
             sums[f"{name}_mse"] = squares(in_deviations(forecast, std, mean) - truth)
         if self.outlook.spread:
-            levels = truth.new_tensor(LEVELS)
+            levels = levels_like(truth, LEVELS)
             deciles = self.outlook.quantile(outputs.unsqueeze(-2), levels)
             deciles = in_deviations(deciles, std[:, None], mean[:, None])
             sums["pinball"] = pinball(deciles, truth[:, None], levels).mean(-1).sum()

@@ -47,6 +47,9 @@ class Forecaster(nn.Module):
         dropout: between the layers, and before the head.
     """
 
+    last: Tensor
+    others: Tensor
+
     @checked
     def __init__(
         self,
@@ -70,10 +73,11 @@ class Forecaster(nn.Module):
             raise UserError(f"last={list(last)}: must be the places of targets among {features} features, each once")
         self.outlook = outlook(objective, quantiles)
         self.horizon, self.context, self.segment = horizon, context, segment
-        self.last = list(last)
         self.missing, self.width = missing, features
         self.known = [*known]
-        self.others = [column for column in range(features * (1 + missing)) if column not in self.last]
+        others = [column for column in range(features * (1 + missing)) if column not in last]
+        self.register_buffer("last", torch.tensor([*last]), persistent=False)  # a list as an index would be copied
+        self.register_buffer("others", torch.tensor(others, dtype=torch.int64), persistent=False)
         self.reach = min(segment + 1, context)
         self.embed = nn.Linear(context + len(self.others) * self.reach, hidden_size)
         self.rnn = Dilated(cell, hidden_size, hidden_size, num_layers, dropout, segment)
@@ -109,7 +113,7 @@ class Forecaster(nn.Module):
         windows = read[..., self.last].unfold(1, self.context, 1)  # [rows, time, targets, context]
         level, relative, scale = relative_to_last(windows)
         parts = [relative]
-        if self.others:
+        if len(self.others):
             beside = read[:, self.context - self.reach :, self.others].unfold(1, self.reach, 1)
             parts.append(beside.flatten(2).unsqueeze(2).expand(-1, -1, targets, -1))
         embedded = torch.relu(self.embed(torch.cat(parts, -1)))

@@ -10,6 +10,7 @@ from torch import Tensor
 from series.model import without_missing
 from series.scale import Scale, curve
 from unroll.streams import Stream, Window
+from unroll.streams.window import sent
 
 NOT_SCORED = -1
 
@@ -101,9 +102,9 @@ class ForecastWindows(Stream):
         return (window.pin_memory() for window in windows) if self.pin else windows
 
     def _with_targets(self, window: Window) -> Window:
-        places = window.targets
-        scored = (places != NOT_SCORED) & window.full_mask.to(places.device)
-        places = places.clamp(min=0)[..., None]
+        places, mask = window.targets, window.on_host[1]  # on the CPU, like the mask
+        scored = places != NOT_SCORED if mask is None else (places != NOT_SCORED) & mask
+        places = sent(places.clamp(min=0)[..., None], self.values.device)
         ahead = torch.arange(1, self.horizon + 1, device=places.device)
         span = self.span[places]
         found = [self.values[(places + ahead).clamp(max=len(self.values) - 1)]]  # [rows, time, horizon, targets]
@@ -118,15 +119,16 @@ class ForecastWindows(Stream):
         inputs = window.inputs
         if self.known is not None:  # of steps that are not scored it is of no matter: no state depends on it
             inputs = torch.cat([inputs, self.known[(places + ahead).clamp(max=len(self.known) - 1)].flatten(2)], -1)
-        mask = None if scored.all() else scored.cpu()
-        return Window.of(inputs, targets, window.on_host[0], mask)
+        return Window.of(inputs, targets, window.on_host[0], None if scored.all() else scored)
 
     @property
     def nbytes(self) -> int:
         return super().nbytes + self.values.nbytes
 
     def move(self, device: torch.device) -> None:
+        places = self.layout.targets  # type: ignore[attr-defined]
         super().move(device)
+        self.layout.targets = places  # type: ignore[attr-defined]
         self.values, self.latest = self.values.to(device), self.latest.to(device)
         self.known = None if self.known is None else self.known.to(device)
         self.units, self.curves = self.units.to(device), self.curves.to(device)

@@ -115,13 +115,13 @@ class Reads(TorchDispatchMode):
 
 
 class Copies(TorchFunctionMode):
-    """Calls `record` for each copy to the host, which is no operation where a tensor is there already."""
+    """Calls `record` for each copy to the host or from it, which is no operation where a tensor is there already."""
 
     def __init__(self, record):
         self.record = record
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function in (torch.Tensor.tolist, torch.Tensor.cpu, torch.Tensor.numpy):
+        if function in (torch.Tensor.tolist, torch.Tensor.cpu, torch.Tensor.numpy, torch.Tensor.new_tensor):
             self.record()
         return function(*args, **(kwargs or {}))
 

@@ -29,7 +29,7 @@ class BatchNorm(nn.BatchNorm1d):
 
     def over_processes(self, samples: Tensor) -> Tensor:
         """Normalises `[samples, hidden]` by the statistics of all processes' samples; gradients reach all of them."""
-        count = SumOverProcesses.apply(samples.new_tensor(float(len(samples))))
+        count = SumOverProcesses.apply(samples.new_full((), float(len(samples))))
         mean = SumOverProcesses.apply(samples.sum(0)) / count
         variance = SumOverProcesses.apply((samples - mean).square().sum(0)) / count
         assert self.running_mean is not None

@@ -11,7 +11,7 @@ from unroll.streams.fingerprint import fingerprint
 from unroll.streams.layout import type_and_shape
 from unroll.streams.samples import IndependentSamples
 from unroll.streams.sequences import to_int64
-from unroll.streams.window import Window
+from unroll.streams.window import Window, sent
 
 
 def windows_of(sequence: Tensor, bptt: int, stride: int) -> Tensor:
@@ -87,6 +87,6 @@ class IndependentWindows(IndependentSamples):
     def batches(self, first: int) -> Iterator[Window]:
         windows = self.windows
         for numbers in self.numbers(first):
-            batch = to_int64(windows[self.chosen[numbers]])
+            batch = to_int64(windows[sent(self.chosen[numbers], self.sequence.device)])
             window = Window.of(batch[:, :-1], batch[:, 1:], torch.ones(len(batch), dtype=torch.bool))
             yield window.pin_memory() if self.pin else window

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unroll.errors import UserError
 from unroll.streams import IndependentSamples
+from unroll.streams.window import sent
 
 Flip = Literal[True, False, "alternate"]
 
@@ -66,9 +67,9 @@ class ImageBatches(IndependentSamples):
         self.pad, self.flip = pad, flip
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, ...]]:
-        moves = self.moves().to(self.pixels.device) if self.pad or self.flip else None
+        moves = sent(self.moves(), self.pixels.device) if self.pad or self.flip else None
         for numbers in self.numbers(first):
-            numbers = numbers.to(self.pixels.device)
+            numbers = sent(numbers, self.pixels.device)
             batch = [self.pixels[numbers], self.labels[numbers]]
             if moves is not None:
                 batch.append(moves[numbers])

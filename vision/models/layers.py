@@ -52,7 +52,7 @@ class BatchNorm(nn.Module):
         values: Any = images.numel() / images.size(1)  # of each channel
         images = images.to(torch.promote_types(images.dtype, torch.float32))  # sums need more than half precision
         if several():
-            values = SumOverProcesses.apply(torch.tensor(values, device=images.device))
+            values = SumOverProcesses.apply(images.new_full((), values))
             means = SumOverProcesses.apply(images.sum((0, 2, 3))) / values
             variances = SumOverProcesses.apply((images - means[:, None, None]).square().sum((0, 2, 3))) / values
         else:
