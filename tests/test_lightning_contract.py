@@ -154,6 +154,11 @@ def test_is_fitting():
     assert set(seen) == {False}
 
 
+@contract(lightning.is_trial, "`trainer.fast_dev_run` is the number of batches that are tried, 0 or False for none")
+def test_is_trial():
+    assert [lightning.is_trial(trainer_of(fast_dev_run=batches)) for batches in (False, 0, True, 3)] == [0, 0, 1, 1]
+
+
 class WithLoader(pl.LightningDataModule):
     def __init__(self, loader):
         super().__init__()

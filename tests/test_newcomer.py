@@ -274,6 +274,7 @@ class TestTrainer:
         finished = train(*limits, *typed, "trainer.limit_val_batches=2", "hydra.run.dir=run")
         assert finished.returncode == 0, finished.stderr
         assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "finished"
+        assert "fast" not in "".join(typed) or not [*tmp_path.rglob("*.ckpt")]
 
     @pytest.mark.slow
     def test_overfitting_takes_the_same_batches_again(self, train, tmp_path):

@@ -114,6 +114,14 @@ def test_a_longer_file_is_kept_whatever_the_callback_did_before(resumed, tmp_pat
     assert len(said) == 3
 
 
+def test_a_trial_of_one_batch_leaves_the_files_as_they_are(tmp_path):
+    fitted(trainer_of(LastCheckpoint(str(tmp_path))))
+    before = (tmp_path / "last.ckpt").read_bytes()
+    fitted(trainer_of(LastCheckpoint(str(tmp_path), every_n_steps=1), fast_dev_run=2))
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+
+
 def test_two_of_them_are_refused_in_one_line(tmp_path):
     callbacks = [LastCheckpoint(str(tmp_path / name)) for name in "ab"]
     with pytest.raises(

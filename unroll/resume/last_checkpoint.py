@@ -24,6 +24,7 @@ from unroll.resume.lightning import (
     ends_trial,
     is_fitting,
     is_restarting,
+    is_trial,
     look_for_last,
     next_batch,
     reduce_over_processes,
@@ -49,7 +50,8 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
     validation is cut short, as if that were still to begin). The progress that Lightning saves is changed to say just
     that: as it is, Lightning would skip a validation or log a row twice on resume.
 
-    SIGTERM and Ctrl-C stop the run in this way; a second one ends it at once.
+    SIGTERM and Ctrl-C stop the run in this way; a second one ends it at once. A fit with `fast_dev_run` writes nothing,
+    as with Lightning's own callbacks.
 
     Args:
         dirpath: the folder.
@@ -151,7 +153,7 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
 
     def _keep_longer_run(self, trainer: pl.Trainer) -> None:
         """Renames a file that is there already if it holds more steps than the fit begins with."""
-        if not trainer.is_global_zero or not self.path.exists():
+        if is_trial(trainer) or not trainer.is_global_zero or not self.path.exists():
             return
         steps = glance(self.path).get("global_step")  # None if it is no checkpoint, or damaged
         if steps is None or steps > trainer.global_step:
@@ -201,6 +203,8 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         self, trainer: pl.Trainer, set_progress: Callable[[dict[str, Any]], None] = lambda checkpoint: None
     ) -> None:
         self.saved_at = time.monotonic()
+        if is_trial(trainer):
+            return
         if not all(parameter.isfinite().all() for parameter in trainer.lightning_module.parameters()):
             return  # the next step will say that the run has diverged; the last good checkpoint stays
         self.set_progress = set_progress

@@ -38,6 +38,11 @@ def is_fitting(trainer: Any) -> bool:
     return bool(trainer.state.fn == "fit")
 
 
+def is_trial(trainer: Any) -> bool:
+    """Whether it only tries some batches (`fast_dev_run`), of which nothing is written."""
+    return bool(trainer.fast_dev_run)
+
+
 def train_loader(trainer: Any) -> Any:
     """The training loader, as it was given to `fit` or as a hook returns it.
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unroll.lightning import Checkpoint, pl
+from unroll.resume.lightning import is_trial
 from unroll.training.schedules import cycle_ends
 
 
@@ -21,5 +22,5 @@ class CycleCheckpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         done = trainer.current_epoch + 1
         ends = cycle_ends(max(trainer.max_epochs or 0, done), *self.cycles)
-        if done in ends:
+        if done in ends and not is_trial(trainer):
             trainer.save_checkpoint(self.dirpath / f"cycle_{ends.index(done)}.ckpt")
