@@ -114,6 +114,29 @@ def test_a_longer_file_is_kept_whatever_the_callback_did_before(resumed, tmp_pat
     assert len(said) == 3
 
 
+class WithPath(Module):
+    """Its files hold more than plain values, so they are only read by who trusts them."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.save_hyperparameters()
+
+
+def test_a_file_that_cannot_be_read_safely_is_kept_by_a_new_fit_alone(tmp_path, recwarn):
+    def fit(epochs, **settings):
+        module, trainer = WithPath(tmp_path), trainer_of(LastCheckpoint(str(tmp_path)), max_epochs=epochs)
+        trainer.fit(module, stream(), **settings)
+        return module.read, len([*tmp_path.glob("last-unreadable*.ckpt")])
+
+    (batches, _), _ = fit(1), recwarn.clear()
+    assert fit(2, ckpt_path="last", weights_only=False) == (batches, 0)
+    assert fit(3, ckpt_path=tmp_path / ".." / tmp_path.name / "last.ckpt", weights_only=False) == (batches, 0)
+    assert not [line for line in recwarn if "was there" in str(line.message)]
+    assert fit(1) == (batches, 1)
+    (said,) = [str(line.message) for line in recwarn if "was there" in str(line.message)]
+    assert "last.ckpt was there, which can't be read safely; this fit begins at step 0, so it is kept as" in said
+
+
 def test_a_trial_of_one_batch_leaves_the_files_as_they_are(tmp_path):
     fitted(trainer_of(LastCheckpoint(str(tmp_path))))
     before = (tmp_path / "last.ckpt").read_bytes()

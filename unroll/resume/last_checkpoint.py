@@ -155,12 +155,15 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         """Renames a file that is there already if it holds more steps than the fit begins with."""
         if is_trial(trainer) or not trainer.is_global_zero or not self.path.exists():
             return
-        steps = glance(self.path).get("global_step")  # None if it is no checkpoint, or damaged
+        if trainer.ckpt_path is not None and Path(trainer.ckpt_path).resolve() == self.path.resolve():
+            return  # the fit goes on from it, whatever else it holds
+        steps = glance(self.path).get("global_step")  # None if it is no checkpoint, damaged, or can't be read safely
         if steps is None or steps > trainer.global_step:
             kept = free_name(self.path.with_name(f"last-{'unreadable' if steps is None else steps}.ckpt"))
             self.path.replace(kept)
+            held = "which can't be read safely" if steps is None else f"of {steps} steps"
             begins = f"this fit begins at step {trainer.global_step}"
-            warnings.warn(f"{self.path} was there, of {steps} steps; {begins}, so it is kept as {kept}", stacklevel=2)
+            warnings.warn(f"{self.path} was there, {held}; {begins}, so it is kept as {kept}", stacklevel=2)
 
     def _action(self, trainer: pl.Trainer) -> int:
         action = CONTINUE
