@@ -233,6 +233,34 @@ class TestRows:
             module.state((torch.zeros(4, 5, 1), torch.zeros(4, 5, 1)))
 
 
+class Saves:
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["mine"] = 1
+
+
+class SavesToo(Forecaster):
+    def on_save_checkpoint(self, checkpoint):
+        super().on_save_checkpoint(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint):
+        CarriesState.on_load_checkpoint(self, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("bases", "methods", "words"),
+    [
+        ((pl.LightningModule, CarriesState), {}, "class Own: name CarriesState before LightningModule"),
+        ((Saves, SavesToo), {}, r"Saves.on_save_checkpoint does not call super\(\).on_save_checkpoint"),
+        ((Forecaster,), {"configure_callbacks": lambda self: []}, r"does not call super\(\).configure_callbacks"),
+        ((Forecaster,), {"on_load_checkpoint": lambda self, checkpoint: None}, "without which no fit resumes exactly"),
+    ],
+)
+def test_a_class_that_leaves_out_its_hooks_is_refused_in_one_line(bases, methods, words):
+    with pytest.raises(UserError, match=words) as caught:
+        type("Own", bases, methods)
+    assert "\n" not in str(caught.value)
+
+
 class Layers(nn.Module):
     """Those of `unroll.nn` whose steps are compiled, one on the other."""
 

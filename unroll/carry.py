@@ -1,5 +1,6 @@
 """Truncated backpropagation through time for any LightningModule: the state carried from window to window."""
 
+import inspect
 import sys
 import warnings
 from pathlib import Path
@@ -35,6 +36,7 @@ from unroll.streams.window import Window
 CARRIED = "carried_state"  # the checkpoint's key: training's states by split, of each process
 ROWS = "rows_per_process"  # the checkpoint's key
 STREAM = "stream"  # the split that is read by `stream`
+HOOKS = ("on_save_checkpoint", "on_load_checkpoint", "configure_callbacks")  # that a class may have, too
 EVALUATED = ("sanity_check", "validate", "valid", "test", "predict", STREAM)  # splits that a fit begins anew
 
 
@@ -55,7 +57,7 @@ class CarriesState:
     (`unroll.resume.exact`).
 
     Name it before `LightningModule`. A class that defines `on_save_checkpoint`, `on_load_checkpoint` or
-    `configure_callbacks` calls `super()`.
+    `configure_callbacks` calls `super()`. A class that does otherwise is refused when it is defined.
 
     Attributes:
         state_axis: the axis of the rows in each tensor of the state; 1, as in `nn.LSTM`.
@@ -65,6 +67,10 @@ class CarriesState:
 
     state_axis: int = ROW_AXIS
     state_classes: tuple[type, ...] = ()
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        refuse_left_out(cls)
 
     @property
     def states(self) -> dict[str, State]:
@@ -272,3 +278,22 @@ class CarriesState:
         if any(isinstance(callback, ResumesExactly) for callback in [*callbacks, *module.trainer.callbacks]):
             return callbacks
         return [*callbacks, ExactCheckpoints()]
+
+
+def refuse_left_out(kind: type) -> None:
+    """
+    Raises:
+        UserError: in a class with `CarriesState`, hooks of it would not be called.
+    """
+    order = kind.mro()
+    before = order[: order.index(CarriesState)]
+    if any(base.__name__ == "LightningModule" for base in before):
+        raise UserError(
+            f"class {kind.__name__}: name CarriesState before LightningModule, or the state is in no checkpoint"
+        )
+    for base, name in ((base, name) for base in before for name in HOOKS if name in vars(base)):
+        code = getattr(inspect.unwrap(vars(base)[name]), "__code__", None)
+        if code is not None and name not in code.co_names:
+            raise UserError(
+                f"{base.__name__}.{name} does not call super().{name}, without which no fit resumes exactly"
+            )
