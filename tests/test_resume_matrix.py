@@ -386,6 +386,7 @@ def test_a_fit_that_is_stopped_and_resumed_is_the_undisturbed_one(case, tmp_path
     assert holds(case, tmp_path / "run") is None
 
 
+@pytest.mark.parametrize("validates", [False, True], ids=["trained on", "validated on"])
 @pytest.mark.parametrize(
     ("loader", "words"),
     [
@@ -394,11 +395,18 @@ def test_a_fit_that_is_stopped_and_resumed_is_the_undisturbed_one(case, tmp_path
             "num_workers=1: a worker can't tell the epoch",
         ),
         (lambda: StatefulDataLoader(documents(), batch_size=None, num_workers=1), "use num_workers=0"),
+        (
+            lambda: DataLoader(series(), batch_size=None, num_workers=2),
+            "num_workers=2: each worker would yield every batch of a Stream; use num_workers=0",
+        ),
     ],
 )
-def test_an_order_that_a_worker_would_draw_is_refused_in_one_line(loader, words, tmp_path):
+@pytest.mark.filterwarnings("ignore")
+def test_what_workers_would_read_otherwise_is_refused_in_one_line(loader, words, validates, tmp_path):
     with pytest.raises(UserError, match=words) as caught:
-        pl.Trainer(**QUIET, callbacks=[LastCheckpoint(str(tmp_path))]).fit(Module(), loader())
+        pl.Trainer(**QUIET, callbacks=[LastCheckpoint(str(tmp_path))]).fit(
+            Module(), *([series(), loader()] if validates else [loader()])
+        )
     assert "\n" not in str(caught.value)
 
 

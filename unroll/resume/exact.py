@@ -29,6 +29,7 @@ from unroll.resume.loaders import (
     read_by,
     refuse_repeated,
     refuse_unsure,
+    refuse_workers,
     say_that_workers_draw,
     workers_stay,
 )
@@ -210,8 +211,11 @@ class ResumesExactly:
             self.random_before_stop = self.before.random
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        for stream in map(read_by, lightning.validation_loaders(trainer) if lightning.is_fitting(trainer) else ()):
-            if stream is not None:  # in the order of the epoch, however many passes were taken before a stop
+        for loader in lightning.validation_loaders(trainer) if lightning.is_fitting(trainer) else ():
+            refuse_workers(loader)
+            if (
+                stream := read_by(loader)
+            ) is not None:  # in the order of the epoch, however many passes were taken before a stop
                 stream.set_epoch(trainer.current_epoch)
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:

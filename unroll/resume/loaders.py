@@ -127,20 +127,31 @@ def put_back(before: list[tuple[Resumable, dict[str, Any]]]) -> None:
         vars(stream).update(state)
 
 
-def refuse_unsure(loader: Any, processes: int) -> None:
+def refuse_workers(loader: Any) -> None:
     """
     Raises:
-        UserError: a worker would draw the stream's order, or each of several processes would read all of it.
+        UserError: a worker would draw the order of a stream, or each of several would yield all of it.
     """
-    stream = read_by(loader)
-    if stream is None:
-        return
-    workers = getattr(loader, "num_workers", 0)
-    if workers and stream.draws:
+    stream, workers = read_by(loader), getattr(loader, "num_workers", 0)
+    if stream is not None and workers > 1:
+        raise UserError(
+            f"num_workers={workers}: each worker would yield every batch of a {type(stream).__name__}; use "
+            f"num_workers=0, or 1 where nothing is drawn"
+        )
+    if stream is not None and workers and stream.draws:
         raise UserError(
             f"num_workers={workers}: a worker can't tell the epoch, and would repeat its order; use num_workers=0"
         )
-    if processes > 1 and stream.shares != processes:
+
+
+def refuse_unsure(loader: Any, processes: int) -> None:
+    """
+    Raises:
+        UserError: workers would read a stream otherwise, or each of several processes would read all of it.
+    """
+    refuse_workers(loader)
+    stream = read_by(loader)
+    if stream is not None and processes > 1 and stream.shares != processes:
         raise UserError(
             f"the stream is read whole by each of {processes} processes; give each its rows: "
             f"stream.shard(trainer.global_rank, {processes}), in a train_dataloader hook"
