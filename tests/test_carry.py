@@ -219,6 +219,13 @@ class TestRows:
         with pytest.raises(UserError, match=r"of shape \[4, 8\] for a window of 4 rows; axis 1 should have size 4"):
             module.carry(torch.zeros(4, 8))  # of an nn.GRUCell
 
+    @pytest.mark.parametrize("other", ["text", len, object(), numpy.ones((1, 4, 8)), {1}, nn.Linear(1, 1)], ids=type)
+    def test_what_is_no_state_is_refused_in_one_line(self, module, other):
+        module.state(window(4))
+        for state in (other, (torch.ones(1, 4, 8), other)):
+            with pytest.raises(UserError, match=f"^a state is made of .*; this one has a {type(other).__name__}$"):
+                module.carry(state)
+
     def test_unless_the_axis_is_named(self, module):
         module.state_axis = 0
         module.states["train"] = None
@@ -429,6 +436,11 @@ class TestReadingOn:
         torch.testing.assert_close(torch.cat(parts, 1), whole)
         assert module.training
         assert not any(part.requires_grad for part in parts)
+
+    @pytest.mark.parametrize("other", [7, [1.0], None])
+    def test_what_is_neither_a_window_nor_inputs_is_refused_in_one_line(self, other):
+        with pytest.raises(UserError, match=f"this batch is a {type(other).__name__}: give unroll.Stream"):
+            Service().stream(other)
 
     def test_it_can_begin_anew(self):
         module, series = Service(), waves(60)[None]

@@ -192,8 +192,9 @@ class CarriesState:
             module.eval()
         try:
             with torch.no_grad():
+                before = self.state(window, STREAM)
                 more = {} if window.resets is None else {"resets": window.resets}
-                outputs, state = module(window.inputs, self.state(window, STREAM), **more)
+                outputs, state = module(window.inputs, before, **more)
         finally:
             if was_training:
                 module.train()

@@ -63,15 +63,19 @@ def rebuilt(kind: type, parts: Mapping[str, Any]) -> Any:
 
 
 def tensors(state: State) -> list[Tensor]:
-    """The tensors of a state, in order."""
-    if isinstance(state, Tensor):
-        return [state]
-    if isinstance(state, NUMBERS):
-        return []
-    if is_dataclass(state):
-        state = parts_by_name(state)
-    parts = state.values() if isinstance(state, Mapping) else state or ()
-    return [tensor for part in parts for tensor in tensors(part)]
+    """The tensors of a state, in order.
+
+    Raises:
+        UserError: there is something else in it.
+    """
+    found: list[Tensor] = []
+
+    def noted(part: Tensor) -> Tensor:
+        found.append(part)
+        return part
+
+    map_tensors(state, noted)
+    return found
 
 
 def detach(state: State) -> State:
