@@ -114,6 +114,22 @@ def test_a_longer_file_is_kept_whatever_the_callback_did_before(resumed, tmp_pat
     assert len(said) == 3
 
 
+@pytest.mark.parametrize("name", ["file", "file/below", "x" * 300, "a\0b"])
+def test_a_folder_that_cannot_be_made_is_refused_in_one_line_before_training(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    module = Module()
+    with pytest.raises(UserError, match=r"^dirpath=.*: no folder for checkpoints \([^\n]*\)$"):
+        fitted(trainer_of(LastCheckpoint(name)), module=module)
+    assert module.read == 0
+
+
+@pytest.mark.parametrize("name", [7, None, ["folder"], b"folder", "s3://bucket/run"])
+def test_what_is_no_folders_name_is_refused_in_one_line(name):
+    with pytest.raises(UserError, match=r"must be the name of a folder on a disk of this machine$"):
+        LastCheckpoint(name)
+
+
 class WithPath(Module):
     """Its files hold more than plain values, so they are only read by who trusts them."""
 

@@ -10,11 +10,11 @@ from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
-from unroll.checks import Positive, Size, checked
+from unroll.checks import Positive, Rule, Size, checked
 from unroll.errors import Interrupted, UserError
 from unroll.lightning import KNOWN, Checkpoint, pl, refuse_unknown_trainer
 from unroll.resume.checkpoint import glance
@@ -34,6 +34,13 @@ from unroll.resume.loaders import put_before_batch
 from unroll.resume.moment import BeforeStep
 
 CONTINUE, SAVE, SAVE_AND_STOP = range(3)
+FolderName = Annotated[
+    str | os.PathLike[str],
+    Rule(
+        lambda value: isinstance(value, (str, os.PathLike)) and "://" not in str(value),
+        "the name of a folder on a disk of this machine",
+    ),
+]
 SHOW_CURSOR = b"\x1b[?25h"  # the progress bar hides it
 STOPPING = b"\nstopping after this step (once more: at once)\n"
 
@@ -61,14 +68,15 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
     Raises:
         Interrupted: after a signal, with the exit status that belongs to it.
         UserError: the Trainer is of a copy of Lightning that was imported after `unroll` (see `unroll.lightning`), it
-            has another `LastCheckpoint`, or a stream can't be resumed exactly (see `unroll.resume.exact`).
+            has another `LastCheckpoint`, the folder can't be written to, or a stream can't be resumed exactly (see
+            `unroll.resume.exact`).
     """
 
     best_model_path = ""  # Lightning asks the first Checkpoint for it, and says in a line that there is none
 
     @checked
     def __init__(
-        self, dirpath: str, every_n_steps: Size | None = None, every_n_minutes: Positive | None = None
+        self, dirpath: FolderName, every_n_steps: Size | None = None, every_n_minutes: Positive | None = None
     ) -> None:
         self.path = Path(dirpath) / "last.ckpt"
         self.every_n_steps = every_n_steps
@@ -96,6 +104,8 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        if trainer.is_global_zero and not is_trial(trainer):
+            make_folder(self.path.parent)
         self._keep_longer_run(trainer)
         self.saved_at = time.monotonic()
         self.ended = False
@@ -252,6 +262,20 @@ def refuse_another(callback: LastCheckpoint, trainer: Any) -> None:
             f"the Trainer has two LastCheckpoint callbacks ({callback.path} and {others[0].path}): give it one, and "
             f"for more files a ModelCheckpoint, whose files resume exactly, too"
         )
+
+
+def make_folder(path: Path) -> None:
+    """
+    Raises:
+        UserError: it can't be made, or not be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        why = "" if os.access(path, os.W_OK) else "it can't be written to"
+    except (OSError, ValueError) as error:  # the latter for a name with a zero in it
+        why = getattr(error, "strerror", None) or str(error)
+    if why:
+        raise UserError(f"dirpath={path}: no folder for checkpoints ({why})")
 
 
 def free_name(path: Path) -> Path:

@@ -4,6 +4,7 @@ Another minor version of Lightning may change any of it without notice. `tests/t
 function here against the installed version, and says which one has to be mended.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -791,7 +792,9 @@ def look_for_last(trainer_type: type, is_last: Callable[[Any], bool]) -> None:
 
     @wraps(parse)
     def with_others(self: Any, state_fn: Any, ckpt_path: Any, **more: Any) -> Any:
-        paths = [callback.path for callback in self.trainer.callbacks if is_last(callback) and callback.path.exists()]
+        paths = [
+            callback.path for callback in self.trainer.callbacks if is_last(callback) and os.path.exists(callback.path)
+        ]
         if ckpt_path != "last" or not paths:
             return parse(self, state_fn, ckpt_path, **more)
         models = [
