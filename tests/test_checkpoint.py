@@ -250,7 +250,7 @@ class TestWrite:
     def test_the_file_is_whole_or_the_one_before(self, tmp_path):
         path = tmp_path / "folder" / "some.ckpt"
         write({"weights": torch.ones(3)}, path)
-        with pytest.raises((AttributeError, PicklingError), match="pickle|local object"):
+        with pytest.raises((AttributeError, PicklingError), match=r"pickle|local object"):
             write({"weights": torch.zeros(3), "not to be written": lambda: 0}, path)
         assert torch.equal(read(path)["weights"], torch.ones(3))
         assert list(path.parent.iterdir()) == [path]
