@@ -1,11 +1,11 @@
-"""What a GPU gives: speed beside bare PyTorch and the card's limit, memory, exact resume, what waits for the device.
+"""What a GPU gives: speed beside bare PyTorch and the card's limit, memory, exact resume, CUDA graphs, what waits.
 
     python -m benchmarks.gpu [--minutes MINUTES] [--keep FOLDER] [--dry-run]
 
 `benchmarks/gpu.sh` runs the tests that wait for a GPU first. `--dry-run` does everything once on a CPU, in tiny sizes
 and without CUDA graphs: its figures mean nothing.
 
-Speeds are thousand tokens a second of a fit by Lightning without its first steps; a bare loop has the same sizes,
+Speeds are thousand tokens a second of a fit by Lightning without its first 50 steps; a bare loop has the same sizes,
 cuDNN's LSTM, the same optimizer and clipping. A share of the limit counts six operations for each weight of a matrix
 and token, against a product of two large matrices. What does not fit into the minutes is named at the end.
 """
@@ -26,15 +26,26 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+import lm.language
+import vision.models
 from benchmarks.process import MIB, ROOT, Table
 from lm.language import AWDLSTM, GRU, QRNN, MinGRU, Mogrifier
 from lm.language.learner import LanguageModel
+from series.learner import ForecastLearner
+from series.model import Forecaster
+from series.scale import Scale
+from series.windows import ForecastWindows, Span
 from unroll import LastCheckpoint, Stream
 from unroll.precision import guard_lstms
 from unroll.state import detach, map_tensors
+from unroll.streams import IndependentWindows, Resumable
+from unroll.training.learner import Learner, LearnerSettings
+from vision.data.batches import ImageBatches, Images
+from vision.learner import ImageClassifier
 
 PRECISIONS = {"bf16": "bf16-mixed", "TF32": "32-true", "float32": "32-true"}
 HOW: dict[str, Any] = {"eager": False, "graph": "graph", "compiled": True}
+WAYS = (*product(PRECISIONS, ("eager", "graph")), ("bf16", "compiled"))  # minutes to compile
 CLIP = 0.25
 
 
@@ -57,13 +68,17 @@ class Bench(NamedTuple):
     """How much is measured, and where."""
 
     device: torch.device
-    shapes: dict[str, Shape]  # by model
-    batches: tuple[int, ...]
+    cases: tuple[tuple[str, int, Shape], ...]  # a model, its rows and its sizes
     first: int  # steps that are not counted
     steps: int  # in all
     product: int  # rows and columns of the matrices of the limit
     layers: tuple[tuple[int, int, int, int], ...]  # units, layers, rows, steps
     windows: tuple[int, ...]  # in one graph
+
+    @property
+    def models(self) -> dict[str, tuple[int, Shape]]:
+        """The first case of each model."""
+        return {name: case for name, *case in reversed(self.cases)}  # type: ignore[misc]
 
     def wait(self) -> None:
         if self.device.type == "cuda":
@@ -72,18 +87,28 @@ class Bench(NamedTuple):
 
 NUMBERS, CHARACTERS = Shape(30, 64, 64, 2, 64, 70), Shape(65, 128, 640, 2, 640, 64)
 WORDS = Shape(10_000, 400, 1150, 3, 400, 70)  # AWD-LSTM's
-MODELS = {"gru": GRU, "awd_lstm": AWDLSTM, "mogrifier": Mogrifier, "qrnn": QRNN, "min_gru": MinGRU}
-SHAPES = {"gru": NUMBERS, "awd_lstm": WORDS, "mogrifier": CHARACTERS, "qrnn": CHARACTERS, "min_gru": CHARACTERS}
+MODELS = {"gru": GRU, "lstm": AWDLSTM, "awd_lstm": AWDLSTM, "mogrifier": Mogrifier, "qrnn": QRNN, "min_gru": MinGRU}
+CASES = (
+    ("gru", 64, NUMBERS),
+    ("lstm", 64, CHARACTERS),
+    ("lstm", 256, CHARACTERS._replace(bptt=256)),
+    ("awd_lstm", 80, WORDS),
+    *((name, 64, CHARACTERS) for name in ("mogrifier", "qrnn", "min_gru")),
+    ("awd_lstm", 64, WORDS),
+    ("gru", 256, NUMBERS),
+    ("awd_lstm", 256, WORDS),
+    *((name, 256, CHARACTERS) for name in ("mogrifier", "qrnn", "min_gru")),
+)
 LAYERS = ((768, 1, 16, 1024), (640, 2, 64, 64), (1024, 3, 80, 70), (1152, 3, 80, 70))
 TINY = Shape(30, 8, 8, 2, 8, 5)
 
 
 def on_gpu() -> Bench:
-    return Bench(torch.device("cuda"), SHAPES, (64, 256), 20, 60, 8192, LAYERS, (1, 4, 16))
+    return Bench(torch.device("cuda"), CASES, 50, 100, 8192, LAYERS, (1, 4, 16))
 
 
 def dry() -> Bench:
-    return Bench(torch.device("cpu"), dict.fromkeys(SHAPES, TINY), (2,), 1, 3, 16, ((8, 2, 2, 3),), (1, 2))
+    return Bench(torch.device("cpu"), tuple((name, 2, TINY) for name in MODELS), 1, 3, 16, ((8, 2, 2, 3),), (1, 2))
 
 
 def set_precision(name: str) -> None:
@@ -134,7 +159,11 @@ def learner(name: str, shape: Shape, how: bool | str = False, **dropouts: float)
     off = {"weight_drop": 0.0} if name in ("awd_lstm", "mogrifier") else {}
     more = {} if name == "gru" else {"last_size": shape.last, "tie": shape.last == shape.embedding, **off, **dropouts}
     model: Any = MODELS[name](*sizes, **more)
-    return LanguageModel(model, optimizer=partial(torch.optim.AdamW, lr=1e-3, fused=True), compile=how)
+    return LanguageModel(model, **settings(how))
+
+
+def settings(how: bool | str) -> LearnerSettings:
+    return {"optimizer": partial(torch.optim.AdamW, lr=1e-3, fused=True), "compile": how}
 
 
 def fit(bench: Bench, module: LanguageModel, shape: Shape, batch: int, *callbacks: Any, **settings: Any) -> None:
@@ -234,21 +263,19 @@ def bare_speed(bench: Bench, shape: Shape, batch: int, precision: str, kind: Any
 
 def speeds(bench: Bench, folder: Path | None, ends: float) -> None:
     """The models beside bare loops; what is asked for most comes first."""
-    columns = ("model", "batch", "precision", "how", "thousand tokens/s", "× bare", "share of the limit", "MiB")
+    columns = ("model", "batch", "bptt", "precision", "how", "thousand tokens/s", "× bare", "share of the limit", "MiB")
     table = Table("gpu_speed", columns, folder)
     left_out = []
     bare: dict[tuple[Any, ...], float] = {}
-    for how, precision, batch, name in product(HOW, PRECISIONS, bench.batches, MODELS):
-        if how == "graph" and bench.device.type != "cuda":
+    for (precision, how), (name, batch, shape) in product(WAYS, bench.cases):
+        if how != "eager" and bench.device.type != "cuda":
             continue
-        if how == "compiled" and (precision != "bf16" or batch != bench.batches[0] or bench.device.type != "cuda"):
-            continue  # minutes to compile
         if time.perf_counter() > ends:
             left_out.append(f"{name} {batch} {precision} {how}")
             continue
         set_precision(precision)
-        shape = bench.shapes[name]
         kind = nn.GRU if name == "gru" else nn.LSTM
+        described = ((name, ""), (batch, ""), (shape.bptt, ""), (precision, ""), (how, ""))
         case = (batch, precision, shape, kind)
         try:
             if case not in bare:
@@ -260,12 +287,11 @@ def speeds(bench: Bench, folder: Path | None, ends: float) -> None:
             fit(bench, module, shape, batch, clock, precision=PRECISIONS[precision])
         except Exception as error:
             reason = (str(error).strip() or repr(error)).splitlines()[0][:100]
-            table.add(*((cell, "") for cell in (name, batch, precision, how, reason, "", "", "")))
+            table.add(*described, *((cell, "") for cell in (reason, "", "", "")))
             continue
         reached = batch * shape.bptt * (bench.steps - bench.first) / clock.seconds
         memory = torch.cuda.max_memory_allocated() / MIB if bench.device.type == "cuda" else 0.0
         share = 6 * counted * reached / limit(bench, precision)
-        described = ((name, ""), (batch, ""), (precision, ""), (how, ""))
         table.add(*described, (reached / 1e3, ",.0f"), (reached / bare[case], ".2f"), (share, ".3f"), (memory, ",.0f"))
     table.keep()
     if left_out:
@@ -316,9 +342,9 @@ def several_windows(bench: Bench, folder: Path | None) -> None:
     """Whole bare training steps of so many windows in one CUDA graph, beside the loop without one."""
     columns = ("sizes", "batch", "windows in a graph", "thousand tokens/s", "× without a graph")
     table = Table("gpu_windows", columns, folder)
-    batch, precision = bench.batches[0], "bf16"
-    for name, kind in (("gru", nn.GRU), ("mogrifier", nn.LSTM)):
-        shape = bench.shapes[name]
+    precision = "bf16"
+    for name, kind in (("gru", nn.GRU), ("lstm", nn.LSTM)):
+        batch, shape = bench.models[name]
         plain = bare_speed(bench, shape, batch, precision, kind)
         for windows in bench.windows:
             loop = BareLoop(bench, Bare(shape, kind), precision)
@@ -374,7 +400,7 @@ def resumes(bench: Bench) -> None:
     for name, how in product(("gru", "awd_lstm", "min_gru"), ("eager", "graph")):
         if how == "graph" and bench.device.type != "cuda":
             continue
-        shape, batch = bench.shapes[name], bench.batches[0]
+        batch, shape = bench.models[name]
         dropouts: dict[str, float] = {} if name == "gru" else {"hidden_dropout": 0.2}
         found = []
         with tempfile.TemporaryDirectory() as folder:
@@ -391,6 +417,67 @@ def resumes(bench: Bench) -> None:
                 found.append([parameter.detach().cpu() for parameter in module.parameters()])
         exact = all(map(torch.equal, *found))
         print(f"{name}, {how}: a resumed fit ends {'exactly the same' if exact else 'DIFFERENTLY'}", flush=True)
+
+
+class Losses(pl.Callback):
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *arguments: Any) -> None:
+        self.losses.append(outputs["loss"].clone())
+
+
+def language_model(name: str, how: bool | str) -> tuple[Learner, Resumable]:
+    model = getattr(lm.language, name)(30)
+    random = torch.randint(30, (4 * 3 * 16 + 1,))
+    batches = IndependentWindows(random, 4, 3) if hasattr(model, "only_window") else Stream(random, 4, 3)
+    return LanguageModel(model, **settings(how)), batches
+
+
+def image_classifier(name: str, how: bool | str) -> tuple[Learner, Resumable]:
+    images = Images(torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8), torch.arange(64) % 10)
+    model = getattr(vision.models, name)(10)
+    return ImageClassifier(model, [0.5] * 3, [0.2] * 3, **settings(how)), ImageBatches(images, 4, False)
+
+
+def forecaster(how: bool | str) -> tuple[Learner, Resumable]:
+    span = Span("", torch.randn(4 * 8 * 16 + 4, 2), 0, 4 * 8 * 16, Scale.unscaled(2), [1.0, 1.0])
+    model = Forecaster(2, 4, [0], context=8, segment=2)
+    return ForecastLearner(model, **settings(how)), ForecastWindows([span], [0], 4, 4, 8, parts=4)
+
+
+CAPTURED: dict[str, Callable[[bool | str], tuple[Learner, Resumable]]] = {
+    **{name: partial(language_model, name) for name in lm.language.__all__},
+    **{name: partial(image_classifier, name) for name in vision.models.__all__},
+    "Forecaster": forecaster,
+}
+
+
+def captures(bench: Bench) -> None:
+    """Prints which models' steps are captured, and how far the losses are from those without graphs. Gradients of two
+    batches are accumulated."""
+    ways: tuple[bool | str, ...] = (False, "graph" if bench.device.type == "cuda" else False)
+    for name, make in CAPTURED.items():
+        found, captured = [], False
+        try:
+            for how in ways:
+                torch.manual_seed(0)
+                module, batches = make(how)
+                module.setup = lambda stage: None  # type: ignore[method-assign]  # it asks for a data module
+                batches.move(bench.device)
+                losses = Losses()
+                pl.Trainer(
+                    max_steps=max(1, bench.steps // 4), accelerator=bench.device.type, devices=1, logger=False,
+                    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+                    callbacks=[losses], accumulate_grad_batches=2, log_every_n_steps=10**6,
+                ).fit(module, batches)  # fmt: skip
+                found.append(torch.stack(losses.losses).cpu())
+                captured = module.fast_model.how == "graph" and module.fast_model.fast is not None
+        except Exception as error:
+            print(f"{name}: {(str(error).strip() or repr(error)).splitlines()[0][:100]}", flush=True)
+            continue
+        apart = float((found[0] - found[1]).abs().max())
+        print(f"{name}: {'' if captured else 'not '}captured; losses differ by {apart:.1e} at most", flush=True)
 
 
 def waits(bench: Bench) -> None:
@@ -412,8 +499,8 @@ def waits(bench: Bench) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.showwarning = note  # type: ignore[assignment]
-            shape, clock = bench.shapes[name], Clock(bench, watch)
-            fit(bench, learner(name, shape), shape, bench.batches[0], clock, log_every_n_steps=10**6)
+            (batch, shape), clock = bench.models[name], Clock(bench, watch)
+            fit(bench, learner(name, shape), shape, batch, clock, log_every_n_steps=10**6)
         found = ", ".join(f"{place} ({times})" for place, times in places.most_common())
         print(f"{name}: ten steps wait for the device at {found or 'no place'}", flush=True)
 
@@ -430,6 +517,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{name}; torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}")
     parts = (
         ("Exact resume", lambda: resumes(bench)),
+        ("CUDA graphs", lambda: captures(bench)),
         ("Waiting for the device", lambda: waits(bench)),
         ("Layers one by one", lambda: layer_times(bench, options.keep)),
         ("Several windows in a graph", lambda: several_windows(bench, options.keep)),

@@ -8,6 +8,9 @@
 # environment of its own. To collect them elsewhere: pip download -d wheels -c constraints.txt '.[test]', and leave out
 # torch's and NVIDIA's. The tables are kept in $KEEP (by default outputs/gpu). --dry-run does the same on a CPU, where
 # the tests are skipped and the sizes are tiny.
+#
+# With SHAKESPEARE=FILE, a copy of tiny Shakespeare, three seeds of experiment=shakespeare_best follow, whole commands:
+# four minutes more.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 folder=${KEEP:-outputs/gpu}
@@ -29,4 +32,18 @@ timeout "$left" "$python" -m benchmarks.gpu --keep "$folder" --minutes "$((left 
     | tee "$folder/gpu.md"
 measured=${PIPESTATUS[0]}
 grep -A 20 Traceback "$folder/errors.txt"
-[ "$tested" -eq 0 ] && [ "$measured" -eq 0 ]
+trained=0
+if [ -n "${SHAKESPEARE:-}" ]; then
+    smaller=()
+    [ "${1:-}" = --dry-run ] && smaller=(model.hidden_size=8 trainer.max_epochs=1 trainer.limit_train_batches=2)
+    text=(experiment=shakespeare_best "data.path=$(realpath "$SHAKESPEARE")")
+    for seed in 0 1 2; do
+        run=$(realpath "$folder")/shakespeare_$seed begun=$SECONDS
+        "$python" train.py "${text[@]}" seed=$seed "hydra.run.dir=$run" "${smaller[@]}" > "$folder/shakespeare_$seed.txt" \
+            && echo "seed $seed: the whole command took $((SECONDS - begun)) seconds" \
+            && grep '"valid/loss"' "$run/result.json" \
+            && "$python" train.py task=evaluate "ckpt=$run" data.layout=windows data.bptt=256 data.jitter=false \
+            || trained=1
+    done
+fi
+[ "$tested" -eq 0 ] && [ "$measured" -eq 0 ] && [ "$trained" -eq 0 ]
