@@ -1,6 +1,7 @@
 """A faster version of the model gives the same losses, and takes over by itself where it can."""
 
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -241,6 +242,31 @@ def test_what_cannot_be_captured_trains_without_a_graph_and_says_so_once(monkeyp
     ]
 
 
+def test_a_capture_that_failed_leaves_nothing_behind(monkeypatch, capsys):
+    """The current stream stays the capture's, and its generator draws no more; the error is that of the capture's end,
+    which says nothing."""
+
+    def refuse(*arguments, **settings):
+        current.append("the capture's")
+        try:
+            raise RuntimeError("it waits for the device")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    current, generator = ["the default"], Mock()
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", refuse)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: current[-1])
+    monkeypatch.setattr(torch.cuda, "set_stream", current.append)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "default_generators", [generator])
+    FastModel(GRU(10), "graph", read_window).graphed((torch.zeros(4, 3, dtype=torch.int64),))
+    assert current == ["the default", "the capture's", "the default"]
+    generator.graphsafe_set_state.assert_called_once_with(generator.clone_state.return_value)
+    assert capsys.readouterr().err.endswith("it can't be captured (it waits for the device)\n")
+
+
 def test_a_model_that_waits_for_the_device_is_not_tried(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", pytest.fail)
     model = Tagger(5, 3, 4, bidirectional=False).train()
@@ -257,6 +283,21 @@ def test_no_graph_of_a_step_outlives_it_in_a_layer_with_dropped_weights():
     drop = WeightDrop(torch.nn.LSTM(3, 4, batch_first=True), 0.5).train()
     drop(torch.randn(2, 5, 3))
     assert all(weight.is_leaf for weight in drop.rnn._flat_weights)
+
+
+class WaitsForTheDevice(GRU):
+    def features(self, tokens, state=None):
+        features, state = super().features(tokens, state)
+        return torch.dropout(features, 0.1, self.training) * float(features.isfinite().all()), state
+
+
+@pytest.mark.gpu
+def test_what_cannot_be_captured_trains_on_a_gpu(capsys):
+    settings = {"accelerator": "gpu", "devices": 1}
+    plain, graphed = fit(WaitsForTheDevice, False, 3, **settings), fit(WaitsForTheDevice, "graph", 3, **settings)
+    assert "WaitsForTheDevice trains without CUDA graphs" in capsys.readouterr().err
+    assert graphed.losses == plain.losses
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
 
 
 @pytest.mark.gpu

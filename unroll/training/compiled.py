@@ -93,13 +93,17 @@ class FastModel:
     def graphed(self, inputs: tuple[Any, ...]) -> Any:
         """The call by CUDA graphs; of a model that can't be captured, the call itself, which is said once."""
         reason = getattr(self.model, "not_captured", None)
+        stream = torch.cuda.current_stream() if torch.cuda.is_available() else None
         try:
             if reason is None:
                 return graph(self.model, self.call, inputs)
         except RuntimeError as error:  # an operation that waits for the device, or one on another stream
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            reason = (str(error).strip() or repr(error)).splitlines()[0]
+            if stream is not None:
+                leave_capture(stream)
+            first: BaseException = error  # the last says no more than that there was one before
+            while first.__context__ is not None:
+                first = first.__context__
+            reason = (str(first).strip() or repr(first)).splitlines()[0]
         name = type(self.model).__name__
         say(f"model.compile=graph: {name} trains without CUDA graphs: it can't be captured ({reason})")
         self.how = False
@@ -125,6 +129,15 @@ def shapes(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(shapes, value))
     return None if value is None else value.shape
+
+
+def leave_capture(stream: Any) -> None:
+    """Puts back what a capture that failed leaves behind: its own stream as the current one, and in torch 2.11 a
+    generator that draws no more, as if it were captured still (PyTorch's issue 171263)."""
+    torch.cuda.synchronize()
+    torch.cuda.set_stream(stream)
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    generator.graphsafe_set_state(generator.clone_state())
 
 
 def places(model: nn.Module) -> list[tuple[int, bool]]:
