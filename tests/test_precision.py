@@ -5,10 +5,12 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from conftest import ROOT
 from helpers.configuration import CONFIG_DIR, composed
@@ -20,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unroll import CarriesState, Window, fitting_precision, precision
 from unroll.cli import build
+from unroll.cli.processes import silence_lightning
 from unroll.resume.lightning import root_device
 
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
@@ -234,3 +237,12 @@ def test_nothing_is_rounded_to_single_precision_in_double(name, tmp_path, monkey
     trainer = build.trainer(config, max_steps=2, limit_val_batches=2, check_val_every_n_epoch=1, **quiet)
     trainer.fit(learner, datamodule=data)
     assert sees.found == set()
+
+
+def test_a_run_on_the_cpu_is_not_told_of_a_gpu(monkeypatch):
+    monkeypatch.setattr(pl.accelerators.CUDAAccelerator, "is_available", staticmethod(lambda: True))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        silence_lightning()
+        pl.Trainer(accelerator="cpu", logger=False)
+    assert not [line for line in said if "GPU" in str(line.message)]

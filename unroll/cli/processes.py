@@ -52,6 +52,7 @@ def silence_lightning() -> None:
     for message in (
         ".*logs directory .* exists and is not empty.*",  # Hydra's run directory holds `.hydra/` already
         ".*Checkpoint directory .* exists and is not empty.*",
+        ".*GPU available but not used.*",  # by who typed trainer.accelerator=cpu
         ".*smaller than the logging interval.*",  # each epoch's loss is logged all the same
         ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.13
         ".*The value of the smallest subnormal.*",  # NumPy, where numbers that small become zeros
