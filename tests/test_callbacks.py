@@ -1,6 +1,7 @@
 """What callbacks do at which step: throughput, divergence, and that no step between two logged ones waits for the
 device."""
 
+import json
 import traceback
 from collections import Counter
 from functools import partial
@@ -20,7 +21,7 @@ from lm.language.learner import NextToken
 from unroll import MeanSquaredError, Stream, UserError, WindowLearner, one_cycle
 from unroll.resume import lightning
 from unroll.state import detach
-from unroll.training.callbacks import Average, Progress, Result, StopWhenDiverged, Throughput
+from unroll.training.callbacks import Average, Progress, Result, StopWhenDiverged, Throughput, result
 from unroll.training.compiled import read_window
 from unroll.training.loggers import TensorBoard
 
@@ -58,6 +59,26 @@ def test_throughput_is_written_once_per_logged_step_and_never_at_step_0(tmp_path
     events.Reload()
     steps = -(-32 // accumulated)
     assert [event.step for event in events.Scalars("steps_per_second")] == [*range(EVERY, steps + 1, EVERY)]
+
+
+class Clock(pl.Callback):
+    """A step takes 100 seconds, and from the 50th on a tenth of it."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(result, "time", SimpleNamespace(perf_counter=lambda: self.now))
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.now += 100 if trainer.global_step < 50 else 10
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_result_has_the_speed_without_the_first_steps_too(tmp_path, monkeypatch, epochs):
+    fit(Clock(monkeypatch), Result(tmp_path, 0, []), max_epochs=epochs)
+    found = json.loads((tmp_path / "result.json").read_text())
+    later = found.get("steps_per_second_after_50_steps")
+    assert later == (pytest.approx(4 * 2 / 10, rel=0.05) if epochs == 3 else None)
+    assert found["steps_per_second"] < 0.2
 
 
 class OnADevice(StopWhenDiverged):

@@ -47,6 +47,7 @@ class TestRun:
         assert metrics["valid/perplexity"] == pytest.approx(torch.tensor(metrics["valid/loss"]).exp().item(), rel=1e-4)
         seconds, speed = result.pop("seconds"), result.pop("tokens_per_second")
         assert speed * seconds == pytest.approx(10 * 50_078, rel=0.01)
+        assert result.pop("tokens_per_second_after_50_steps") > 0.87 * speed
         assert result == {
             "status": "finished",
             "epochs": 10,

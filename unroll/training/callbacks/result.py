@@ -12,6 +12,7 @@ from unroll.resume.checkpoint import glance
 from unroll.training.learner import Learner
 
 METRICS = "metrics.json"
+FIRST = 50  # steps, in which a device starts and whatever is chosen by measuring is chosen
 
 
 def latest_metrics(trainer: pl.Trainer, module: Learner) -> dict[str, float]:
@@ -32,7 +33,8 @@ class Result(pl.Callback):
     """Writes `result.json` when the fit has ended or was told to stop.
 
     Beside it, `metrics.json` says which metrics the run has and whether less or more of each is better, for reports.
-    Seconds and throughput are those of the whole run: those before a resume count too.
+    Seconds and throughput are those of the whole run: those before a resume count too. Of a run of more than 50 steps,
+    there is also the throughput without the first 50.
 
     Args:
         folder: the run directory.
@@ -48,6 +50,7 @@ class Result(pl.Callback):
         self.precision = ""
         self.seconds_before = 0.0
         self.units = 0
+        self.first: tuple[float, int] | None = None  # the seconds and units of the first steps
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, Learner)
@@ -65,6 +68,7 @@ class Result(pl.Callback):
             "metrics": self.metrics,
             "seconds": self._seconds(),
             "units": self.units,
+            "first": self.first,
             "precision": self.precision,
         }
 
@@ -72,6 +76,7 @@ class Result(pl.Callback):
         self.metrics = state_dict["metrics"]
         self.units = state_dict["units"]
         self.seconds_before = state_dict["seconds"]
+        self.first = state_dict.get("first")
 
     def _seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.started
@@ -81,6 +86,8 @@ class Result(pl.Callback):
     ) -> None:
         assert isinstance(pl_module, Learner)
         self.units += pl_module.size(batch) * trainer.world_size
+        if self.first is None and trainer.global_step >= FIRST:
+            self.first = self._seconds(), self.units
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._update_metrics(trainer, pl_module)
@@ -108,6 +115,10 @@ class Result(pl.Callback):
         before = read_json(path)
         if status == "finished" == before.get("status") and before.get("steps") == trainer.global_step:
             return  # nothing was trained since
+        later = {}
+        if self.first is not None and self.units > self.first[1]:
+            speed = (self.units - self.first[1]) / (seconds - self.first[0])
+            later = {f"{module.unit}_per_second_after_{FIRST}_steps": round(speed, 1)}
         result = {
             "status": status,
             "stopped_early": status == "finished" and trainer.should_stop,
@@ -115,6 +126,7 @@ class Result(pl.Callback):
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             f"{module.unit}_per_second": round(self.units / seconds, 1),
+            **later,
             "seconds": round(seconds, 3),
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "precision": self.precision,
