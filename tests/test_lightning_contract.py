@@ -731,7 +731,10 @@ def test_look_for_last(tmp_path):
     assert (trainer.global_step, trainer.fit_loop.epoch_progress.total.processed) == (2 * BATCHES, 2)
 
 
-@contract(lightning.mend_total_of_batches, "`batch_progress.total.ready` decides when to validate across epochs")
+@contract(
+    lightning.mend_totals_of_batches,
+    "`batch_progress.total.ready` decides when to validate across epochs; that of `val_loop`, whether one goes on",
+)
 @contract(lightning.in_middle_of_epoch, "`fit_loop.restarting` and `restarted_on_epoch_start` say where a fit goes on")
 @contract(lightning.begin_reading, "`iter(fit_loop._data_fetcher)` begins a pass over the loaders")
 @pytest.mark.parametrize("batch", [0, 2])
@@ -746,7 +749,7 @@ def test_going_on(tmp_path, batch):
     class Look(pl.Callback):
         def on_train_start(self, trainer, module):
             before = trainer.fit_loop.epoch_loop.batch_progress.total.ready
-            lightning.mend_total_of_batches(trainer)
+            lightning.mend_totals_of_batches(trainer)
             after = trainer.fit_loop.epoch_loop.batch_progress.total.ready
             lightning.begin_reading(trainer)
             found.append((lightning.in_middle_of_epoch(trainer), before, after))

@@ -516,6 +516,17 @@ def test_a_fit_that_was_resumed_is_stopped_after_a_step_too(tmp_path, monkeypatc
     assert fitted(case, tmp_path, ckpt_path=tmp_path / "last.ckpt").read == whole.read[AT - 1 :]
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_fit_that_was_resumed_in_a_validation_is_stopped_in_the_next_epoch_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    case = ("series", "no callback", "each", "32", "epochs", "last, SIGTERM in a validation")
+    fitted(case, tmp_path, stop_at=AT)
+    fitted((*case[:-1], "last, after a step"), tmp_path, stop_at=1, ckpt_path=tmp_path / "last.ckpt")
+    whole, resumed = undisturbed(*case[:-1]), fitted(case, tmp_path, ckpt_path=tmp_path / "last.ckpt")
+    assert whole.read[22:] == resumed.read
+    assert [(at - 22, *others) for at, *others in whole.validated if at > 22] == resumed.validated
+
+
 SKIPPED = [
     (loader, "skipping", "each", "32", validation, stop)
     for loader, validation, stop in [

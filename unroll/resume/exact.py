@@ -121,7 +121,7 @@ class ResumesExactly:
             lightning.begin_reading(trainer)
 
     def _go_on(self, trainer: Any, pl_module: Any, resumed: dict[str, Any]) -> None:
-        lightning.mend_total_of_batches(trainer)
+        lightning.mend_totals_of_batches(trainer)
         lightning.forget_validations(trainer)
         lightning.count_validation_without_drawing(
             trainer,

@@ -325,15 +325,18 @@ def load_late_places(trainer: Any) -> None:
         begin_reading(trainer)
 
 
-def mend_total_of_batches(trainer: Any) -> None:
-    """Sets right how many batches have been read over all epochs, when a fit is resumed from before a batch.
+def mend_totals_of_batches(trainer: Any) -> None:
+    """Sets right how many batches have been read in all, when a fit is resumed from before one, of training or of a
+    validation.
 
-    Lightning takes back what was begun in the count of the epoch alone, and with `check_val_every_n_epoch=None` would
-    validate a batch early for each time that the run was resumed.
+    Lightning takes back what was begun in the current count alone. With `check_val_every_n_epoch=None` it would
+    validate a batch early for each time that the run was resumed; and a file that is written after the validation would
+    be taken for one of its middle.
     """
-    total = trainer.fit_loop.epoch_loop.batch_progress.total
-    if total.ready == total.completed + 1 == total.started + 1 or total.started == total.processed + 1:
-        total.ready = total.started = total.processed = total.completed
+    loop = trainer.fit_loop.epoch_loop
+    for total in (loop.batch_progress.total, loop.val_loop.batch_progress.total):
+        if total.ready == total.completed + 1 == total.started + 1 or total.started == total.processed + 1:
+            total.ready = total.started = total.processed = total.completed
 
 
 def count_batches_left_out(trainer: Any) -> None:
