@@ -74,6 +74,7 @@ class Bench(NamedTuple):
     product: int  # rows and columns of the matrices of the limit
     layers: tuple[tuple[int, int, int, int], ...]  # units, layers, rows, steps
     windows: tuple[int, ...]  # in one graph
+    small: tuple[str, ...]  # models that are tried with and without graphs
 
     @property
     def models(self) -> dict[str, tuple[int, Shape]]:
@@ -104,11 +105,13 @@ TINY = Shape(30, 8, 8, 2, 8, 5)
 
 
 def on_gpu() -> Bench:
-    return Bench(torch.device("cuda"), CASES, 50, 100, 8192, LAYERS, (1, 4, 16))
+    return Bench(torch.device("cuda"), CASES, 50, 100, 8192, LAYERS, (1, 4, 16), tuple(SMALL))
 
 
 def dry() -> Bench:
-    return Bench(torch.device("cpu"), tuple((name, 2, TINY) for name in MODELS), 1, 3, 16, ((8, 2, 2, 3),), (1, 2))
+    cases = tuple((name, 2, TINY) for name in MODELS)
+    one_of_a_kind = ("GRU", "CharThree", "ConvNet", "Forecaster")
+    return Bench(torch.device("cpu"), cases, 1, 3, 16, ((8, 2, 2, 3),), (1, 2), one_of_a_kind)
 
 
 def set_precision(name: str) -> None:
@@ -427,50 +430,58 @@ class Losses(pl.Callback):
         self.losses.append(outputs["loss"].clone())
 
 
-def language_model(name: str, how: bool | str) -> tuple[Learner, Resumable]:
+def language_model(name: str, how: bool | str, count: int) -> tuple[Learner, Resumable]:
     model = getattr(lm.language, name)(30)
-    random = torch.randint(30, (4 * 3 * 16 + 1,))
+    random = torch.randint(30, (4 * 3 * count + 1,))
     batches = IndependentWindows(random, 4, 3) if hasattr(model, "only_window") else Stream(random, 4, 3)
     return LanguageModel(model, **settings(how)), batches
 
 
-def image_classifier(name: str, how: bool | str) -> tuple[Learner, Resumable]:
-    images = Images(torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8), torch.arange(64) % 10)
+def image_classifier(name: str, how: bool | str, count: int) -> tuple[Learner, Resumable]:
+    images = Images(torch.randint(256, (4 * count, 3, 32, 32), dtype=torch.uint8), torch.arange(4 * count) % 10)
     model = getattr(vision.models, name)(10)
     return ImageClassifier(model, [0.5] * 3, [0.2] * 3, **settings(how)), ImageBatches(images, 4, False)
 
 
-def forecaster(how: bool | str) -> tuple[Learner, Resumable]:
-    span = Span("", torch.randn(4 * 8 * 16 + 4, 2), 0, 4 * 8 * 16, Scale.unscaled(2), [1.0, 1.0])
+def forecaster(how: bool | str, count: int) -> tuple[Learner, Resumable]:
+    steps = 4 * 8 * count
+    span = Span("", torch.randn(steps + 4, 2), 0, steps, Scale.unscaled(2), [1.0, 1.0])
     model = Forecaster(2, 4, [0], context=8, segment=2)
     return ForecastLearner(model, **settings(how)), ForecastWindows([span], [0], 4, 4, 8, parts=4)
 
 
-CAPTURED: dict[str, Callable[[bool | str], tuple[Learner, Resumable]]] = {
+SMALL: dict[str, Callable[[bool | str, int], tuple[Learner, Resumable]]] = {  # with so many batches in an epoch
     **{name: partial(language_model, name) for name in lm.language.__all__},
     **{name: partial(image_classifier, name) for name in vision.models.__all__},
     "Forecaster": forecaster,
 }
 
 
+def small_fit(
+    bench: Bench, name: str, how: bool | str, count: int, *callbacks: pl.Callback, **settings: Any
+) -> Learner:
+    """A fit of a small model of the project's, on random data that lie on the device."""
+    torch.manual_seed(0)
+    module, batches = SMALL[name](how, count)
+    module.setup = lambda stage: None  # type: ignore[method-assign]  # it asks for a data module
+    batches.move(bench.device)
+    pl.Trainer(
+        accelerator=bench.device.type, devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=list(callbacks), log_every_n_steps=10**6, **settings,
+    ).fit(module, batches)  # fmt: skip
+    return module
+
+
 def captures(bench: Bench) -> None:
     """Prints which models' steps are captured, and how far the losses are from those without graphs. Gradients of two
     batches are accumulated."""
     ways: tuple[bool | str, ...] = (False, "graph" if bench.device.type == "cuda" else False)
-    for name, make in CAPTURED.items():
+    for name in bench.small:
         found, captured = [], False
         try:
             for how in ways:
-                torch.manual_seed(0)
-                module, batches = make(how)
-                module.setup = lambda stage: None  # type: ignore[method-assign]  # it asks for a data module
-                batches.move(bench.device)
-                losses = Losses()
-                pl.Trainer(
-                    max_steps=max(1, bench.steps // 4), accelerator=bench.device.type, devices=1, logger=False,
-                    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-                    callbacks=[losses], accumulate_grad_batches=2, log_every_n_steps=10**6,
-                ).fit(module, batches)  # fmt: skip
+                losses, steps = Losses(), max(1, bench.steps // 4)
+                module = small_fit(bench, name, how, 16, losses, max_steps=steps, accumulate_grad_batches=2)
                 found.append(torch.stack(losses.losses).cpu())
                 captured = module.fast_model.how == "graph" and module.fast_model.fast is not None
         except Exception as error:
@@ -491,16 +502,15 @@ def waits(bench: Bench) -> None:
             places[f"{ours.filename.removeprefix(f'{ROOT}/')}:{ours.lineno}"] += 1
 
     def watch(step: int) -> None:
-        if bench.device.type == "cuda" and bench.first <= step <= bench.first + 10:
-            torch.cuda.set_sync_debug_mode("warn" if step < bench.first + 10 else "default")
+        if bench.device.type == "cuda" and step in (5, 15):
+            torch.cuda.set_sync_debug_mode("warn" if step == 5 else "default")
 
-    for name in MODELS:
+    for name in bench.small:
         places.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.showwarning = note  # type: ignore[assignment]
-            (batch, shape), clock = bench.models[name], Clock(bench, watch)
-            fit(bench, learner(name, shape), shape, batch, clock, log_every_n_steps=10**6)
+            small_fit(bench, name, False, 20, Clock(bench, watch), max_steps=min(18, bench.steps))
         found = ", ".join(f"{place} ({times})" for place, times in places.most_common())
         print(f"{name}: ten steps wait for the device at {found or 'no place'}", flush=True)
 
