@@ -1,6 +1,8 @@
 """A faster version of the model gives the same losses, and takes over by itself where it can."""
 
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 from unittest.mock import Mock
 
 import pytest
@@ -208,6 +210,55 @@ def test_gradients_that_are_accumulated_are_not_those_of_the_latest_graph(monkey
     plain, _ = train_by_hand(GRU, False, accumulated)
     graphed, _ = train_by_hand(GRU, "graph", accumulated)
     assert graphed == plain
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+@dataclass
+class Kept:
+    value: torch.Tensor
+
+
+NESTS = {
+    "list": (lambda h: [h], lambda state: state[0]),
+    "dict": (lambda h: {"h": h, "more": (h * 2, [h])}, lambda state: state["h"]),
+    "NamedTuple": (lambda h: Pair(h * 2, h), lambda state: state.second),
+    "dataclass": (Kept, lambda state: state.value),
+    "in a tuple": (lambda h: (None, Pair(h, h)), lambda state: state[1].first),
+}
+
+
+class Nested(GRU):
+    """Its state is a nest."""
+
+    def __init__(self, *arguments, nest, **settings):
+        super().__init__(*arguments, **settings)
+        self.pack, self.unpack = NESTS[nest]
+
+    def features(self, tokens, state=None):
+        features, state = super().features(tokens, None if state is None else self.unpack(state))
+        return features, self.pack(state)
+
+
+@pytest.mark.parametrize("nest", NESTS)
+def test_a_state_may_be_any_nest(monkeypatch, nest):
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", GraphsOnACPU)
+    plain, _ = train_by_hand(partial(Nested, nest=nest), False)
+    graphed, made = train_by_hand(partial(Nested, nest=nest), "graph")
+    assert made
+    assert graphed == plain
+
+
+def test_a_state_with_numbers_is_not_captured(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", pytest.fail)
+    monkeypatch.setitem(NESTS, "number", (lambda h: (h, 3), lambda state: state[0]))
+    plain, _ = train_by_hand(partial(Nested, nest="number"), False)
+    graphed, _ = train_by_hand(partial(Nested, nest="number"), "graph")
+    assert graphed == plain
+    assert "its state has numbers, which a graph would not change" in capsys.readouterr().err
 
 
 def thaw(model, epoch):

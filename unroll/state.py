@@ -23,30 +23,37 @@ ROW_AXIS = 1
 NUMBERS = (bool, int, float, complex)
 
 
-def map_tensors(state: State, function: Callable[[Tensor], Tensor]) -> State:
-    """The same nest, with the function applied to each of its tensors.
+def map_leaves(state: State, function: Callable[[Any], Any]) -> State:
+    """The same nest, with the function applied to each of its tensors and numbers.
 
     Raises:
         UserError: there is something else in it.
     """
     if state is None:
         return None
-    if isinstance(state, Tensor):
+    if isinstance(state, (Tensor, *NUMBERS)):
         return function(state)
     if isinstance(state, tuple) and hasattr(state, "_fields"):
-        return type(state)(*(map_tensors(part, function) for part in state))
+        return type(state)(*(map_leaves(part, function) for part in state))
     if isinstance(state, (tuple, list)):
-        return type(state)(map_tensors(part, function) for part in state)
+        return type(state)(map_leaves(part, function) for part in state)
     if isinstance(state, Mapping):
-        return {key: map_tensors(part, function) for key, part in state.items()}
+        return {key: map_leaves(part, function) for key, part in state.items()}
     if is_dataclass(state):
-        return rebuilt(type(state), {name: map_tensors(part, function) for name, part in parts_by_name(state).items()})
-    if isinstance(state, NUMBERS):
-        return state
+        return rebuilt(type(state), {name: map_leaves(part, function) for name, part in parts_by_name(state).items()})
     raise UserError(
         "a state is made of tensors and numbers in tuples, lists, dicts, NamedTuples and dataclasses; this one has a "
         f"{type(state).__name__}"
     )
+
+
+def map_tensors(state: State, function: Callable[[Tensor], Tensor]) -> State:
+    """The same nest, with the function applied to each of its tensors.
+
+    Raises:
+        UserError: as for `map_leaves`.
+    """
+    return map_leaves(state, lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf)
 
 
 def parts_by_name(state: Any) -> dict[str, Any]:
@@ -62,20 +69,29 @@ def rebuilt(kind: type, parts: Mapping[str, Any]) -> Any:
     return state
 
 
+def leaves(state: State) -> list[Any]:
+    """The tensors and numbers of a state, in order.
+
+    Raises:
+        UserError: as for `map_leaves`.
+    """
+    found: list[Any] = []
+
+    def noted(leaf: Any) -> Any:
+        found.append(leaf)
+        return leaf
+
+    map_leaves(state, noted)
+    return found
+
+
 def tensors(state: State) -> list[Tensor]:
     """The tensors of a state, in order.
 
     Raises:
-        UserError: there is something else in it.
+        UserError: as for `map_leaves`.
     """
-    found: list[Tensor] = []
-
-    def noted(part: Tensor) -> Tensor:
-        found.append(part)
-        return part
-
-    map_tensors(state, noted)
-    return found
+    return [leaf for leaf in leaves(state) if isinstance(leaf, Tensor)]
 
 
 def detach(state: State) -> State:

@@ -1,6 +1,6 @@
 """Faster versions of a model for batches of one shape: torch.compile and CUDA graphs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from unroll.errors import UserError
 from unroll.resume import random_state
+from unroll.state import NUMBERS, leaves, map_tensors, tensors
 from unroll.terminal import say
 
 CUDA_GRAPH = "graph"
+PLACE = torch.empty(0)  # of a tensor, where only the nest is kept
 
 Forward = Callable[..., tuple[Any, ...]]
 
@@ -58,7 +60,7 @@ class FastModel:
         how: True for torch.compile; "graph" for CUDA graphs of the forward and the backward pass (each is launched as
             one, where a small model is bound by launching hundreds of kernels). A model whose steps can't be captured
             is called as it is; one that says why, in `not_captured`, is not tried.
-        call: calls the model with a batch's inputs; returns a tuple of tensors, tuples of tensors, or None.
+        call: calls the model with a batch's inputs; returns a tuple of tensors, states, or None.
     """
 
     def __init__(self, model: nn.Module, how: bool | str, call: Forward = read) -> None:
@@ -70,10 +72,10 @@ class FastModel:
         self.fast_for: Any = None
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
-        """What `call` returns; inputs are tensors, tuples of tensors, or None."""
+        """What `call` returns; inputs are tensors, states, or None."""
         if not (self.how and self.model.training and torch.is_grad_enabled()):
             return self.call(self.model, *inputs)
-        kind = shapes(inputs), places(self.model) if self.how == CUDA_GRAPH else None
+        kind = tuple(part.shape for part in tensors(inputs)), places(self.model) if self.how == CUDA_GRAPH else None
         if kind == self.latest and (self.fast is None or kind[1] != self.fast_for[1]):
             self.fast, self.fast_for = self.make(inputs), kind
         self.latest = kind
@@ -93,11 +95,13 @@ class FastModel:
     def graphed(self, inputs: tuple[Any, ...]) -> Any:
         """The call by CUDA graphs; of a model that can't be captured, the call itself, which is said once."""
         reason = getattr(self.model, "not_captured", None)
+        if any(isinstance(part, NUMBERS) for part in leaves(inputs)):
+            reason = "its state has numbers, which a graph would not change"
         stream = torch.cuda.current_stream() if torch.cuda.is_available() else None
         try:
             if reason is None:
                 return graph(self.model, self.call, inputs)
-        except RuntimeError as error:  # an operation that waits for the device, or one on another stream
+        except (RuntimeError, AssertionError) as error:  # such as an operation that waits for the device
             if stream is not None:
                 leave_capture(stream)
             first: BaseException = error  # the last says no more than that there was one before
@@ -125,12 +129,6 @@ class FastModel:
         return fast
 
 
-def shapes(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(shapes, value))
-    return None if value is None else value.shape
-
-
 def leave_capture(stream: Any) -> None:
     """Puts back what a capture that failed leaves behind: its own stream as the current one, and in torch 2.11 a
     generator that draws no more, as if it were captured still (PyTorch's issue 171263)."""
@@ -152,13 +150,13 @@ def graph(model: nn.Module, call: Forward, inputs: tuple[Any, ...]) -> Any:
     next call overwrites. So what is kept beyond a step is a copy: the state, and gradients that are accumulated, since
     a weight's first gradient is the graph's own (PyTorch's issue 181723).
     """
-    tensors = TensorsOnly(model, call)
-    buffers = copies(present(inputs))
+    tensors_only = TensorsOnly(model, call, inputs)
+    buffers = tuple(part.clone() for part in tensors(inputs))
     with torch.autocast(
         "cuda", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda"), cache_enabled=False
     ):
         # the head is not called here: the loss is computed from the features, outside of the graphs
-        graphed: Any = torch.cuda.make_graphed_callables(tensors, buffers, allow_unused_input=True)
+        graphed: Any = torch.cuda.make_graphed_callables(tensors_only, buffers, allow_unused_input=True)
 
     def keep_gradients(_: Tensor | None) -> None:
         for parameter in model.parameters():
@@ -166,34 +164,43 @@ def graph(model: nn.Module, call: Forward, inputs: tuple[Any, ...]) -> Any:
                 parameter.grad = parameter.grad.clone()
 
     def fast(*inputs: Any) -> tuple[Any, ...]:
-        outputs, *others = graphed(*present(inputs))
+        outputs, *others = graphed(*tensors(inputs))
         if outputs.requires_grad:
             outputs.register_hook(keep_gradients)  # is called before the graph of the backward pass
-        given = iter((outputs, *copies(tuple(others))))
-        return tuple(next(given) if there else None for there in tensors.there)
+        return filled(tensors_only.form, (outputs, *(part.clone() for part in others)))
 
     return fast
 
 
-def copies(values: Any) -> Any:
-    """Copies of tensors, in the same tuples; gradients go through them."""
-    return tuple(map(copies, values)) if isinstance(values, tuple) else values.clone()
-
-
-def present(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(value for value in values if value is not None)
-
-
 class TensorsOnly(nn.Module):
-    """What a call returns without the parts that are None, which a CUDA graph can't return."""
+    """A call with the tensors of its inputs, which returns those of what the call returns: a CUDA graph knows no nests.
 
-    def __init__(self, model: nn.Module, call: Forward) -> None:
+    Args:
+        inputs: such as it will be called with.
+
+    Attributes:
+        form: what the call returned last, without its tensors.
+    """
+
+    def __init__(self, model: nn.Module, call: Forward, inputs: tuple[Any, ...]) -> None:
         super().__init__()
         self.model = model  # registered, so that its parameters are found
         self.call = call
-        self.there: list[bool] = []
+        self.inputs = emptied(inputs)
+        self.form: Any = None
 
-    def forward(self, *inputs: Any) -> Any:
-        parts = self.call(self.model, *inputs)
-        self.there = [part is not None for part in parts]
-        return present(parts)
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        parts = self.call(self.model, *filled(self.inputs, given))
+        self.form = emptied(parts)
+        return tuple(tensors(parts))
+
+
+def emptied(values: Any) -> Any:
+    """The nest alone."""
+    return map_tensors(values, lambda part: PLACE)
+
+
+def filled(nest: Any, values: Iterable[Tensor]) -> Any:
+    """The nest with these tensors, in order."""
+    given = iter(values)
+    return map_tensors(nest, lambda part: next(given))
