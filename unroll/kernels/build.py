@@ -17,11 +17,9 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-
-from unroll.kernels import switch
 
 SOURCE = Path(__file__).with_name("steps.c")
 
@@ -50,41 +48,10 @@ def loaded(path: Path) -> Library:
     return Library(ctypes.CDLL(str(path)), path.stem.rpartition("-")[2])
 
 
-def record() -> dict[str, Any]:
-    """What the last digits of a run depend on: whether kernels are on, and the compiled steps that it has run.
-
-    Returns:
-        `steps` is the digest of their code; None if no layer has asked for them, "" if there are none.
-    """
-    asked = library.cache_info().currsize
-    return {"on": switch.in_use(), "steps": steps() if asked else None}
-
-
-def steps() -> str:
-    found = library(torch.float32)
-    return "" if found is None else found.digest
-
-
-def difference(recorded: dict[str, Any]) -> str | None:
-    """In a line, why this process may compute other last digits than one that left this `record`."""
-    had, has = ("on" if on else "off" for on in (recorded["on"], switch.in_use()))
-    if had != has:
-        differs = f"the kernels were {had}, here they are {has} (UNROLL_KERNELS={had})"
-    elif has == "off" or recorded["steps"] is None or recorded["steps"] == steps():
-        return None
-    elif not recorded["steps"]:
-        differs = "the steps of its layers were not compiled, here they are (CC=false turns that off)"
-    elif not steps():
-        differs = "the steps of its layers were compiled, here they aren't: there is no C compiler that works"
-    else:
-        differs = "the steps of its layers were compiled by another compiler, or for another processor"
-    return f"the run that is resumed may end with other last digits: {differs}"
-
-
 def cached(command: list[str]) -> Path:
     """The library in the cache, compiled if it isn't there."""
     key = digest(repr((SOURCE.read_bytes(), command, processor())).encode())
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "unroll", "kernels")
+    folder = cache_folder()
     for path in folder.glob(f"steps-{key}-*.so"):
         if path.stem.endswith(digest(path.read_bytes())):  # to load a broken file is to crash
             return path
@@ -92,6 +59,14 @@ def cached(command: list[str]) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         made = compiled(command, Path(temporary))
         return made.replace(folder / f"steps-{key}-{made.stem}.so")  # whole or not at all, if two processes do this
+
+
+def cache_folder() -> Path:
+    """
+    Raises:
+        RuntimeError: there is no home.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "unroll", "kernels")
 
 
 def compiled(command: list[str], folder: Path) -> Path:

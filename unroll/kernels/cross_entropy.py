@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from unroll.kernels.products import matmul
+
 
 class LinearCrossEntropy(torch.autograd.Function):
     """The mean cross-entropy of linear scores, plain and smoothed; only the second has a gradient.
@@ -33,7 +35,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         loss, spread = bias.new_zeros(()), bias.new_zeros(())
         with torch.autocast(device, enabled=False):
             for part, wanted, gradient in zip(x.split(rows), targets.split(rows), d_x.split(rows), strict=True):
-                scores = torch.mm(part, matrix.t()).to(bias.dtype).add_(bias)
+                scores = matmul(part, matrix.t()).to(bias.dtype).add_(bias)
                 logarithms = scores.log_softmax(1)
                 each = wanted.unsqueeze(1)
                 loss -= logarithms.gather(1, each).sum()
@@ -45,8 +47,8 @@ class LinearCrossEntropy(torch.autograd.Function):
                 d_scores.scatter_add_(1, each, d_scores.new_full((1, 1), label_smoothing - 1).expand_as(each))
                 d_bias += d_scores.sum(0)
                 d_scores = d_scores.to(narrow)
-                gradient.copy_(torch.mm(d_scores, matrix))
-                d_weight += torch.mm(part.t(), d_scores).t()
+                gradient.copy_(matmul(d_scores, matrix))
+                d_weight += matmul(part.t(), d_scores).t()
         ctx.save_for_backward(d_x, d_weight, d_bias)
         ctx.count = len(targets)
         minimised = (1 - label_smoothing) * loss + label_smoothing * spread

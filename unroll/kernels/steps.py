@@ -1,7 +1,7 @@
 """Recurrent layers whose steps are compiled (steps.c), forward and backward, for inputs `[time, rows, size]` on a CPU.
 
-What does not depend on the step before is done for all steps at once, by PyTorch's products: what the inputs contribute
-to the gates, and the gradients of the weights and of the inputs. All is float32 or float64, and equals PyTorch's layers
+What does not depend on the step before is done for all steps at once (`products`): what the inputs contribute to the
+gates, and the gradients of the weights and of the inputs. All is float32 or float64, and equals PyTorch's layers
 and the cells of `unroll.nn`. A function here records a gradient; its double gradient is refused.
 """
 
@@ -16,6 +16,7 @@ from torch.nn import Parameter
 
 from unroll.kernels import switch
 from unroll.kernels.build import library
+from unroll.kernels.products import matmul
 
 TEAM = ("GOMP_parallel", "GOMP_barrier", "omp_get_num_threads")  # of PyTorch's threads
 WORTH = 2**17  # multiplications for each thread of a call, so many take about ten microseconds
@@ -179,14 +180,14 @@ def inputs_product(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Ten
     """The inputs, `[time × rows, size]`, and the weight, both in autocast's precision; their product and the bias."""
     flat = x.flatten(0, 1)
     if not torch.is_autocast_enabled("cpu"):
-        return flat, weight, torch.addmm(bias, flat, weight.t())
+        return flat, weight, matmul(flat, weight.t(), bias)
     flat, weight = (part.to(torch.get_autocast_dtype("cpu")) for part in (flat, weight))
     return flat, weight, torch.mm(flat, weight.t()).to(bias.dtype).add_(bias)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a b in the precision of b, the result in that of a."""
-    return torch.mm(a.to(b.dtype), b).to(a.dtype)
+    return matmul(a.to(b.dtype), b).to(a.dtype)
 
 
 def inner_stride_of_one(grad: Tensor) -> Tensor:
@@ -344,8 +345,9 @@ class MogrifierSteps(torch.autograd.Function):
         of_scales: list[Tensor] = []
         for number, d_turn in enumerate(d_turns):
             of_scale = d_turn.flatten(0, 1)
-            of_scales += [of_scale.t() @ flat[number + 1], of_scale.sum(0)]
-        return d_x, dh, dc, d.t() @ flat[last_x], d.t() @ flat[last_h], d.sum(0), *of_scales
+            of_scales += [matmul(of_scale.t(), flat[number + 1]), of_scale.sum(0)]
+        d_w_ih, d_w_hh = (matmul(d.t(), flat[last]) for last in (last_x, last_h))
+        return d_x, dh, dc, d_w_ih, d_w_hh, d.sum(0), *of_scales
 
 
 def laid_out(versions: list[Tensor], *others: list[Tensor]) -> list[Tensor | None]:

@@ -1,0 +1,131 @@
+"""Large products are computed by whoever is faster on this machine, and a run says who that was."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import unroll.nn
+from unroll import kernels
+from unroll.errors import UserError
+from unroll.kernels import products
+from unroll.kernels.cross_entropy import LinearCrossEntropy
+
+pytestmark = pytest.mark.skipif(products.ONEDNN is None, reason="this PyTorch has no oneDNN")
+
+
+@pytest.fixture
+def anew(tmp_path, monkeypatch):
+    """As in a process that begins on a machine where nothing was measured."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(products.CHOICE, raising=False)
+    products.chosen.cache_clear()
+    yield tmp_path / "unroll/kernels"
+    products.chosen.cache_clear()
+
+
+@pytest.fixture
+def every_product_is_large(monkeypatch):
+    monkeypatch.setattr(products, "LARGE", 0)
+
+
+def choose(monkeypatch, name):
+    monkeypatch.setenv(products.CHOICE, name)
+    products.chosen.cache_clear()
+    assert products.chosen() == name
+
+
+@st.composite
+def matrices(draw, rows, columns):
+    """Also a view of a wider one, or of its transpose."""
+    wider = draw(st.integers(0, 3))
+    if draw(st.booleans()):
+        return torch.randn(columns, rows + wider).t()[wider:]
+    return torch.randn(rows, columns + wider)[:, wider:]
+
+
+@given(data=st.data(), sizes=st.tuples(*[st.integers(1, 9)] * 3), biased=st.booleans())
+def test_both_give_the_same(data, sizes, biased):
+    rows, inner, columns = sizes
+    a, b = data.draw(matrices(rows, inner)), data.draw(matrices(inner, columns))
+    bias = torch.randn(2 * columns)[::2] if biased else None
+    torch.testing.assert_close(products.by_onednn(a, b, bias), products.by_pytorch(a, b, bias))
+
+
+@pytest.mark.usefixtures("every_product_is_large")
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN", "Mogrifier"])
+def test_layers_and_their_gradients_are_the_same(anew, monkeypatch, kind):
+    torch.manual_seed(0)
+    layer, x = getattr(unroll.nn, kind)(5, 7), torch.randn(3, 4, 5, requires_grad=True)
+    results = []
+    for name in products.CHOICES:
+        choose(monkeypatch, name)
+        outputs, _ = layer(x)
+        results.append([outputs, *torch.autograd.grad(outputs.square().sum(), [x, *layer.parameters()])])
+    torch.testing.assert_close(*results)
+    with kernels.plain():
+        torch.testing.assert_close(layer(x)[0], results[0][0])
+
+
+@pytest.mark.usefixtures("every_product_is_large")
+def test_the_loss_of_a_large_vocabulary_is_the_same(anew, monkeypatch):
+    torch.manual_seed(0)
+    x, targets = torch.randn(9, 5, requires_grad=True), torch.randint(7, (9,))
+    head = nn.Linear(5, 7)
+    results = []
+    for name in products.CHOICES:
+        choose(monkeypatch, name)
+        loss, minimised = LinearCrossEntropy.apply(x, head.weight, head.bias, targets, 0.0, 4)
+        results.append([loss, *torch.autograd.grad(minimised, [x, *head.parameters()])])
+    torch.testing.assert_close(*results)
+
+
+def test_what_is_faster_is_measured_once_for_a_machine(anew, monkeypatch):
+    seconds = {products.by_pytorch: 2.0, products.by_onednn: 1.0}
+    monkeypatch.setattr(products, "seconds", lambda multiply, a, b: seconds[multiply])
+    assert products.chosen() == "onednn"
+    seconds[products.by_onednn] = 2.0
+    products.chosen.cache_clear()
+    assert products.chosen() == "onednn"
+    (file,) = anew.iterdir()
+    file.write_text("half a wor")
+    products.chosen.cache_clear()
+    assert products.chosen() == "pytorch"
+    assert file.read_text() == "pytorch\n"
+
+
+@pytest.mark.parametrize("instructions", products.RESTRICTIONS)
+def test_it_is_measured_anew_with_other_instructions(anew, monkeypatch, instructions):
+    products.chosen()
+    monkeypatch.setenv(instructions, "AVX2")
+    products.chosen.cache_clear()
+    products.chosen()
+    assert len([*anew.iterdir()]) == 2
+
+
+def test_without_a_cache_each_process_measures(anew, monkeypatch, tmp_path):
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
+    assert products.chosen() in products.CHOICES
+
+
+def test_another_choice_is_refused(anew, monkeypatch):
+    monkeypatch.setenv(products.CHOICE, "mkl")
+    with pytest.raises(UserError, match="UNROLL_PRODUCTS=mkl: choose from: pytorch, onednn"):
+        products.chosen()
+    monkeypatch.setattr(products, "ONEDNN", None)
+    monkeypatch.setenv(products.CHOICE, "onednn")
+    with pytest.raises(UserError, match=r"UNROLL_PRODUCTS=onednn: choose from: pytorch$"):
+        products.chosen()
+
+
+def test_a_run_that_is_resumed_with_others_hears_of_other_digits(anew, monkeypatch):
+    assert kernels.record()["products"] is None
+    choose(monkeypatch, "onednn")
+    recorded = kernels.record()
+    assert recorded["products"] == "onednn"
+    assert kernels.difference(recorded) is None
+    choose(monkeypatch, "pytorch")
+    assert "computed by onednn, here by pytorch (UNROLL_PRODUCTS=onednn)" in kernels.difference(recorded)
+    assert kernels.difference(recorded | {"products": None}) is None

@@ -1,0 +1,106 @@
+"""Large matrix products in float32 on a CPU, computed by oneDNN where it is faster than what PyTorch calls.
+
+PyTorch calls MKL on x86, which runs code for AVX2 on some processors that have AVX-512. oneDNN, which comes with
+PyTorch, takes less than half the time there; on the other processors seen the two are about as fast. Which is faster is
+measured with one product, once for a machine, and kept beside the compiled steps, so that all runs on a machine have
+the same digits. `UNROLL_PRODUCTS=onednn` or `UNROLL_PRODUCTS=pytorch` chooses.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unroll.errors import UserError
+from unroll.files import write_text
+from unroll.kernels import switch
+from unroll.kernels.build import cache_folder, digest, processor
+
+LARGE = 2**22  # multiplications; for fewer, calling oneDNN costs what it saves
+WORTH = 0.75  # of PyTorch's time: on an AMD EPYC oneDNN took 0.45 with AVX-512, and 0.87 with AVX2 alone
+CHOICES = ("pytorch", "onednn")
+CHOICE = "UNROLL_PRODUCTS"
+RESTRICTIONS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")  # of instructions
+ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # what compiled models call: x wᵀ + b
+
+
+def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """a b for matrices of one dtype, plus a bias for each column. It records no gradient."""
+    if is_large(a, b) and switch.in_use() and chosen() == "onednn":
+        return by_onednn(a, b, bias)
+    return by_pytorch(a, b, bias)
+
+
+def is_large(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == torch.float32 and a.device.type == "cpu" and a.numel() * b.size(1) >= LARGE
+
+
+def by_pytorch(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    return torch.mm(a, b) if bias is None else torch.addmm(bias, a, b)
+
+
+def by_onednn(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    return ONEDNN.default(dense(a), dense(b).t(), bias if bias is None else bias.contiguous(), "none", [], "")
+
+
+def dense(matrix: Tensor) -> Tensor:
+    """The matrix, or a copy if its rows or columns have gaps between them: oneDNN's code for those is slow."""
+    if matrix.is_contiguous() or matrix.t().is_contiguous():
+        return matrix
+    return matrix.t().contiguous().t() if matrix.stride(0) == 1 else matrix.contiguous()
+
+
+@cache
+def chosen() -> str:
+    """Who computes large products: "onednn" or "pytorch".
+
+    Raises:
+        UserError: the environment names another, or one that is not there.
+    """
+    there = CHOICES if ONEDNN is not None and torch.backends.mkldnn.is_available() else CHOICES[:1]
+    if given := os.environ.get(CHOICE):
+        if given not in there:
+            raise UserError(f"{CHOICE}={given}: choose from: {', '.join(there)}")
+        return given
+    if len(there) == 1:
+        return there[0]
+    try:
+        return kept()
+    except (OSError, RuntimeError):  # the cache can't be written to; RuntimeError: there is no home
+        return measured()
+
+
+def kept() -> str:
+    """What was measured on this machine before, or else now.
+
+    Raises:
+        OSError, RuntimeError: there is no place to keep it.
+    """
+    key = repr((torch.__version__, processor(), *map(os.environ.get, RESTRICTIONS)))
+    path = cache_folder() / f"products-{digest(key.encode())}.txt"
+    known = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+    if known not in CHOICES:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known = measured()
+        write_text(path, f"{known}\n")
+    return known
+
+
+def measured() -> str:
+    a, b = torch.ones(512, 512), torch.ones(512, 1024)
+    best = {by_pytorch: float("inf"), by_onednn: float("inf")}
+    for _ in range(8):
+        for multiply in best:
+            best[multiply] = min(best[multiply], seconds(multiply, a, b))
+    return "onednn" if best[by_onednn] < WORTH * best[by_pytorch] else "pytorch"
+
+
+@torch.no_grad()
+def seconds(multiply: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> float:
+    start = time.perf_counter()
+    multiply(a, b)
+    return time.perf_counter() - start
