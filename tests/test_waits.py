@@ -10,8 +10,12 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import vision.models
+from lm.documents.learner import DocumentClassifier
+from lm.documents.model import Classifier
 from lm.language import CharSeq
 from lm.language.learner import LanguageModel
+from lm.tagging.learner import TaggingLearner
+from lm.tagging.model import Tagger
 from series.learner import ForecastLearner
 from series.model import Forecaster
 from series.scale import Scale
@@ -27,7 +31,7 @@ DOCUMENTS = TOKENS.split([30, 50, 7, 23, 40, 50])
 
 
 class Waits(TorchFunctionMode):
-    """Counts what would wait for a GPU, and says of every number that it is not zero."""
+    """Counts what would wait for a GPU. It finds every number to be other than zero and than all others."""
 
     def __init__(self):
         super().__init__()
@@ -43,12 +47,14 @@ class Waits(TorchFunctionMode):
     def result(function, args, kwargs):
         if function is torch.Tensor.nonzero and args[0].device == DEVICE:
             return torch.zeros(args[0].numel(), args[0].dim(), dtype=torch.int64, device=DEVICE)
+        if function is torch.Tensor.unique and args[0].device == DEVICE:
+            return args[0], torch.arange(len(args[0]), device=DEVICE)
         return function(*args, **kwargs)
 
     @staticmethod
     def waits(function, args, kwargs, result):
-        if function is torch.Tensor.nonzero:
-            return result.device == DEVICE
+        if function in (torch.Tensor.nonzero, torch.Tensor.unique):
+            return args[0].device == DEVICE
         if function is torch.Tensor.__getitem__:
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
             return args[0].device == DEVICE and any(map(is_on_the_host, index))
@@ -113,6 +119,19 @@ def test_a_forecaster_waits_once_to_know_what_is_missing(kind, decoder):
 @pytest.mark.parametrize("name", vision.models.__all__)
 def test_no_image_model_waits(name):
     assert not steps(ImageClassifier(getattr(vision.models, name)(9), [0.5] * 3, [0.2] * 3), images())
+
+
+@pytest.mark.parametrize("body", ["awd_lstm", "qrnn"])
+def test_a_classifier_of_documents_does_not_wait(body):
+    model = Classifier(9, 6, body, bptt=10, max_tokens=20)
+    assert not steps(DocumentClassifier(model, "abcdef"), BATCHES["whole"]())
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_a_tagger_waits_once_to_know_which_words_there_are(crf):
+    words = torch.randint(2, 9, (200, 1 + 5)).split([30, 50, 7, 23, 40, 50])
+    batches = WholeSequences(words, DOCUMENTS, 2, shuffle=True)
+    assert steps(TaggingLearner(Tagger(9, 9, 9, crf=crf), "abcdefghi"), batches) == {"unique": 2}
 
 
 def test_a_language_model_of_independent_windows_does_not_wait():

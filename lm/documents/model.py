@@ -10,6 +10,7 @@ from lm.language.stacks import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, Mogrifier
 from unroll.checks import Share, Size, checked
 from unroll.nn import BatchNorm
 from unroll.state import State, add_rows, detach
+from unroll.streams.window import sent
 
 BodyName = Literal["awd_lstm", "awd_gru", "qrnn", "min_gru", "min_lstm", "mogrifier"]
 BODIES: dict[str, Callable[..., Stack]] = {
@@ -84,7 +85,7 @@ class Classifier(nn.Module):
         """
         Args:
             tokens: int64 `[rows, time]`, each document from the start of its row.
-            lengths: of the documents, int64 `[rows]`, 1 or more.
+            lengths: of the documents, int64 `[rows]`, 1 or more; best on the CPU, where they are looked at.
 
         Returns:
             The scores, float `[rows, classes]`.
@@ -98,13 +99,15 @@ class Classifier(nn.Module):
         starts in a window of its own, with a state of zeros. The longest come first, so that the rows of a window are
         those of the window before, and perhaps more.
         """
-        lengths, order = lengths.sort(descending=True)
+        lengths, order = lengths.cpu().sort(descending=True)
         longest = int(lengths[0])
         bptt = min(self.bptt, longest)
         counts = -(-lengths // bptt)  # windows of each document
         windows = -(-longest // bptt)
         left = lengths - (counts - 1) * bptt  # tokens of the last window
-        rows = (counts >= torch.arange(windows, 0, -1, device=counts.device).unsqueeze(1)).sum(1).tolist()  # by window
+        rows = (counts >= torch.arange(windows, 0, -1).unsqueeze(1)).sum(1).tolist()  # by window
+        last_width = int(left.max())
+        lengths, order, counts, left = (sent(part, tokens.device) for part in (lengths, order, counts, left))
         learning = max(0, windows - self.windows) if torch.is_grad_enabled() else windows  # the first window that does
 
         def vectors(window: int, width: int) -> Tensor:
@@ -124,7 +127,7 @@ class Classifier(nn.Module):
                 if state is not None and active > rows[window - 1]:
                     state = add_rows(state, active)
                 if window == windows - 1:
-                    x = x[:, : int(left.max())]
+                    x = x[:, :last_width]
                 _, outputs, state = self.body.read(x, state)
                 of_maximum = of_sum = outputs
                 if window == windows - 1:
