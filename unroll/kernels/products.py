@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from unroll.errors import UserError
-from unroll.files import write_text
 from unroll.kernels import switch
 from unroll.kernels.build import cache_folder, digest, processor
 
@@ -86,7 +85,7 @@ def kept() -> str:
     if known not in CHOICES:
         path.parent.mkdir(parents=True, exist_ok=True)
         known = measured()
-        write_text(path, f"{known}\n")
+        path.write_text(f"{known}\n", encoding="utf-8")  # half of it would be measured again
     return known
 
 
