@@ -9,8 +9,8 @@ from torch import Tensor
 
 from series.model import without_missing
 from series.scale import Scale, curve
+from unroll.device import sent
 from unroll.streams import Stream, Window
-from unroll.streams.window import sent
 
 NOT_SCORED = -1
 

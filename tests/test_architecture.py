@@ -76,7 +76,15 @@ def test_the_arrows_point_one_way(source, forbidden, apart):
     assert breaches(source, forbidden, apart) == []
 
 
-LEAVES = ("unroll.checks", "unroll.distributed", "unroll.errors", "unroll.lazy", "unroll.precision", "unroll.state")
+LEAVES = (
+    "unroll.checks",
+    "unroll.device",
+    "unroll.distributed",
+    "unroll.errors",
+    "unroll.lazy",
+    "unroll.precision",
+    "unroll.state",
+)
 MODELS = (
     "lm.language.blocks",
     "lm.language.heads",

@@ -20,8 +20,8 @@ from series.learner import ForecastLearner
 from series.model import Forecaster
 from series.scale import Scale
 from series.windows import ForecastWindows, Span
+from unroll.device import sent
 from unroll.streams import IndependentWindows, Stream, WholeSequences
-from unroll.streams.window import sent
 from vision.data.batches import ImageBatches, Images
 from vision.learner import ImageClassifier
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from lm.language.stacks import AWDGRU, AWDLSTM, QRNN, MinGRU, MinLSTM, Mogrifier, Stack
 from unroll.checks import Share, Size, checked
+from unroll.device import sent
 from unroll.nn import BatchNorm
 from unroll.state import State, add_rows, detach
-from unroll.streams.window import sent
 
 BodyName = Literal["awd_lstm", "awd_gru", "qrnn", "min_gru", "min_lstm", "mogrifier"]
 BODIES: dict[str, Callable[..., Stack]] = {

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from unroll.device import sent
 from unroll.errors import UserError
 from unroll.streams.fingerprint import PLACES, checksum
 from unroll.streams.layout import type_and_shape
-from unroll.streams.window import sent
 
 
 class Sequences:

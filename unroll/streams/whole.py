@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from unroll.checks import Size, checked
+from unroll.device import sent
 from unroll.errors import UserError
 from unroll.streams.samples import IndependentSamples
 from unroll.streams.sequences import Sequences, to_int64
-from unroll.streams.window import Window, sent
+from unroll.streams.window import Window
 
 PLACES = 1  # the random numbers of an epoch's places; those of its order are number 0
 BUCKET = 50  # batches among which sequences are sorted by length

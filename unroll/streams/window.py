@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data._utils.collate import default_collate_fn_map  # as the documentation of `default_collate` shows
 
+from unroll.device import sent
 from unroll.errors import UserError
 
 
@@ -123,11 +124,6 @@ class Window(Parts):
         places = mask[:, -predictions:].flatten().nonzero().squeeze(1)
         places = sent(places, features.device)
         return features[places], targets[places]
-
-
-def sent(part: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device; a copy to a GPU is not waited for."""
-    return part.to(device, non_blocking=device.type == "cuda")
 
 
 def refuse_to_collate(windows: list[Window], **settings: Any) -> NoReturn:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from unroll.checks import Size, checked
+from unroll.device import sent
 from unroll.errors import UserError
 from unroll.streams.fingerprint import fingerprint
 from unroll.streams.layout import type_and_shape
 from unroll.streams.samples import IndependentSamples
 from unroll.streams.sequences import to_int64
-from unroll.streams.window import Window, sent
+from unroll.streams.window import Window
 
 
 def windows_of(sequence: Tensor, bptt: int, stride: int) -> Tensor:

@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from unroll.device import sent
 from unroll.errors import UserError
 from unroll.streams import IndependentSamples
-from unroll.streams.window import sent
 
 Flip = Literal[True, False, "alternate"]
 
