@@ -213,9 +213,8 @@ class ResumesExactly:
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         for loader in lightning.validation_loaders(trainer) if lightning.is_fitting(trainer) else ():
             refuse_workers(loader)
-            if (
-                stream := read_by(loader)
-            ) is not None:  # in the order of the epoch, however many passes were taken before a stop
+            stream = read_by(loader)
+            if stream is not None:  # in the order of the epoch, however many passes were taken before a stop
                 stream.set_epoch(trainer.current_epoch)
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
