@@ -735,6 +735,10 @@ def test_look_for_last(tmp_path):
     lightning.mend_totals_of_batches,
     "`batch_progress.total.ready` decides when to validate across epochs; that of `val_loop`, whether one goes on",
 )
+@contract(
+    lightning.count_epoch_begun,
+    "a fit that goes on before an epoch has `restarted_on_epoch_start`, and the `current.ready` of the epoch before",
+)
 @contract(lightning.in_middle_of_epoch, "`fit_loop.restarting` and `restarted_on_epoch_start` say where a fit goes on")
 @contract(lightning.begin_reading, "`iter(fit_loop._data_fetcher)` begins a pass over the loaders")
 @pytest.mark.parametrize("batch", [0, 2])
@@ -752,11 +756,14 @@ def test_going_on(tmp_path, batch):
             lightning.mend_totals_of_batches(trainer)
             after = trainer.fit_loop.epoch_loop.batch_progress.total.ready
             lightning.begin_reading(trainer)
-            found.append((lightning.in_middle_of_epoch(trainer), before, after))
+            epochs = trainer.fit_loop.epoch_progress.current
+            before_epoch = epochs.ready
+            lightning.count_epoch_begun(trainer)
+            found.append((lightning.in_middle_of_epoch(trainer), before, after, before_epoch, epochs.ready))
 
     seen_in_fit(lambda hook, module: None, path, max_epochs=2, callbacks=[Look()])
     done = BATCHES + batch
-    assert found == [(batch > 0, done + 1, done)]
+    assert found == [(batch > 0, done + 1, done, 1 + (batch > 0), 2)]
 
 
 @contract(lightning.modules_of, "`_modules` are the parts of a module, by name; a part may come twice, or be None")

@@ -2,12 +2,13 @@
 
 import os
 import signal
+from contextlib import suppress
 from copy import deepcopy
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateFinder, ModelCheckpoint
+from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateFinder, ModelCheckpoint, OnExceptionCheckpoint
 from torch import nn
 
 from unroll import CarriesState, LastCheckpoint, Stream
@@ -168,6 +169,46 @@ def test_two_of_them_are_refused_in_one_line(tmp_path):
     ):
         fitted(trainer_of(*callbacks))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fit_that_was_resumed_before_an_epoch_leaves_files_of_its_ends(tmp_path):
+    def fit(epochs, *callbacks, ckpt_path=None):
+        return fitted(trainer_of(*callbacks, max_epochs=epochs), ckpt_path)
+
+    whole = fit(3, ModelCheckpoint(tmp_path / "whole"))
+    last, ends = str(tmp_path / "last"), ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1)
+    fit(1, LastCheckpoint(last))
+    fit(2, LastCheckpoint(last), ends, ckpt_path="last")
+    longer = fit(3, LastCheckpoint(str(tmp_path / "longer")), ckpt_path=tmp_path / "epoch=1.ckpt")
+    assert longer.read == whole.read / 3
+    assert same(whole, longer)
+
+
+class FailsBefore(pl.Callback):
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer, module):
+        if trainer.current_epoch == self.epoch:
+            raise InterruptedError
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_fit_that_fails_twice_before_an_epoch_has_lost_nothing(epoch, tmp_path):
+    writes, failed = OnExceptionCheckpoint(tmp_path, "failed"), tmp_path / "failed.ckpt"
+
+    def loop(*callbacks, ckpt_path=None):
+        trainer, module = trainer_of(*callbacks, writes), None
+        with suppress(InterruptedError):
+            module = fitted(trainer, ckpt_path)
+        return module, trainer.fit_loop.epoch_loop._batches_that_stepped
+
+    whole, steps = loop()
+    loop(FailsBefore(epoch))
+    loop(FailsBefore(epoch), ckpt_path=failed)
+    resumed, steps_logged = loop(ckpt_path=failed)
+    assert (resumed.read, steps_logged) == (whole.read * (2 - epoch) / 2, steps)
+    assert same(whole, resumed)
 
 
 @pytest.mark.parametrize("writer", [LastCheckpoint, lambda folder: ModelCheckpoint(folder, save_last=True)])

@@ -122,6 +122,7 @@ class ResumesExactly:
 
     def _go_on(self, trainer: Any, pl_module: Any, resumed: dict[str, Any]) -> None:
         lightning.mend_totals_of_batches(trainer)
+        lightning.count_epoch_begun(trainer)
         lightning.forget_validations(trainer)
         lightning.count_validation_without_drawing(
             trainer,

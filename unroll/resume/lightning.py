@@ -155,12 +155,14 @@ def begins_epoch(trainer: Any) -> bool:
 
 
 def next_batch(trainer: Any) -> tuple[int, int]:
-    """With which batch of which epoch a fit goes on when an epoch has come to its end.
+    """With which batch of which epoch a fit goes on when an epoch has come to its end, or the hooks before the next one
+    are being called.
 
     Lightning counts an epoch that `max_steps` or early stopping has cut short as done.
     """
     epochs = int(trainer.fit_loop.epoch_progress.current.processed)
-    return (epochs, 0) if has_read_epoch(trainer) else (epochs - 1, batches_completed(trainer))
+    is_read = begins_epoch(trainer) or has_read_epoch(trainer)
+    return (epochs, 0) if is_read else (epochs - 1, batches_completed(trainer))
 
 
 def has_read_epoch(trainer: Any) -> bool:
@@ -337,6 +339,17 @@ def mend_totals_of_batches(trainer: Any) -> None:
     for total in (loop.batch_progress.total, loop.val_loop.batch_progress.total):
         if total.ready == total.completed + 1 == total.started + 1 or total.started == total.processed + 1:
             total.ready = total.started = total.processed = total.completed
+
+
+def count_epoch_begun(trainer: Any) -> None:
+    """Counts the epoch as begun that a fit goes on at the start of.
+
+    Lightning takes that back and does not count it again, so that in all further files one epoch less had begun than
+    ended: a fit that goes on from one of an epoch's end would take the next epoch for one that was read.
+    """
+    fit_loop = trainer.fit_loop
+    if fit_loop.restarted_on_epoch_start:
+        fit_loop.epoch_progress.current.ready = fit_loop.epoch_progress.current.started + 1
 
 
 def count_batches_left_out(trainer: Any) -> None:
@@ -734,6 +747,8 @@ def set_before_batch(checkpoint: dict[str, Any], trainer: Any, epoch: int, batch
     batches["is_last_batch"] = False
     for count, done in ((batches["total"], batches["total"]["completed"]), (batches["current"], batch)):
         count.update(ready=done + 1, started=done, processed=done, completed=done)
+    if begins_epoch(trainer) and is_restarting(trainer):
+        return  # that step was taken off, and Lightning has not added it yet
     following = batch + 1
     if following % accumulated_in(trainer, epoch) == 0 or following == trainer.num_training_batches:
         fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1  # Lightning will add one on resume
