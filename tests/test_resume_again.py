@@ -184,6 +184,18 @@ def test_a_fit_that_was_resumed_before_an_epoch_leaves_files_of_its_ends(tmp_pat
     assert same(whole, longer)
 
 
+def test_a_file_that_is_written_behind_a_validate_says_so(tmp_path, recwarn):
+    trainer = trainer_of(LastCheckpoint(str(tmp_path)), max_epochs=1)
+    module = fitted(trainer)
+    trainer.save_checkpoint(tmp_path / "before.ckpt")
+    trainer.validate(module, stream(), verbose=False)
+    trainer.save_checkpoint(tmp_path / "behind.ckpt")
+    for file, lines in (("before.ckpt", 0), ("behind.ckpt", 1)):
+        recwarn.clear()
+        fitted(trainer_of(), tmp_path / file)
+        assert sum("or behind a validate, test or predict" in str(line.message) for line in recwarn) == lines
+
+
 class FailsBefore(pl.Callback):
     def __init__(self, epoch):
         self.epoch = epoch

@@ -313,8 +313,9 @@ class ResumesExactly:
             )
         if RANDOM_STATES not in checkpoint:
             warnings.warn(
-                "the checkpoint was written by a fit without CarriesState and LastCheckpoint: it has no random "
-                "generators, nor a place in its loaders, so that this fit is not exactly the one that it was",
+                "the checkpoint was written by a fit without CarriesState and LastCheckpoint, or behind a validate, "
+                "test or predict of its Trainer: it has no random generators, nor a place in its loaders, so that this "
+                "fit is not exactly the one that it was",
                 stacklevel=2,
             )
         settings.compare(checkpoint.get(SETTINGS, {}), settings.of_trainer(trainer), batch)
