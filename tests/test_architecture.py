@@ -81,6 +81,7 @@ LEAVES = (
     "unroll.device",
     "unroll.distributed",
     "unroll.errors",
+    "unroll.files",
     "unroll.lazy",
     "unroll.precision",
     "unroll.state",

@@ -1,7 +1,12 @@
 """Large products are computed by whoever is faster on this machine, and a run says who that was."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -88,7 +93,7 @@ def test_what_is_faster_is_measured_once_for_a_machine(anew, monkeypatch):
     seconds[products.by_onednn] = 2.0
     products.chosen.cache_clear()
     assert products.chosen() == "onednn"
-    (file,) = anew.iterdir()
+    (file,) = anew.glob("*.txt")
     file.write_text("half a wor")
     products.chosen.cache_clear()
     assert products.chosen() == "pytorch"
@@ -101,7 +106,50 @@ def test_it_is_measured_anew_with_other_instructions(anew, monkeypatch, instruct
     monkeypatch.setenv(instructions, "AVX2")
     products.chosen.cache_clear()
     products.chosen()
-    assert len([*anew.iterdir()]) == 2
+    assert len([*anew.glob("*.txt")]) == 2
+
+
+def test_it_is_measured_anew_where_products_are_less_exact(anew):
+    products.chosen()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        products.chosen.cache_clear()
+        products.chosen()
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert len([*anew.glob("*.txt")]) == 2
+
+
+def test_it_is_measured_in_float32_whatever_is_the_default(monkeypatch):
+    multiplied = []
+    monkeypatch.setattr(products, "by_pytorch", lambda a, b: multiplied.append(torch.mm(a, b)))
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+            products.measured()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {(product.dtype, product.device.type) for product in multiplied} == {(torch.float32, "cpu")}
+
+
+def test_two_processes_at_once_choose_the_same(anew):
+    """Each of them would choose another."""
+    program = """
+import sys, time
+from unroll.kernels import products
+def measured():
+    time.sleep(0.3)
+    return sys.argv[1]
+products.measured = measured
+print(products.chosen())
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, name], stdout=subprocess.PIPE, env=environment)
+        for name in products.CHOICES
+    ]
+    first, second = (process.communicate(timeout=60)[0] for process in processes)
+    assert first == second != b""
 
 
 def test_without_a_cache_each_process_measures(anew, monkeypatch, tmp_path):

@@ -3,19 +3,22 @@
 PyTorch calls MKL on x86, which runs code for AVX2 on some processors that have AVX-512. oneDNN, which comes with
 PyTorch, takes less than half the time there; on the other processors seen the two are about as fast. Which is faster is
 measured with one product, once for a machine, and kept beside the compiled steps, so that all runs on a machine have
-the same digits. `UNROLL_PRODUCTS=onednn` or `UNROLL_PRODUCTS=pytorch` chooses.
+the same digits; where nothing can be kept, each process measures for itself. `UNROLL_PRODUCTS=onednn` or
+`UNROLL_PRODUCTS=pytorch` chooses.
 """
 
 import os
 import time
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unroll.errors import UserError
+from unroll.files import locked, write_text
 from unroll.kernels import switch
 from unroll.kernels.build import cache_folder, digest, processor
 
@@ -79,18 +82,26 @@ def kept() -> str:
     Raises:
         OSError, RuntimeError: there is no place to keep it.
     """
-    key = repr((torch.__version__, processor(), *map(os.environ.get, RESTRICTIONS)))
+    settings = torch.get_float32_matmul_precision(), *map(os.environ.get, RESTRICTIONS)
+    key = repr((torch.__version__, processor(), *settings))
     path = cache_folder() / f"products-{digest(key.encode())}.txt"
-    known = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
-    if known not in CHOICES:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        known = measured()
-        path.write_text(f"{known}\n", encoding="utf-8")  # half of it would be measured again
+    if (known := written(path)) is None:
+        with locked(path.with_suffix(".lock")):  # the processes of a run come at once, and shall choose the same
+            if (known := written(path)) is None:
+                known = measured()
+                write_text(path, f"{known}\n")
     return known
 
 
+def written(path: Path) -> str | None:
+    """The choice in the file; None if it has none."""
+    known = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else None
+    return known if known in CHOICES else None
+
+
+@torch.autocast("cpu", enabled=False)
 def measured() -> str:
-    a, b = torch.ones(512, 512), torch.ones(512, 1024)
+    a, b = (torch.ones(512, columns, dtype=torch.float32, device="cpu") for columns in (512, 1024))
     best = {by_pytorch: float("inf"), by_onednn: float("inf")}
     for _ in range(8):
         for multiply in best:
