@@ -17,6 +17,7 @@ from unroll.errors import UserError
 from unroll.kernels import products
 from unroll.kernels.cross_entropy import LinearCrossEntropy
 
+ONEDNN = products.ONEDNN
 pytestmark = pytest.mark.skipif(products.ONEDNN is None, reason="this PyTorch has no oneDNN")
 
 
@@ -30,9 +31,13 @@ def anew(tmp_path, monkeypatch):
     products.chosen.cache_clear()
 
 
-@pytest.fixture
-def every_product_is_large(monkeypatch):
-    monkeypatch.setattr(products, "LARGE", 0)
+@pytest.fixture(scope="module", autouse=True)
+def every_product_is_large():
+    """And has several blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in {"LARGE": 0, "BLOCK": 0, "ROWS": 2, "SUMMED": 3}.items():
+            patch.setattr(products, name, size)
+        yield
 
 
 def choose(monkeypatch, name):
@@ -58,7 +63,24 @@ def test_both_give_the_same(data, sizes, biased):
     torch.testing.assert_close(products.by_onednn(a, b, bias), products.by_pytorch(a, b, bias))
 
 
-@pytest.mark.usefixtures("every_product_is_large")
+class Recorded:
+    def __init__(self):
+        self.shapes = set()
+
+    def default(self, a, weight, *others):
+        self.shapes.add((*a.shape, len(weight)))
+        return ONEDNN.default(a, weight, *others)
+
+
+def test_windows_of_any_length_give_onednn_matrices_of_few_shapes(anew, monkeypatch):
+    choose(monkeypatch, "onednn")
+    monkeypatch.setattr(products, "ONEDNN", Recorded())
+    layer = unroll.nn.LSTM(5, 7)
+    for steps in range(3, 30):
+        layer(torch.randn(3, steps, 5, requires_grad=True))[0].sum().backward()
+    assert len(products.ONEDNN.shapes) == 4  # forward, and the gradients of the inputs and of two weights
+
+
 @pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN", "Mogrifier"])
 def test_layers_and_their_gradients_are_the_same(anew, monkeypatch, kind):
     torch.manual_seed(0)
@@ -73,7 +95,6 @@ def test_layers_and_their_gradients_are_the_same(anew, monkeypatch, kind):
         torch.testing.assert_close(layer(x)[0], results[0][0])
 
 
-@pytest.mark.usefixtures("every_product_is_large")
 def test_the_loss_of_a_large_vocabulary_is_the_same(anew, monkeypatch):
     torch.manual_seed(0)
     x, targets = torch.randn(9, 5, requires_grad=True), torch.randint(7, (9,))

@@ -24,6 +24,8 @@ from unroll.kernels.build import cache_folder, digest, processor
 
 LARGE = 2**22  # multiplications; for fewer, calling oneDNN costs what it saves
 WORTH = 0.75  # of PyTorch's time: on an AMD EPYC oneDNN took 0.45 with AVX-512, and 0.87 with AVX2 alone
+BLOCK = 2**17  # numbers of a block's product, which stay in the cache
+ROWS, SUMMED = 64, 512  # of a block at least, and of one that is summed over
 CHOICES = ("pytorch", "onednn")
 CHOICE = "UNROLL_PRODUCTS"
 RESTRICTIONS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")  # of instructions
@@ -46,7 +48,26 @@ def by_pytorch(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def by_onednn(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    return ONEDNN.default(dense(a), dense(b).t(), bias if bias is None else bias.contiguous(), "none", [], "")
+    """oneDNN keeps megabytes for each number of positions (rows × steps) that it meets, so it gets blocks of one number
+    and PyTorch what is left. Positions are the rows of `a`, or its columns, which are summed over, if it is transposed.
+    """
+    if a.stride(1) == 1:
+        rows = max(ROWS, BLOCK >> (b.size(1) - 1).bit_length())
+        product = a.new_empty(len(a), b.size(1))
+        for given, made in zip(a.split(rows), product.split(rows), strict=True):
+            made.copy_(block(given, b, bias, len(given) == rows))
+        return product
+    first, *others = zip(a.split(SUMMED, 1), b.split(SUMMED), strict=True)
+    product = block(*first, bias, len(first[1]) == SUMMED)
+    for left, right in others:
+        product += block(left, right, None, len(right) == SUMMED)
+    return product
+
+
+def block(a: Tensor, b: Tensor, bias: Tensor | None, is_whole: bool) -> Tensor:
+    if not is_whole:
+        return by_pytorch(a, b, bias)
+    return ONEDNN.default(dense(a), dense(b).t(), None if bias is None else bias.contiguous(), "none", [], "")
 
 
 def dense(matrix: Tensor) -> Tensor:
