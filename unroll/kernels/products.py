@@ -24,8 +24,8 @@ from unroll.kernels.build import cache_folder, digest, processor
 
 LARGE = 2**22  # multiplications; for fewer, calling oneDNN costs what it saves
 WORTH = 0.75  # of PyTorch's time: on an AMD EPYC oneDNN took 0.45 with AVX-512, and 0.87 with AVX2 alone
-BLOCK = 2**17  # numbers of a block's product, which stay in the cache
-ROWS, SUMMED = 64, 512  # of a block at least, and of one that is summed over
+CACHED = 2**17  # numbers, so many of a product stay in the cache while it is made
+MOST, LEAST = 512, 64  # positions in a block; fewer are PyTorch's
 CHOICES = ("pytorch", "onednn")
 CHOICE = "UNROLL_PRODUCTS"
 RESTRICTIONS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")  # of instructions
@@ -48,24 +48,37 @@ def by_pytorch(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def by_onednn(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """oneDNN keeps megabytes for each number of positions (rows × steps) that it meets, so it gets blocks of one number
-    and PyTorch what is left. Positions are the rows of `a`, or its columns, which are summed over, if it is transposed.
-    """
+    """oneDNN keeps megabytes for each number of positions (rows × steps) that it meets, so it gets blocks of few sizes.
+    Positions are the rows of `a`, or its columns, which are summed over, if it is transposed."""
     if a.stride(1) == 1:
-        rows = max(ROWS, BLOCK >> (b.size(1) - 1).bit_length())
         product = a.new_empty(len(a), b.size(1))
-        for given, made in zip(a.split(rows), product.split(rows), strict=True):
-            made.copy_(block(given, b, bias, len(given) == rows))
+        sizes = blocks(len(a), max(LEAST, min(MOST, CACHED >> (b.size(1) - 1).bit_length())))
+        for given, made in zip(a.split(sizes), product.split(sizes), strict=True):
+            made.copy_(block(given, b, bias, len(given)))
         return product
-    first, *others = zip(a.split(SUMMED, 1), b.split(SUMMED), strict=True)
-    product = block(*first, bias, len(first[1]) == SUMMED)
+    sizes = blocks(len(b), MOST)
+    first, *others = zip(a.split(sizes, 1), b.split(sizes), strict=True)
+    product = block(*first, bias, len(first[1]))
     for left, right in others:
-        product += block(left, right, None, len(right) == SUMMED)
+        product += block(left, right, None, len(right))
     return product
 
 
-def block(a: Tensor, b: Tensor, bias: Tensor | None, is_whole: bool) -> Tensor:
-    if not is_whole:
+def blocks(positions: int, most: int) -> list[int]:
+    """The sizes of blocks: as many of the greatest as there can be, then half as many, and so on; the last is the rest.
+
+    Args:
+        most: in a block, a power of two.
+    """
+    sizes = []
+    while most >= LEAST:
+        sizes += [most] * (positions // most)
+        positions, most = positions % most, most // 2
+    return [*sizes, positions] if positions else sizes
+
+
+def block(a: Tensor, b: Tensor, bias: Tensor | None, positions: int) -> Tensor:
+    if positions < LEAST:
         return by_pytorch(a, b, bias)
     return ONEDNN.default(dense(a), dense(b).t(), None if bias is None else bias.contiguous(), "none", [], "")
 
