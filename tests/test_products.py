@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 import unroll.nn
 from unroll import kernels
@@ -171,6 +173,23 @@ print(products.chosen())
     ]
     first, second = (process.communicate(timeout=60)[0] for process in processes)
     assert first == second != b""
+
+
+@pytest.mark.usefixtures("every_product_is_large")
+def test_nothing_is_measured_while_pytorch_traces(anew):
+    x, head, targets = torch.randn(9, 5), nn.Linear(5, 7), torch.randint(7, (9,))
+
+    def minimised():
+        return LinearCrossEntropy.apply(x, head.weight, head.bias, targets, 0.0, 4)[1]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        torch.compile(minimised, backend="eager")()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        minimised()
+    assert not anew.exists()
+    minimised()
+    assert anew.exists()
 
 
 def test_without_a_cache_each_process_measures(anew, monkeypatch, tmp_path):

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from unroll.errors import UserError
 from unroll.files import locked, write_text
@@ -34,13 +35,14 @@ ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # what compi
 
 def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """a b for matrices of one dtype, plus a bias for each column. It records no gradient."""
-    if is_large(a, b) and switch.in_use() and chosen() == "onednn":
+    if is_large(a, b) and switch.in_use() and not torch.compiler.is_compiling() and chosen() == "onednn":
         return by_onednn(a, b, bias)
     return by_pytorch(a, b, bias)
 
 
 def is_large(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == torch.float32 and a.device.type == "cpu" and a.numel() * b.size(1) >= LARGE
+    is_plain = type(a) in (Tensor, Parameter)  # a tensor without numbers, as a FakeTensor, takes no time
+    return is_plain and a.dtype == torch.float32 and a.device.type == "cpu" and a.numel() * b.size(1) >= LARGE
 
 
 def by_pytorch(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
