@@ -737,8 +737,11 @@ def test_look_for_last(tmp_path):
 )
 @contract(
     lightning.count_epoch_begun,
-    "a fit that goes on before an epoch has `restarted_on_epoch_start`, and the `current.ready` of the epoch before",
+    "a fit that goes on before an epoch has `restarted_on_epoch_start`, and the `current.ready` of the epoch before; "
+    "`epoch_loop.reset` counts a step in `_batches_that_stepped`",
 )
+@contract(lightning.end_counting, "`epoch_loop.reset` is called behind the hooks before an epoch")
+@contract(lightning.steps_at, "an optimizer steps at each batch that `accumulate_grad_batches` divides, and the last")
 @contract(lightning.in_middle_of_epoch, "`fit_loop.restarting` and `restarted_on_epoch_start` say where a fit goes on")
 @contract(lightning.begin_reading, "`iter(fit_loop._data_fetcher)` begins a pass over the loaders")
 @pytest.mark.parametrize("batch", [0, 2])
@@ -760,6 +763,10 @@ def test_going_on(tmp_path, batch):
             before_epoch = epochs.ready
             lightning.count_epoch_begun(trainer)
             found.append((lightning.in_middle_of_epoch(trainer), before, after, before_epoch, epochs.ready))
+            assert [lightning.steps_at(trainer, 1, number) for number in (1, BATCHES)] == [True, True]
+            assert ("reset" in vars(trainer.fit_loop.epoch_loop)) is (batch == 0)
+            lightning.end_counting(trainer)
+            assert "reset" not in vars(trainer.fit_loop.epoch_loop)
 
     seen_in_fit(lambda hook, module: None, path, max_epochs=2, callbacks=[Look()])
     done = BATCHES + batch

@@ -196,6 +196,25 @@ def test_a_file_that_is_written_behind_a_validate_says_so(tmp_path, recwarn):
         assert sum("or behind a validate, test or predict" in str(line.message) for line in recwarn) == lines
 
 
+class LogsBefore(pl.Callback):
+    def __init__(self):
+        self.steps = []
+
+    def on_train_epoch_start(self, trainer, module):
+        self.steps.append(trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+def test_what_is_logged_before_an_epoch_is_logged_at_its_step(tmp_path):
+    """As by Lightning's LearningRateMonitor."""
+    whole, before, resumed = LogsBefore(), LogsBefore(), LogsBefore()
+    fitted(trainer_of(whole))
+    fitted(trainer_of(before, LastCheckpoint(str(tmp_path)), max_epochs=1))
+    trainer = trainer_of(resumed, LastCheckpoint(str(tmp_path)))
+    fitted(trainer, "last")
+    assert before.steps + resumed.steps == whole.steps
+    assert "reset" not in vars(trainer.fit_loop.epoch_loop)
+
+
 class FailsBefore(pl.Callback):
     def __init__(self, epoch):
         self.epoch = epoch

@@ -359,6 +359,7 @@ class ResumesExactly:
         lightning.call_before_batch(trainer, None)
         lightning.call_around_epochs_end(trainer, None, lambda: None)
         lightning.call_before_validation(trainer, None)
+        lightning.end_counting(trainer)
 
 
 def writers(trainer: Any) -> list[Any]:

@@ -342,14 +342,30 @@ def mend_totals_of_batches(trainer: Any) -> None:
 
 
 def count_epoch_begun(trainer: Any) -> None:
-    """Counts the epoch as begun that a fit goes on at the start of.
+    """Counts the epoch as begun that a fit goes on at the start of, and the step before it, until `end_counting`.
 
-    Lightning takes that back and does not count it again, so that in all further files one epoch less had begun than
-    ended: a fit that goes on from one of an epoch's end would take the next epoch for one that was read.
+    Lightning takes the epoch back and does not count it again, so that in all further files one epoch less had begun
+    than ended: a fit that goes on from one of an epoch's end would take the next epoch for one that was read. The step
+    is counted behind the hooks before the epoch, which would log one step too low.
     """
-    fit_loop = trainer.fit_loop
-    if fit_loop.restarted_on_epoch_start:
-        fit_loop.epoch_progress.current.ready = fit_loop.epoch_progress.current.started + 1
+    fit_loop, loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
+    if not fit_loop.restarted_on_epoch_start:
+        return
+    fit_loop.epoch_progress.current.ready = fit_loop.epoch_progress.current.started + 1
+    if steps_at(trainer, trainer.current_epoch, 1):
+        loop._batches_that_stepped += 1
+
+        def once(reset: Callable[[], None]) -> None:
+            loop._batches_that_stepped -= 1
+            end_counting(trainer)
+            reset()
+
+        InPlaceOf(loop, "reset", once)
+
+
+def end_counting(trainer: Any) -> None:
+    """Ends what `count_epoch_begun` has begun."""
+    InPlaceOf.undo(trainer.fit_loop.epoch_loop, "reset")
 
 
 def count_batches_left_out(trainer: Any) -> None:
@@ -747,11 +763,13 @@ def set_before_batch(checkpoint: dict[str, Any], trainer: Any, epoch: int, batch
     batches["is_last_batch"] = False
     for count, done in ((batches["total"], batches["total"]["completed"]), (batches["current"], batch)):
         count.update(ready=done + 1, started=done, processed=done, completed=done)
-    if begins_epoch(trainer) and is_restarting(trainer):
-        return  # that step was taken off, and Lightning has not added it yet
-    following = batch + 1
-    if following % accumulated_in(trainer, epoch) == 0 or following == trainer.num_training_batches:
+    if steps_at(trainer, epoch, batch + 1):
         fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1  # Lightning will add one on resume
+
+
+def steps_at(trainer: Any, epoch: int, number: int) -> bool:
+    """Whether an optimizer's step is taken at a batch of an epoch, which are counted from 1."""
+    return number % accumulated_in(trainer, epoch) == 0 or number == trainer.num_training_batches
 
 
 def set_before_validation(checkpoint: dict[str, Any]) -> None:
