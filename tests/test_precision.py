@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unroll import CarriesState, Window, fitting_precision, precision
+from unroll import CarriesState, IndependentWindows, LastCheckpoint, Window, fitting_precision, precision
 from unroll.cli import build
 from unroll.cli.processes import silence_lightning
 from unroll.resume.lightning import root_device
@@ -96,6 +96,30 @@ class TestLSTMsWithoutBfloat16:
         with torch.autocast("cpu", torch.bfloat16):
             outputs, _ = module.rnn(window.inputs, module.state(window))
         assert outputs.dtype == torch.float32
+
+    @pytest.mark.parametrize("mixins", [(CarriesState,), ()])
+    def test_of_a_fit_that_carries_no_state_are_guarded_too(self, no_bfloat16, tmp_path, mixins):
+        class Windows(*mixins, pl.LightningModule):
+            def __init__(self):
+                super().__init__()
+                self.rnn = nn.LSTM(1, 4, batch_first=True)
+
+            def training_step(self, window, index):
+                outputs, _ = self.rnn(window.inputs)
+                seen.append(outputs.dtype)
+                return outputs.mean()
+
+            def configure_optimizers(self):
+                return torch.optim.Adam(self.parameters())
+
+        seen = []
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+        callbacks = [] if mixins else [LastCheckpoint(tmp_path)]
+        trainer = pl.Trainer(
+            max_steps=2, precision="bf16-mixed", callbacks=callbacks, default_root_dir=tmp_path, **quiet
+        )
+        trainer.fit(Windows(), IndependentWindows(torch.randn(60, 1), 2, 5))
+        assert seen == [torch.float32] * 2
 
     def test_are_left_alone_elsewhere(self, monkeypatch):
         monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)

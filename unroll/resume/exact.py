@@ -10,6 +10,7 @@ from torch import Tensor
 from unroll import kernels
 from unroll.distributed import gathered
 from unroll.errors import UserError
+from unroll.precision import guard_lstms
 from unroll.resume import lightning, metrics, settings
 from unroll.resume.early_stopping import (
     EARLY_STOPS,
@@ -90,6 +91,8 @@ class ResumesExactly:
         if trainer.precision == "64-true":  # else weights are loaded as float32, and made float64 afterwards
             for module in (pl_module, *lightning.averaged_models(trainer)):
                 trainer.precision_plugin.convert_module(module)
+        if str(trainer.precision).endswith("-mixed"):
+            guard_lstms(pl_module)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         resumed, self.resumed = self.resumed, None
