@@ -226,6 +226,11 @@ class TestRows:
             with pytest.raises(UserError, match=f"^a state is made of .*; this one has a {type(other).__name__}$"):
                 module.carry(state)
 
+    def test_an_optimizer_that_reads_a_window_again_and_again_is_refused(self, module):
+        module.configure_optimizers = lambda: torch.optim.LBFGS(module.parameters())
+        with pytest.raises(UserError, match="LBFGS evaluates a window several times"):
+            fit(module)
+
     def test_unless_the_axis_is_named(self, module):
         module.state_axis = 0
         module.states["train"] = None

@@ -127,8 +127,15 @@ class CarriesState:
         """Keeps the state that the model returned for the window that `state` was last called with.
 
         Raises:
-            UserError: a tensor of it does not have the window's rows on `state_axis`.
+            UserError: a tensor of it does not have the window's rows on `state_axis`, or the optimizer would carry the
+                state on several times for one window.
         """
+        trainer = attached_trainer(self)
+        if trainer is not None and any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in trainer.optimizers):
+            raise UserError(
+                "LBFGS evaluates a window several times in a step, and each time the state would be carried on; choose "
+                "another optimizer"
+            )
         if "_rows" in self.__dict__:
             check_rows(state, self.__dict__["_rows"], self.state_axis)
         self.states[split or self._current_split()] = detach(state)
