@@ -16,7 +16,7 @@ from lm.language.data import TextFiles
 from lm.language.generation import texts
 from lm.text import Tokenizer, Vocabulary
 from lm.text.chunks import Text, chunks_of, whole, without_end
-from lm.text.encoding import IN_MEMORY, Recipe, encode, encode_files
+from lm.text.encoding import IN_MEMORY, Recipe, encode, encode_files, worker_count
 from lm.text.tokenizers import learn_bpe
 from unroll import Stream
 from unroll.cli.plan import in_kib
@@ -225,6 +225,13 @@ def test_a_run_on_a_large_file_is_one_on_its_ids(large, train, tmp_path):
     second = train(*settings, *limits, "hydra.run.dir=second")
     assert "of text once" not in second.stderr
     assert (tmp_path / "first" / "metrics.csv").read_text() == (tmp_path / "second" / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize(("system", "workers"), [("linux", 64), ("win32", 61)])
+def test_windows_waits_for_61_processes(system, workers, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(sys, "platform", system)
+    assert worker_count() == workers
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

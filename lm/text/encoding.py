@@ -35,6 +35,7 @@ FORMAT = 2
 DESCRIPTION = "vocabulary.json"
 IN_MEMORY = 4 * CHUNK  # bytes of text; larger files are cached as ids
 BPE_SAMPLE = 64  # chunks that byte pairs are learnt from, evenly spread over the text
+MOST_ON_WINDOWS = 61  # processes that one can wait for there; ProcessPoolExecutor refuses more
 TYPES = ("uint8", "uint16", "int32")
 
 
@@ -199,7 +200,7 @@ def in_processes(advance: Callable[[int], None]) -> Runner:
     """As `serially`, in several processes; results come in order, and few of them wait in memory."""
 
     def run(function: Callable[[Any, Chunk], Result], settings: Any, chunks: Sequence[Chunk]) -> Iterator[Result]:
-        workers = os.cpu_count() or 1
+        workers = worker_count()
         start = "fork" if sys.platform == "linux" else "spawn"
         with ProcessPoolExecutor(workers, multiprocessing.get_context(start), set_job, (function, settings)) as pool:
             waiting: deque[tuple[int, Any]] = deque()
@@ -212,6 +213,11 @@ def in_processes(advance: Callable[[int], None]) -> Runner:
                     advance(size)
 
     return run
+
+
+def worker_count() -> int:
+    cores = os.cpu_count() or 1
+    return min(cores, MOST_ON_WINDOWS) if sys.platform == "win32" else cores
 
 
 job: tuple[Callable[[Any, Chunk], Any], Any]  # of a worker process
