@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unroll import CarriesState, IndependentWindows, LastCheckpoint, Window, fitting_precision, precision
 from unroll.cli import build
-from unroll.cli.processes import silence_lightning
+from unroll.cli.processes import one_line, silence_lightning
 from unroll.resume.lightning import root_device
 
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
@@ -270,3 +270,8 @@ def test_a_run_on_the_cpu_is_not_told_of_a_gpu(monkeypatch):
         silence_lightning()
         pl.Trainer(accelerator="cpu", logger=False)
     assert not [line for line in said if "GPU" in str(line.message)]
+
+
+def test_a_warning_to_who_types_a_command_is_one_line():
+    assert one_line("so it is", UserWarning, "some.py", 3) == "warning: so it is\n"
+    assert "some.py:3: FutureWarning" in one_line("so it was", FutureWarning, "some.py", 3)

@@ -6,6 +6,7 @@ import sys
 import warnings
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from conftest import ROOT
 from hypothesis import given
@@ -14,7 +15,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 import unroll.nn
-from unroll import kernels
+from unroll import CarriesState, LastCheckpoint, Stream, kernels
 from unroll.errors import UserError
 from unroll.kernels import products
 from unroll.kernels.cross_entropy import LinearCrossEntropy
@@ -206,6 +207,41 @@ def test_another_choice_is_refused(anew, monkeypatch):
     monkeypatch.setenv(products.CHOICE, "onednn")
     with pytest.raises(UserError, match=r"UNROLL_PRODUCTS=onednn: choose from: pytorch$"):
         products.chosen()
+
+
+class Layer(CarriesState, pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.lstm = unroll.nn.LSTM(1, 7)
+
+    def training_step(self, window, index):
+        outputs, state = self.lstm(window.inputs, self.state(window))
+        self.carry(state)
+        return outputs.square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_run_that_is_resumed_repeats_the_choice_unless_another_is_given(anew, monkeypatch, tmp_path, given):
+    def fit(**settings):
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = pl.Trainer(accelerator="cpu", callbacks=LastCheckpoint(tmp_path), **quiet, **settings)
+        trainer.fit(Layer(), Stream(torch.ones(40, 1), 2, 4), ckpt_path="last", weights_only=True)
+        return torch.load(tmp_path / "last.ckpt")["kernels"]["products"]
+
+    choose(monkeypatch, "onednn")
+    assert fit(max_epochs=1) == "onednn"
+    monkeypatch.delenv(products.CHOICE)
+    monkeypatch.setattr(products, "measured", lambda: "pytorch")
+    if given:
+        choose(monkeypatch, "pytorch")
+        with pytest.warns(UserWarning, match="other last digits: large products were computed by onednn"):
+            assert fit(max_epochs=2) == "pytorch"
+    else:
+        assert fit(max_epochs=2) == "onednn"
+    assert products.chosen() == "pytorch"
 
 
 def test_a_run_that_is_resumed_with_others_hears_of_other_digits(anew, monkeypatch):

@@ -40,9 +40,20 @@ def prepare(config: Any, threads: int) -> None:
         threads: of the CPU.
     """
     silence_lightning()
+    warnings.formatwarning = one_line
     threading.excepthook = exit_if_tensorboard_cannot_write
     set_arithmetic(config.seed, threads, config.float32_matmul)
     keep_freed_memory()
+
+
+default_format = warnings.formatwarning
+
+
+def one_line(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+    """A warning without the place in the code that gives it, which says nothing to who has typed a command."""
+    if issubclass(category, UserWarning):
+        return f"warning: {message}\n"
+    return default_format(message, category, *place, **line)
 
 
 def silence_lightning() -> None:

@@ -92,6 +92,16 @@ def dense(matrix: Tensor) -> Tensor:
     return matrix.t().contiguous().t() if matrix.stride(0) == 1 else matrix.contiguous()
 
 
+_repeated: str | None = None
+
+
+def repeat(choice: str | None) -> None:
+    """Chooses what a run that is resumed has computed with, if it is there; None ends that."""
+    global _repeated
+    _repeated = choice
+    chosen.cache_clear()
+
+
 @cache
 def chosen() -> str:
     """Who computes large products: "onednn" or "pytorch".
@@ -104,6 +114,8 @@ def chosen() -> str:
         if given not in there:
             raise UserError(f"{CHOICE}={given}: choose from: {', '.join(there)}")
         return given
+    if _repeated is not None and _repeated in there:
+        return _repeated
     if len(there) == 1:
         return there[0]
     try:

@@ -27,6 +27,11 @@ def steps() -> str:
     return "" if found is None else found.digest
 
 
+def repeat(recorded: dict[str, Any] | None) -> None:
+    """Lets this process compute as one that left this `record`, where it can; None ends that."""
+    products.repeat(recorded["products"] if recorded else None)
+
+
 def difference(recorded: dict[str, Any]) -> str | None:
     """In a line, why this process may compute other last digits than one that left this `record`."""
     differs = kernels_differ(recorded) or (products_differ(recorded) if recorded["on"] else None)
