@@ -55,6 +55,11 @@ def measured(scores: Tensor, targets: Tensor, label_smoothing: float, count_righ
     return Measured(loss, minimised, (scores.argmax(-1) == targets).sum() if count_right else None)
 
 
+def power_of_two(most: int) -> int:
+    """The greatest that is no more, or 1: so many rows are one block of a product (`unroll.kernels.products`)."""
+    return 1 << max(0, most.bit_length() - 1)
+
+
 class ExactHead(Head):
     """Scores by one matrix product. The loss is computed chunk by chunk where there are many scores."""
 
@@ -71,7 +76,7 @@ class ExactHead(Head):
     def measured(
         self, features: Tensor, targets: Tensor, label_smoothing: float = 0.0, count_right: bool = False
     ) -> Measured:
-        rows = max(1, AT_ONCE // len(self.weight)) if kernels.in_use() else len(targets)
+        rows = power_of_two(AT_ONCE // len(self.weight)) if kernels.in_use() else len(targets)
         if len(targets) <= rows:
             return measured(self(features), targets, label_smoothing, count_right)
         if torch.is_grad_enabled():

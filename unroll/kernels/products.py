@@ -26,7 +26,8 @@ from unroll.kernels.build import cache_folder, digest, processor
 LARGE = 2**22  # multiplications; for fewer, calling oneDNN costs what it saves
 WORTH = 0.75  # of PyTorch's time: on an AMD EPYC oneDNN took 0.45 with AVX-512, and 0.87 with AVX2 alone
 CACHED = 2**17  # numbers, so many of a product stay in the cache while it is made
-MOST, LEAST = 512, 64  # positions in a block; fewer are PyTorch's
+MOST, LEAST = 512, 16  # positions in a block; fewer are PyTorch's
+READING = 64  # positions in a block at least, until the rest, since each block reads all of the weights
 CHOICES = ("pytorch", "onednn")
 CHOICE = "UNROLL_PRODUCTS"
 RESTRICTIONS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")  # of instructions
@@ -35,14 +36,22 @@ ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # what compi
 
 def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """a b for matrices of one dtype, plus a bias for each column. It records no gradient."""
-    if is_large(a, b) and switch.in_use() and not torch.compiler.is_compiling() and chosen() == "onednn":
-        return by_onednn(a, b, bias)
-    return by_pytorch(a, b, bias)
+    return by_onednn(a, b, bias) if is_of_onednn(a, b) else by_pytorch(a, b, bias)
 
 
-def is_large(a: Tensor, b: Tensor) -> bool:
-    is_plain = type(a) in (Tensor, Parameter)  # a tensor without numbers, as a FakeTensor, takes no time
-    return is_plain and a.dtype == torch.float32 and a.device.type == "cpu" and a.numel() * b.size(1) >= LARGE
+def is_of_onednn(a: Tensor, b: Tensor) -> bool:
+    """Whether oneDNN computes a b."""
+    return (
+        a.dtype == b.dtype == torch.float32
+        and a.device.type == "cpu"
+        and a.numel() * b.size(1) >= LARGE
+        and type(a) in (Tensor, Parameter)  # a tensor without numbers, as a FakeTensor, takes no time
+        and switch.in_use()
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and not torch._C._are_functorch_transforms_active()
+        and chosen() == "onednn"
+    )
 
 
 def by_pytorch(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -53,8 +62,11 @@ def by_onednn(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """oneDNN keeps megabytes for each number of positions (rows × steps) that it meets, so it gets blocks of few sizes.
     Positions are the rows of `a`, or its columns, which are summed over, if it is transposed."""
     if a.stride(1) == 1:
+        sizes = blocks(len(a), MOST)
+        if len(sizes) == 1:
+            return block(a, b, bias, len(a))
         product = a.new_empty(len(a), b.size(1))
-        sizes = blocks(len(a), max(LEAST, min(MOST, CACHED >> (b.size(1) - 1).bit_length())))
+        sizes = blocks(len(a), max(READING, min(MOST, CACHED >> (b.size(1) - 1).bit_length())))
         for given, made in zip(a.split(sizes), product.split(sizes), strict=True):
             made.copy_(block(given, b, bias, len(given)))
         return product
