@@ -36,13 +36,13 @@ class LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             for part, wanted, gradient in zip(x.split(rows), targets.split(rows), d_x.split(rows), strict=True):
                 scores = matmul(part, matrix.t()).to(bias.dtype).add_(bias)
-                logarithms = scores.log_softmax(1)
                 each = wanted.unsqueeze(1)
-                loss -= logarithms.gather(1, each).sum()
+                d_scores = scores.softmax(1)
+                # The logarithm of the sum of the scores' exponentials, from the highest score and its probability.
+                total = scores.amax(1, keepdim=True) - d_scores.amax(1, keepdim=True).log_()
+                loss += (total - scores.gather(1, each)).sum()
                 if label_smoothing:
-                    spread -= logarithms.mean(1).sum()
-                d_scores = logarithms.exp_()
-                if label_smoothing:
+                    spread += (total - scores.mean(1, keepdim=True)).sum()
                     d_scores -= label_smoothing / len(bias)
                 d_scores.scatter_add_(1, each, d_scores.new_full((1, 1), label_smoothing - 1).expand_as(each))
                 d_bias += d_scores.sum(0)
