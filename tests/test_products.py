@@ -38,7 +38,7 @@ def anew(tmp_path, monkeypatch):
 def every_product_is_large():
     """And has several blocks."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, size in {"LARGE": 0, "MOST": 4, "READING": 2, "LEAST": 2}.items():
+        for name, size in {"LARGE": 0, "MOST": 4, "LARGEST_AT_LEAST": 2, "LEAST": 2}.items():
             patch.setattr(products, name, size)
         yield
 

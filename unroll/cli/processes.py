@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
+default_format = warnings.formatwarning
 
 
 def in_process_group() -> bool:
@@ -46,11 +47,8 @@ def prepare(config: Any, threads: int) -> None:
     keep_freed_memory()
 
 
-default_format = warnings.formatwarning
-
-
 def one_line(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
-    """A warning without the place in the code that gives it, which says nothing to who has typed a command."""
+    """A warning without the place in the code that gives it, which is no help to whoever has typed a command."""
     if issubclass(category, UserWarning):
         return f"warning: {message}\n"
     return default_format(message, category, *place, **line)

@@ -38,11 +38,11 @@ class LinearCrossEntropy(torch.autograd.Function):
                 scores = matmul(part, matrix.t()).to(bias.dtype).add_(bias)
                 each = wanted.unsqueeze(1)
                 d_scores = scores.softmax(1)
-                # The logarithm of the sum of the scores' exponentials, from the highest score and its probability.
-                total = scores.amax(1, keepdim=True) - d_scores.amax(1, keepdim=True).log_()
-                loss += (total - scores.gather(1, each)).sum()
+                # From the highest score and its probability: another pass over all exponentials would cost more.
+                logsumexp = scores.amax(1, keepdim=True) - d_scores.amax(1, keepdim=True).log_()
+                loss += (logsumexp - scores.gather(1, each)).sum()
                 if label_smoothing:
-                    spread += (total - scores.mean(1, keepdim=True)).sum()
+                    spread += (logsumexp - scores.mean(1, keepdim=True)).sum()
                     d_scores -= label_smoothing / len(bias)
                 d_scores.scatter_add_(1, each, d_scores.new_full((1, 1), label_smoothing - 1).expand_as(each))
                 d_bias += d_scores.sum(0)

@@ -25,9 +25,9 @@ from unroll.kernels.build import cache_folder, digest, processor
 
 LARGE = 2**22  # multiplications; for fewer, calling oneDNN costs what it saves
 WORTH = 0.75  # of PyTorch's time: on an AMD EPYC oneDNN took 0.45 with AVX-512, and 0.87 with AVX2 alone
-CACHED = 2**17  # numbers, so many of a product stay in the cache while it is made
-MOST, LEAST = 512, 16  # positions in a block; fewer are PyTorch's
-READING = 64  # positions in a block at least, until the rest, since each block reads all of the weights
+MOST, LEAST = 512, 16  # positions (rows × steps) in a block; fewer are PyTorch's
+CACHED = 2**17  # numbers of a block's product that stay in the processor's cache while it is copied
+LARGEST_AT_LEAST = 64  # positions in the largest of several blocks, each of which reads all of the weights
 CHOICES = ("pytorch", "onednn")
 CHOICE = "UNROLL_PRODUCTS"
 RESTRICTIONS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")  # of instructions
@@ -36,10 +36,10 @@ ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # what compi
 
 def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """a b for matrices of one dtype, plus a bias for each column. It records no gradient."""
-    return by_onednn(a, b, bias) if is_of_onednn(a, b) else by_pytorch(a, b, bias)
+    return by_onednn(a, b, bias) if uses_onednn(a, b) else by_pytorch(a, b, bias)
 
 
-def is_of_onednn(a: Tensor, b: Tensor) -> bool:
+def uses_onednn(a: Tensor, b: Tensor) -> bool:
     """Whether oneDNN computes a b."""
     return (
         a.dtype == b.dtype == torch.float32
@@ -66,7 +66,7 @@ def by_onednn(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         if len(sizes) == 1:
             return block(a, b, bias, len(a))
         product = a.new_empty(len(a), b.size(1))
-        sizes = blocks(len(a), max(READING, min(MOST, CACHED >> (b.size(1) - 1).bit_length())))
+        sizes = blocks(len(a), max(LARGEST_AT_LEAST, min(MOST, CACHED >> (b.size(1) - 1).bit_length())))
         for given, made in zip(a.split(sizes), product.split(sizes), strict=True):
             made.copy_(block(given, b, bias, len(given)))
         return product
