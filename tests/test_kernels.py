@@ -13,7 +13,7 @@ from torch import nn
 
 import unroll.nn
 from unroll import kernels
-from unroll.kernels import build, steps
+from unroll.kernels import build, calls, steps
 
 ROOT = Path(__file__).parent.parent
 KINDS = {
@@ -195,17 +195,17 @@ def test_extreme_numbers_and_those_that_are_none():
 @every_kind
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_steps_have_the_same_bits_with_one_thread_and_with_two(kind, dtype, monkeypatch):
-    monkeypatch.setattr(steps, "WORTH", 1)  # so that each of two threads has work
+    monkeypatch.setattr(calls, "WORTH", 1)  # so that each of two threads has work
     layer, x, state = case(kind, 8, 70, 13, 6, dtype)
     threads = torch.get_num_threads()
     found = []
     try:
         for count in (1, 2):
-            for worth_waiting in (1, steps.WORTH_WAITING):
-                for openmp in (steps.OPENMP, None):
+            for worth_waiting in (1, calls.WORTH_WAITING):
+                for openmp in (calls.OPENMP, None):
                     with monkeypatch.context() as patched:
-                        patched.setattr(steps, "OPENMP", openmp)
-                        patched.setattr(steps, "WORTH_WAITING", worth_waiting)
+                        patched.setattr(calls, "OPENMP", openmp)
+                        patched.setattr(calls, "WORTH_WAITING", worth_waiting)
                         torch.set_num_threads(count)
                         found.append(results(layer, x, state))
     finally:

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from unroll import kernels
 from unroll.errors import UserError
 from unroll.kernels.cross_entropy import LinearCrossEntropy
+from unroll.kernels.products import linear
 from unroll.nn.layer import at_least_float32
 
 HeadName = Literal["linear", "adaptive"]
@@ -55,11 +56,6 @@ def measured(scores: Tensor, targets: Tensor, label_smoothing: float, count_righ
     return Measured(loss, minimised, (scores.argmax(-1) == targets).sum() if count_right else None)
 
 
-def power_of_two(most: int) -> int:
-    """The greatest that is no more, or 1: so many rows are one block of a product (`unroll.kernels.products`)."""
-    return 1 << max(0, most.bit_length() - 1)
-
-
 class ExactHead(Head):
     """Scores by one matrix product. The loss is computed chunk by chunk where there are many scores."""
 
@@ -71,12 +67,12 @@ class ExactHead(Head):
         return features
 
     def forward(self, features: Tensor) -> Tensor:
-        return F.linear(self.projected(features), self.weight, self.bias)
+        return linear(self.projected(features), self.weight, self.bias)
 
     def measured(
         self, features: Tensor, targets: Tensor, label_smoothing: float = 0.0, count_right: bool = False
     ) -> Measured:
-        rows = power_of_two(AT_ONCE // len(self.weight)) if kernels.in_use() else len(targets)
+        rows = max(1, AT_ONCE // len(self.weight)) if kernels.in_use() else len(targets)
         if len(targets) <= rows:
             return measured(self(features), targets, label_smoothing, count_right)
         if torch.is_grad_enabled():
@@ -134,7 +130,7 @@ class ClusterLayer(NamedTuple):
     bias: Tensor
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        return F.linear(self.projection(inputs), self.weight, self.bias)
+        return linear(self.projection(inputs), self.weight, self.bias)
 
 
 class AdaptiveHead(Head):
@@ -189,7 +185,7 @@ class AdaptiveHead(Head):
 
     def first(self, layer: ClusterLayer, features: Tensor) -> Tensor:
         """The scores of the first cluster's tokens and of the further clusters."""
-        of_tokens = F.linear(layer.projection(features), layer.weight, layer.bias)
+        of_tokens = layer(features)
         return torch.cat([of_tokens, self.gate(features)], -1)
 
     def forward(self, features: Tensor) -> Tensor:

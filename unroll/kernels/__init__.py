@@ -4,7 +4,7 @@ Each equals a plain form: PyTorch's own, or the equations in `unroll.nn`. One sw
 process, `use`; the environment variable `UNROLL_KERNELS=off` sets it at the start.
 """
 
-from unroll.kernels.record import difference, record, repeat
+from unroll.kernels.record import difference, record
 from unroll.kernels.switch import in_use, plain, use
 
-__all__ = ["difference", "in_use", "plain", "record", "repeat", "use"]
+__all__ = ["difference", "in_use", "plain", "record", "use"]

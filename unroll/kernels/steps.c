@@ -173,17 +173,18 @@ static REAL *pack(const REAL *w, long k, long columns, long first) {
   return packed;
 }
 
-/* sums[row][n] = a[row] W, or that added to them, for a tile of rows and a panel of so many vectors */
-INLINE void product(const int rows, const int vectors, vec (*sums)[4], int add, const REAL *a, long apart, long k,
-                    const REAL *panel) {
+/* sums[row][n] = a[row] W, or that added to them, for a tile of rows and a panel of so many vectors; the numbers of a row
+of a are `along` from each other */
+INLINE void product(const int rows, const int vectors, vec (*sums)[4], int add, const REAL *a, long apart, long along,
+                    long k, const REAL *panel) {
   vec total[8][4];
   UNROLLED for (int r = 0; r < rows; r++)
     UNROLLED for (int n = 0; n < vectors; n++) total[r][n] = add ? sums[r][n] : (vec){0};
-  for (long i = 0; i < k; i++, panel += vectors * V) {
+  for (long i = 0; i < k; i++, panel += vectors * V, a += along) {
     vec b[4];
     UNROLLED for (int n = 0; n < vectors; n++) b[n] = *(const vec *)(panel + n * V);
     UNROLLED for (int r = 0; r < rows; r++) {
-      vec x = all(a[r * apart + i]);
+      vec x = all(a[r * apart]);
       UNROLLED for (int n = 0; n < vectors; n++) total[r][n] += x * b[n];
     }
   }
@@ -192,8 +193,9 @@ INLINE void product(const int rows, const int vectors, vec (*sums)[4], int add, 
 }
 
 #define CASE(rows, vectors) \
-  case rows: product(rows, vectors, sums, add, a, apart, k, panel); break;
+  case rows: product(rows, vectors, sums, add, a, apart, ALONG, k, panel); break;
 
+#define ALONG 1
 static __attribute__((noinline)) void product3(long rows, vec (*sums)[4], int add, const REAL *a, long apart, long k,
                                                const REAL *panel) {
   switch (rows) {
@@ -206,6 +208,19 @@ static __attribute__((noinline)) void product3(long rows, vec (*sums)[4], int ad
 
 static __attribute__((noinline)) void product4(long rows, vec (*sums)[4], int add, const REAL *a, long apart, long k,
                                                const REAL *panel) {
+  switch (rows) {
+    CASE(1, 4) CASE(2, 4) CASE(3, 4)
+#if WIDE == 6
+    CASE(4, 4) CASE(5, 4) CASE(6, 4)
+#endif
+  }
+}
+
+#undef ALONG
+#define ALONG along
+
+static __attribute__((noinline)) void product4_along(long along, long rows, vec (*sums)[4], int add, const REAL *a,
+                                                     long apart, long k, const REAL *panel) {
   switch (rows) {
     CASE(1, 4) CASE(2, 4) CASE(3, 4)
 #if WIDE == 6
@@ -233,6 +248,7 @@ struct job {
   void (*rows)(const job *, long first, long last, long part, long parts); /* of the rows, one part of the units */
   long steps, batch, units, inputs, rounds, relu, along_time, along_rows; /* the strides of the outputs' gradient */
   REAL *const *at, *packed[2 + MOST]; /* the tensors; the weights in panels */
+  const long *strides; /* of the matrices of a product, from row to row and from column to column */
   const unsigned char *resets; /* [steps, batch], or 0: where the state before a step is taken as zeros */
   long blocks, next;
   const openmp *team;
@@ -645,6 +661,66 @@ static void lstm_step_rows(const job *all, long first, long last, long part, lon
     }
 }
 
+/* C = A B, or that and a bias for each column. A sum is made of sums of DEPTH terms, which is more exact too. */
+
+enum { MATMUL_A, MATMUL_B, MATMUL_BIAS, MATMUL_C };
+enum { A_DOWN, A_RIGHT, B_DOWN, B_RIGHT }; /* the strides */
+#define DEPTH 128 /* rows of B */
+#define GROUP 8   /* panels of so many rows of B, which stay in the second-level cache for all rows of A */
+#define SHORT 1024 /* sums of no more terms are completed for SOME rows at a time, which stay in the cache until then */
+#define SOME 48
+#define STRIPS (V == 8 ? 3 : 99) /* panels from which on it pays to copy what a tile reads of a transposed A */
+
+/* All panels of the first DEPTH rows of B, then those of the next */
+static REAL *pack_by_depth(const REAL *b, const long *strides, long k, long columns) {
+  long panels = panels_of(columns, 4), down = strides[B_DOWN], right = strides[B_RIGHT];
+  REAL *packed = room(k * panels * 4 * V), *to = packed;
+  for (long begin = 0; packed && begin < k; begin += DEPTH)
+    for (long j = 0, depth = least(DEPTH, k - begin); j < panels * 4 * V; j += 4 * V, to += depth * 4 * V) {
+      const REAL *from = b + begin * down + j * right;
+      long count = least(4 * V, columns - j);
+      if (right == 1 && count == 4 * V)
+        for (long i = 0; i < depth; i++) memcpy(to + i * 4 * V, from + i * down, 4 * BYTES);
+      else
+        for (long c = 0; c < 4 * V; c++)
+          for (long i = 0; i < depth; i++) to[i * 4 * V + c] = c < count ? from[i * down + c * right] : 0;
+    }
+  return packed;
+}
+
+/* `depth` terms of the sums of some rows and of the columns of some panels */
+static void add_terms(const job *all, long first, long last, long from, long to, long begin, long depth) {
+  long columns = all->units, panels = panels_of(columns, 4);
+  REAL strip[DEPTH * WIDE];
+  vec sums[8][4];
+  for (long row = first, rows; rows = least(WIDE, last - row), row < last; row += rows) {
+    long apart = all->strides[A_DOWN], along = all->strides[A_RIGHT];
+    const REAL *a = all->at[MATMUL_A] + row * apart + begin * along;
+    if (along != 1 && panels >= STRIPS) {
+      for (long i = 0; i < depth; i++)
+        for (long r = 0; r < rows; r++) strip[i * WIDE + r] = a[i * along + r * apart];
+      a = strip, apart = 1, along = WIDE;
+    }
+    for (long panel = from; panel < to; panel++) {
+      product4_along(along, rows, sums, 0, a, apart, depth, all->packed[0] + (begin * panels + panel * depth) * 4 * V);
+      for (long r = 0; r < rows; r++)
+        for (long n = 0, j = panel * 4 * V; n < 4 && j < columns; n++, j += V) {
+          REAL *c = all->at[MATMUL_C] + (row + r) * columns + j;
+          const REAL *before = begin ? c : all->at[MATMUL_BIAS] ? all->at[MATMUL_BIAS] + j : 0;
+          store(c, before ? sums[r][n] + load(before, columns - j) : sums[r][n], columns - j);
+        }
+    }
+  }
+}
+
+static void matmul_rows(const job *all, long first, long last, long part, long parts) {
+  long k = all->inputs, panels = panels_of(all->units, 4), some = k > SHORT ? last - first : SOME;
+  for (long panel = 0; panel < panels; panel += GROUP)
+    for (long row = first; row < last; row += some)
+      for (long begin = 0; begin < k; begin += DEPTH)
+        add_terms(all, row, least(row + some, last), panel, least(panel + GROUP, panels), begin, least(DEPTH, k - begin));
+}
+
 /* What Python calls: int f(sizes, tensors, resets or 0, threads, by units, OpenMP or 0), whether there was memory for the
 weights. The sizes are those at the head of `job`, in its order. */
 
@@ -662,7 +738,7 @@ static int run(job *all, long weights, long threads, int by_units) {
     long units = n[2], inputs = n[3], rounds = n[4];                                       \
     job all = {.rows = name##_rows, .steps = n[0], .batch = n[1], .units = units,          \
                .inputs = inputs, .rounds = rounds, .relu = n[5],                           \
-               .along_time = n[6], .along_rows = n[7], .at = at, .resets = resets, .team = team};            \
+               .along_time = n[6], .along_rows = n[7], .strides = n + 4, .at = at, .resets = resets, .team = team};            \
     REAL **packed = all.packed;                                                            \
     __VA_ARGS__                                                                            \
     return run(&all, weights, threads, by_units);                                          \
@@ -692,3 +768,6 @@ EXPORT(mogrifier_back, 2 + rounds,
   packed[1] = pack(at[MOG_W_HH], 4 * units, units, 0);
   for (long i = 0; i < rounds; i++)
     packed[2 + i] = pack(at[MOG_WEIGHTS + i], size_of(&all, i), size_of(&all, i + 1), 0);)
+EXPORT(matmul, 1,
+  by_units = 0;
+  packed[0] = pack_by_depth(at[MATMUL_B], n + 4, inputs, units);)

@@ -5,51 +5,22 @@ gates, and the gradients of the weights and of the inputs. All is float32 or flo
 and the cells of `unroll.nn`. A function here records a gradient; its double gradient is refused.
 """
 
-import ctypes
-import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import Parameter
 
-from unroll.kernels import switch
-from unroll.kernels.build import library
+from unroll.kernels.calls import callable_with, run
 from unroll.kernels.products import matmul
 
-TEAM = ("GOMP_parallel", "GOMP_barrier", "omp_get_num_threads")  # of PyTorch's threads
-WORTH = 2**17  # multiplications for each thread of a call, so many take about ten microseconds
-WORTH_WAITING = 2**18  # and for each thread of a step, where all wait for each other before the next one
 FEW = 4  # rows of one step of an LSTM without gradients, for which its weights are read as they lie
 MOST_ROUNDS = 32  # of a Mogrifier, as in steps.c
 
 
-def openmp() -> Any:
-    """What steps.c calls of the OpenMP that PyTorch has loaded; None if that is another one, as on macOS."""
-    loaded = None if sys.platform == "win32" else ctypes.CDLL(None)
-    if not all(hasattr(loaded, name) for name in TEAM):
-        return None
-    return (ctypes.c_void_p * len(TEAM))(*(ctypes.cast(getattr(loaded, name), ctypes.c_void_p) for name in TEAM))
-
-
-OPENMP = openmp()
-
-
 def can_run(x: Tensor) -> bool:
     """Whether the steps of a layer with these inputs are compiled."""
-    return (
-        switch.in_use()
-        and type(x) in (Tensor, Parameter)
-        and x.device.type == "cpu"
-        and (x.dtype in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"))
-        and x.dim() == 3
-        and x.numel() > 0
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and not torch._C._are_functorch_transforms_active()
-        and library(torch.float64 if x.dtype == torch.float64 else torch.float32) is not None
-    )
+    return x.dim() == 3 and x.numel() > 0 and callable_with(x, anything=torch.is_autocast_enabled("cpu"))
 
 
 def single(x: Tensor) -> bool:
@@ -124,43 +95,6 @@ def lstm_step(*given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     sizes, work = (1, *h0.shape, x.size(2)), len(h0) * (w_ih.numel() + w_hh.numel())
     run("lstm_step", sizes, work, x, h0, c0, w_ih, w_hh, *biases, h, c)
     return h[None], h, c
-
-
-def run(name: str, sizes: tuple[int, ...], work: int, *tensors: Tensor | None, resets: Tensor | None = None) -> None:
-    """Calls a function of steps.c.
-
-    Args:
-        sizes: steps, rows, units, inputs, rounds, relu, and the strides of a gradient along time and rows.
-        work: the multiplications in it.
-        tensors: contiguous, but for that gradient.
-        resets: bool `[steps, rows]`, contiguous: where a row's state is taken as zeros before a step.
-    """
-    dtype, *others = {tensor.dtype for tensor in tensors if tensor is not None}
-    if others:
-        raise TypeError(f"the inputs, the state and the weights differ in dtype: {dtype}, {others[0]}")
-    built = library(dtype)
-    assert built is not None
-    pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
-    threads, by_units = division(sizes[0], sizes[1], work)
-    done = getattr(built.functions, name)(
-        (ctypes.c_long * 8)(*sizes),
-        (ctypes.c_void_p * len(pointers))(*pointers),
-        None if resets is None else ctypes.c_void_p(resets.data_ptr()),
-        threads,
-        by_units,
-        OPENMP,
-    )
-    if not done:
-        raise MemoryError(f"no memory for the weights of {name}")
-
-
-def division(steps: int, rows: int, work: int) -> tuple[int, bool]:
-    """How many threads to use, and whether they share the units of each step (a Mogrifier's never) or the rows."""
-    threads = torch.get_num_threads()
-    by_rows, by_units = min(threads, rows, work // WORTH), min(threads, work // steps // WORTH_WAITING)
-    if OPENMP is not None and rows <= 8 * threads and by_units >= max(2, by_rows):
-        return by_units, True
-    return max(1, by_rows), False
 
 
 def before_steps(states: Tensor, resets: Tensor | None) -> Tensor:

@@ -329,10 +329,8 @@ class ResumesExactly:
         take_up_early_stops(trainer, checkpoint)
         say_if_stopped_otherwise(checkpoint)
         train_alike(pl_module, checkpoint.get(TRAINED, {}), trainer)
-        if KERNELS in checkpoint:
-            kernels.repeat(checkpoint[KERNELS])
-            if (line := kernels.difference(checkpoint[KERNELS])) and trainer.is_global_zero:
-                warnings.warn(line, stacklevel=2)
+        if trainer.is_global_zero and KERNELS in checkpoint and (line := kernels.difference(checkpoint[KERNELS])):
+            warnings.warn(line, stacklevel=2)
         keys = (RANDOM_STATES, GRADIENTS, READING, RELOADED, PLACES, METRICS, OWES_STEP, MEANS, SETTINGS)
         self.resumed = {key: checkpoint.get(key) or [] for key in keys}
         self.sanity_steps, trainer.num_sanity_val_steps = trainer.num_sanity_val_steps, 0
@@ -351,7 +349,6 @@ class ResumesExactly:
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         self._let_go(trainer, pl_module)
-        kernels.repeat(None)
         for loader in lightning.train_loaders(trainer) if lightning.is_fitting(trainer) else ():
             take_order(loader)
 
