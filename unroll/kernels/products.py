@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 
 from unroll.kernels.calls import callable_with, run
 
-LARGE = 2**21  # multiplications; for fewer, and for fewer rows, PyTorch is as fast
-ROWS = 128
+LARGE = 2**20 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 2**22  # multiplications; for fewer, and for
+ROWS = 128  # fewer rows, PyTorch is as fast
 X86 = platform.machine().lower() in ("x86_64", "amd64")  # elsewhere PyTorch may use what no C can, as on Apple's
 
 

@@ -667,42 +667,40 @@ enum { MATMUL_A, MATMUL_B, MATMUL_BIAS, MATMUL_C };
 enum { A_DOWN, A_RIGHT, B_DOWN, B_RIGHT }; /* the strides */
 #define DEPTH 128 /* rows of B */
 #define GROUP 8   /* panels of so many rows of B, which stay in the second-level cache for all rows of A */
-#define SHORT 1024 /* sums of no more terms are completed for SOME rows at a time, which stay in the cache until then */
+#define SHORT 512 /* sums of no more terms are completed for SOME rows at a time, which stay in the cache until then */
 #define SOME 48
 #define STRIPS (V == 8 ? 3 : 99) /* panels from which on it pays to copy what a tile reads of a transposed A */
 
-/* All panels of the first DEPTH rows of B, then those of the next */
-static REAL *pack_by_depth(const REAL *b, const long *strides, long k, long columns) {
-  long panels = panels_of(columns, 4), down = strides[B_DOWN], right = strides[B_RIGHT];
-  REAL *packed = room(k * panels * 4 * V), *to = packed;
-  for (long begin = 0; packed && begin < k; begin += DEPTH)
-    for (long j = 0, depth = least(DEPTH, k - begin); j < panels * 4 * V; j += 4 * V, to += depth * 4 * V) {
-      const REAL *from = b + begin * down + j * right;
-      long count = least(4 * V, columns - j);
-      if (right == 1 && count == 4 * V)
-        for (long i = 0; i < depth; i++) memcpy(to + i * 4 * V, from + i * down, 4 * BYTES);
-      else
-        for (long c = 0; c < 4 * V; c++)
-          for (long i = 0; i < depth; i++) to[i * 4 * V + c] = c < count ? from[i * down + c * right] : 0;
-    }
-  return packed;
+/* Some panels of some rows of B [.., columns] */
+static void pack_part(REAL *to, const job *all, long begin, long depth, long from, long until) {
+  long columns = all->units, down = all->strides[B_DOWN], right = all->strides[B_RIGHT];
+  for (long j = from * 4 * V; j < until * 4 * V; j += 4 * V, to += depth * 4 * V) {
+    const REAL *b = all->at[MATMUL_B] + begin * down + j * right;
+    long count = least(4 * V, columns - j);
+    if (right == 1 && count == 4 * V)
+      for (long i = 0; i < depth; i++) memcpy(to + i * 4 * V, b + i * down, 4 * BYTES);
+    else
+      for (long c = 0; c < 4 * V; c++)
+        for (long i = 0; i < depth; i++) to[i * 4 * V + c] = c < count ? b[i * down + c * right] : 0;
+  }
 }
 
-/* `depth` terms of the sums of some rows and of the columns of some panels */
-static void add_terms(const job *all, long first, long last, long from, long to, long begin, long depth) {
-  long columns = all->units, panels = panels_of(columns, 4);
+/* Adds `depth` terms to the sums of some rows and of the columns of some panels, from what pack_part has made of them */
+static void add_terms(const job *all, long first, long last, long from, long until, long begin, long depth,
+                      const REAL *packed) {
+  long columns = all->units;
   REAL strip[DEPTH * WIDE];
   vec sums[8][4];
   for (long row = first, rows; rows = least(WIDE, last - row), row < last; row += rows) {
     long apart = all->strides[A_DOWN], along = all->strides[A_RIGHT];
     const REAL *a = all->at[MATMUL_A] + row * apart + begin * along;
-    if (along != 1 && panels >= STRIPS) {
+    if (along != 1 && panels_of(columns, 4) >= STRIPS) {
       for (long i = 0; i < depth; i++)
         for (long r = 0; r < rows; r++) strip[i * WIDE + r] = a[i * along + r * apart];
       a = strip, apart = 1, along = WIDE;
     }
-    for (long panel = from; panel < to; panel++) {
-      product4_along(along, rows, sums, 0, a, apart, depth, all->packed[0] + (begin * panels + panel * depth) * 4 * V);
+    for (long panel = from; panel < until; panel++) {
+      product4_along(along, rows, sums, 0, a, apart, depth, packed + (panel - from) * depth * 4 * V);
       for (long r = 0; r < rows; r++)
         for (long n = 0, j = panel * 4 * V; n < 4 && j < columns; n++, j += V) {
           REAL *c = all->at[MATMUL_C] + (row + r) * columns + j;
@@ -715,10 +713,26 @@ static void add_terms(const job *all, long first, long last, long from, long to,
 
 static void matmul_rows(const job *all, long first, long last, long part, long parts) {
   long k = all->inputs, panels = panels_of(all->units, 4), some = k > SHORT ? last - first : SOME;
-  for (long panel = 0; panel < panels; panel += GROUP)
+  REAL packed[DEPTH * GROUP * 4 * V] __attribute__((aligned(BYTES)));
+  for (long from = 0; from < panels; from += GROUP) {
+    long until = least(from + GROUP, panels);
     for (long row = first; row < last; row += some)
-      for (long begin = 0; begin < k; begin += DEPTH)
-        add_terms(all, row, least(row + some, last), panel, least(panel + GROUP, panels), begin, least(DEPTH, k - begin));
+      for (long begin = 0; begin < k; begin += DEPTH) {
+        long depth = least(DEPTH, k - begin);
+        const REAL *block = all->packed[0] + (begin * panels + from * depth) * 4 * V;
+        if (k > SHORT) pack_part(packed, all, begin, depth, from, until), block = packed;
+        add_terms(all, row, least(row + some, last), from, until, begin, depth, block);
+      }
+  }
+}
+
+/* All panels of the first DEPTH rows of B, then those of the next */
+static REAL *pack_whole(const job *all) {
+  long k = all->inputs, panels = panels_of(all->units, 4);
+  REAL *packed = room(k * panels * 4 * V);
+  for (long begin = 0; packed && begin < k; begin += DEPTH)
+    pack_part(packed + begin * panels * 4 * V, all, begin, least(DEPTH, k - begin), 0, panels);
+  return packed;
 }
 
 /* What Python calls: int f(sizes, tensors, resets or 0, threads, by units, OpenMP or 0), whether there was memory for the
@@ -768,6 +782,6 @@ EXPORT(mogrifier_back, 2 + rounds,
   packed[1] = pack(at[MOG_W_HH], 4 * units, units, 0);
   for (long i = 0; i < rounds; i++)
     packed[2 + i] = pack(at[MOG_WEIGHTS + i], size_of(&all, i), size_of(&all, i + 1), 0);)
-EXPORT(matmul, 1,
+EXPORT(matmul, inputs <= SHORT,
   by_units = 0;
-  packed[0] = pack_by_depth(at[MATMUL_B], n + 4, inputs, units);)
+  packed[0] = inputs > SHORT ? 0 : pack_whole(&all);)
