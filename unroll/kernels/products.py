@@ -5,7 +5,7 @@ time there, and elsewhere about as long, or less where a matrix is narrow. The n
 digit of a result.
 """
 
-import platform
+import math
 from typing import Any
 
 import torch
@@ -15,9 +15,10 @@ from torch.autograd.function import once_differentiable
 
 from unroll.kernels.calls import callable_with, run
 
-LARGE = 2**20 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 2**22  # multiplications; for fewer, and for
-ROWS = 128  # fewer rows, PyTorch is as fast
-X86 = platform.machine().lower() in ("x86_64", "amd64")  # elsewhere PyTorch may use what no C can, as on Apple's
+# The least multiplications for which they are as fast as PyTorch's, by the processor's instructions; elsewhere PyTorch
+# may use what no C can, as on Apple's processors. And the least rows.
+LARGE = {"AVX512": 2**20, "AVX2": 2**22}.get(torch.backends.cpu.get_cpu_capability(), math.inf)
+ROWS = 128
 
 
 def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -32,8 +33,7 @@ def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def compiled(a: Tensor, b: Tensor) -> bool:
     """Whether a b is compiled."""
-    can = X86 and callable_with(a) and callable_with(b)
-    return can and len(a) >= ROWS and a.numel() * b.size(1) >= LARGE
+    return callable_with(a) and callable_with(b) and len(a) >= ROWS and a.numel() * b.size(1) >= LARGE
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
