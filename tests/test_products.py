@@ -14,7 +14,7 @@ from unroll import kernels
 from unroll.kernels import calls, products
 from unroll.kernels.cross_entropy import LinearCrossEntropy
 
-pytestmark = pytest.mark.skipif(products.LARGE == math.inf, reason="they are PyTorch's")
+pytestmark = pytest.mark.skipif(math.isinf(products.LARGE), reason="they are PyTorch's")
 
 
 @pytest.fixture
