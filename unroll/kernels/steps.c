@@ -665,11 +665,11 @@ static void lstm_step_rows(const job *all, long first, long last, long part, lon
 
 enum { MATMUL_A, MATMUL_B, MATMUL_BIAS, MATMUL_C };
 enum { A_DOWN, A_RIGHT, B_DOWN, B_RIGHT }; /* the strides */
-#define DEPTH 128 /* rows of B */
-#define GROUP 8   /* panels of so many rows of B, which stay in the second-level cache for all rows of A */
-#define SHORT 512 /* sums of no more terms are completed for SOME rows at a time, which stay in the cache until then */
-#define SOME 48
-#define STRIPS (V == 8 ? 3 : 99) /* panels from which on it pays to copy what a tile reads of a transposed A */
+#define DEPTH 128 /* rows of B of which a panel is in the first-level cache, */
+#define GROUP 8   /* and so many panels in the second-level one */
+#define SHORT 512
+#define SOME 48 /* a multiple of WIDE */
+#define COPIES (V == 8 ? 3 : 4)
 
 /* Some panels of some rows of B [.., columns] */
 static void pack_part(REAL *to, const job *all, long begin, long depth, long from, long until) {
@@ -685,22 +685,25 @@ static void pack_part(REAL *to, const job *all, long begin, long depth, long fro
   }
 }
 
-/* Adds `depth` terms to the sums of some rows and of the columns of some panels, from what pack_part has made of them */
+/* Adds `depth` terms to the sums of up to SOME rows and of the columns of some panels, from what pack_part has made of B.
+A transposed A is copied, a tile's rows side by side, if it is read for several panels. */
 static void add_terms(const job *all, long first, long last, long from, long until, long begin, long depth,
                       const REAL *packed) {
-  long columns = all->units;
-  REAL strip[DEPTH * WIDE];
+  long columns = all->units, apart = all->strides[A_DOWN], along = all->strides[A_RIGHT];
+  const REAL *terms = all->at[MATMUL_A] + first * apart + begin * along;
+  REAL copied[SOME * DEPTH];
+  int copies = along != 1 && until - from >= COPIES;
+  for (long row = first; copies && row < last; row += WIDE)
+    for (long i = 0, rows = least(WIDE, last - row); i < depth; i++)
+      for (long r = 0; r < rows; r++)
+        copied[(row - first) * depth + i * WIDE + r] = terms[(row - first + r) * apart + i * along];
   vec sums[8][4];
-  for (long row = first, rows; rows = least(WIDE, last - row), row < last; row += rows) {
-    long apart = all->strides[A_DOWN], along = all->strides[A_RIGHT];
-    const REAL *a = all->at[MATMUL_A] + row * apart + begin * along;
-    if (along != 1 && panels_of(columns, 4) >= STRIPS) {
-      for (long i = 0; i < depth; i++)
-        for (long r = 0; r < rows; r++) strip[i * WIDE + r] = a[i * along + r * apart];
-      a = strip, apart = 1, along = WIDE;
-    }
-    for (long panel = from; panel < until; panel++) {
-      product4_along(along, rows, sums, 0, a, apart, depth, packed + (panel - from) * depth * 4 * V);
+  for (long panel = from; panel < until; panel++, packed += depth * 4 * V)
+    for (long row = first, rows; rows = least(WIDE, last - row), row < last; row += rows) {
+      if (copies)
+        product4_along(WIDE, rows, sums, 0, copied + (row - first) * depth, 1, depth, packed);
+      else
+        product4_along(along, rows, sums, 0, terms + (row - first) * apart, apart, depth, packed);
       for (long r = 0; r < rows; r++)
         for (long n = 0, j = panel * 4 * V; n < 4 && j < columns; n++, j += V) {
           REAL *c = all->at[MATMUL_C] + (row + r) * columns + j;
@@ -708,22 +711,25 @@ static void add_terms(const job *all, long first, long last, long from, long unt
           store(c, before ? sums[r][n] + load(before, columns - j) : sums[r][n], columns - j);
         }
     }
-  }
 }
 
+/* Sums of up to SHORT terms are completed for SOME rows, which stay in the cache until then, from a B that is packed
+whole; of more, for all rows DEPTH terms at a time. */
 static void matmul_rows(const job *all, long first, long last, long part, long parts) {
-  long k = all->inputs, panels = panels_of(all->units, 4), some = k > SHORT ? last - first : SOME;
+  long k = all->inputs, panels = panels_of(all->units, 4);
   REAL packed[DEPTH * GROUP * 4 * V] __attribute__((aligned(BYTES)));
-  for (long from = 0; from < panels; from += GROUP) {
-    long until = least(from + GROUP, panels);
-    for (long row = first; row < last; row += some)
-      for (long begin = 0; begin < k; begin += DEPTH) {
-        long depth = least(DEPTH, k - begin);
-        const REAL *block = all->packed[0] + (begin * panels + from * depth) * 4 * V;
-        if (k > SHORT) pack_part(packed, all, begin, depth, from, until), block = packed;
-        add_terms(all, row, least(row + some, last), from, until, begin, depth, block);
+  for (long from = 0, until; until = least(from + GROUP, panels), from < panels; from = until)
+    if (k <= SHORT)
+      for (long row = first; row < last; row += SOME)
+        for (long begin = 0, depth; depth = least(DEPTH, k - begin), begin < k; begin += depth)
+          add_terms(all, row, least(row + SOME, last), from, until, begin, depth,
+                    all->packed[0] + (begin * panels + from * depth) * 4 * V);
+    else
+      for (long begin = 0, depth; depth = least(DEPTH, k - begin), begin < k; begin += depth) {
+        pack_part(packed, all, begin, depth, from, until);
+        for (long row = first; row < last; row += SOME)
+          add_terms(all, row, least(row + SOME, last), from, until, begin, depth, packed);
       }
-  }
 }
 
 /* All panels of the first DEPTH rows of B, then those of the next */
