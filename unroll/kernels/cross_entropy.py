@@ -35,7 +35,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         loss, spread = bias.new_zeros(()), bias.new_zeros(())
         with torch.autocast(device, enabled=False):
             for part, wanted, gradient in zip(x.split(rows), targets.split(rows), d_x.split(rows), strict=True):
-                scores = matmul(part, matrix.t()).to(bias.dtype).add_(bias)
+                scores = matmul(part, matrix.t(), bias.to(narrow)).to(bias.dtype)
                 each = wanted.unsqueeze(1)
                 d_scores = scores.softmax(1)
                 # From the highest score and its probability: another pass over all exponentials would cost more.
@@ -48,7 +48,7 @@ class LinearCrossEntropy(torch.autograd.Function):
                 d_bias += d_scores.sum(0)
                 d_scores = d_scores.to(narrow)
                 gradient.copy_(matmul(d_scores, matrix))
-                d_weight += matmul(part.t(), d_scores).t()
+                d_weight += matmul(d_scores.t(), part)
         ctx.save_for_backward(d_x, d_weight, d_bias)
         ctx.count = len(targets)
         minimised = (1 - label_smoothing) * loss + label_smoothing * spread

@@ -173,14 +173,14 @@ static REAL *pack(const REAL *w, long k, long columns, long first) {
   return packed;
 }
 
-/* sums[row][n] = a[row] W, or that added to them, for a tile of rows and a panel of so many vectors; the numbers of a row
-of a are `along` from each other */
-INLINE void product(const int rows, const int vectors, vec (*sums)[4], int add, const REAL *a, long apart, long along,
-                    long k, const REAL *panel) {
+/* sums[row][n] = a[row] W, or that added to them, for a tile of rows and so many vectors of a panel that has `wide`; the
+numbers of a row of a are `along` from each other */
+INLINE void product(const int rows, const int vectors, const int wide, vec (*sums)[4], int add, const REAL *a, long apart,
+                    long along, long k, const REAL *panel) {
   vec total[8][4];
   UNROLLED for (int r = 0; r < rows; r++)
     UNROLLED for (int n = 0; n < vectors; n++) total[r][n] = add ? sums[r][n] : (vec){0};
-  for (long i = 0; i < k; i++, panel += vectors * V, a += along) {
+  for (long i = 0; i < k; i++, panel += wide * V, a += along) {
     vec b[4];
     UNROLLED for (int n = 0; n < vectors; n++) b[n] = *(const vec *)(panel + n * V);
     UNROLLED for (int r = 0; r < rows; r++) {
@@ -192,41 +192,41 @@ INLINE void product(const int rows, const int vectors, vec (*sums)[4], int add, 
     UNROLLED for (int n = 0; n < vectors; n++) sums[r][n] = total[r][n];
 }
 
-#define CASE(rows, vectors) \
-  case rows: product(rows, vectors, sums, add, a, apart, ALONG, k, panel); break;
-
+#define CASE(rows, vectors, wide) product(rows, vectors, wide, sums, add, a, apart, ALONG, k, panel); break;
+#define ROWS(rows, wide) case rows: CASE(rows, wide, wide)
+#define PART(vectors) case vectors: CASE(WIDE, vectors, 4)
+#if WIDE == 6
+#define WIDE_ROWS ROWS(1, 4) ROWS(2, 4) ROWS(3, 4) ROWS(4, 4) ROWS(5, 4) ROWS(6, 4)
+#define TALL_ROWS ROWS(1, 3) ROWS(2, 3) ROWS(3, 3) ROWS(4, 3) ROWS(5, 3) ROWS(6, 3) ROWS(7, 3) ROWS(8, 3)
+#else
+#define WIDE_ROWS ROWS(1, 4) ROWS(2, 4) ROWS(3, 4)
+#define TALL_ROWS ROWS(1, 3) ROWS(2, 3) ROWS(3, 3) ROWS(4, 3)
+#endif
 #define ALONG 1
+
 static __attribute__((noinline)) void product3(long rows, vec (*sums)[4], int add, const REAL *a, long apart, long k,
                                                const REAL *panel) {
-  switch (rows) {
-    CASE(1, 3) CASE(2, 3) CASE(3, 3) CASE(4, 3)
-#if TALL == 8
-    CASE(5, 3) CASE(6, 3) CASE(7, 3) CASE(8, 3)
-#endif
-  }
+  switch (rows) { TALL_ROWS }
 }
 
-static __attribute__((noinline)) void product4(long rows, vec (*sums)[4], int add, const REAL *a, long apart, long k,
-                                               const REAL *panel) {
-  switch (rows) {
-    CASE(1, 4) CASE(2, 4) CASE(3, 4)
-#if WIDE == 6
-    CASE(4, 4) CASE(5, 4) CASE(6, 4)
-#endif
-  }
+/* Of a panel's vectors those with the first `columns`, for all the rows of a tile */
+static __attribute__((noinline)) void product4(long rows, long columns, vec (*sums)[4], int add, const REAL *a,
+                                               long apart, long k, const REAL *panel) {
+  if (rows == WIDE && columns <= 3 * V)
+    switch ((columns + V - 1) / V) { PART(1) PART(2) PART(3) }
+  else
+    switch (rows) { WIDE_ROWS }
 }
 
 #undef ALONG
 #define ALONG along
 
-static __attribute__((noinline)) void product4_along(long along, long rows, vec (*sums)[4], int add, const REAL *a,
-                                                     long apart, long k, const REAL *panel) {
-  switch (rows) {
-    CASE(1, 4) CASE(2, 4) CASE(3, 4)
-#if WIDE == 6
-    CASE(4, 4) CASE(5, 4) CASE(6, 4)
-#endif
-  }
+static __attribute__((noinline)) void product4_along(long along, long rows, long columns, vec (*sums)[4], int add,
+                                                     const REAL *a, long apart, long k, const REAL *panel) {
+  if (rows == WIDE && columns <= 3 * V)
+    switch ((columns + V - 1) / V) { PART(1) PART(2) PART(3) }
+  else
+    switch (rows) { WIDE_ROWS }
 }
 
 /* Each tile of a thread's part of a step: panels outside, so that one stays in the cache for all rows. */
@@ -353,7 +353,7 @@ static void gru_back_rows(const job *all, long first, long last, long part, long
     long at = t * all->batch, earlier = at - all->batch;
     TILES(WIDE, panels_of(units, 4)) {
       if (t < all->steps)
-        product4(rows, sums, 0, all->at[GRU_D] + (at + row) * wide, wide, 3 * units,
+        product4(rows, units - panel * 4 * V, sums, 0, all->at[GRU_D] + (at + row) * wide, wide, 3 * units,
                  all->packed[0] + panel * 3 * units * 4 * V);
       else
         memset(sums, 0, sizeof sums);
@@ -440,7 +440,8 @@ static void lstm_rows(const job *all, long first, long last, long part, long par
     TILES(WIDE, panels_of(units, 1)) {
       long here = t * all->batch + row;
       if (all->packed[0])
-        product4(rows, sums, 0, all->at[LSTM_HS] + here * units, units, units, all->packed[0] + panel * units * 4 * V);
+        product4(rows, 4 * V, sums, 0, all->at[LSTM_HS] + here * units, units, units,
+                 all->packed[0] + panel * units * 4 * V);
       else
         memset(sums, 0, sizeof sums);
       lstm_units(all, t, row, rows, panel * V, sums, all->at[LSTM_GATES] + here * wide, wide);
@@ -455,7 +456,7 @@ static void lstm_back_rows(const job *all, long first, long last, long part, lon
   for (long t = all->steps; t >= 0; t--) {
     TILES(WIDE, panels_of(units, 4)) {
       if (t < all->steps)
-        product4(rows, sums, 0, all->at[LSTM_D] + (t * all->batch + row) * wide, wide, wide,
+        product4(rows, units - panel * 4 * V, sums, 0, all->at[LSTM_D] + (t * all->batch + row) * wide, wide, wide,
                  all->packed[0] + panel * wide * 4 * V);
       for (long r = 0; r < rows; r++)
         for (long n = 0, j = panel * 4 * V; n < 4 && j < units; n++, j += V) {
@@ -482,7 +483,8 @@ static void rnn_rows(const job *all, long first, long last, long part, long part
   for (long t = 0; t < all->steps; t++) {
     TILES(WIDE, panels_of(units, 4)) {
       long here = t * all->batch + row;
-      product4(rows, sums, 0, all->at[RNN_HS] + here * units, units, units, all->packed[0] + panel * units * 4 * V);
+      product4(rows, units - panel * 4 * V, sums, 0, all->at[RNN_HS] + here * units, units, units,
+               all->packed[0] + panel * units * 4 * V);
       for (long r = 0; r < rows; r++)
         for (long n = 0, j = panel * 4 * V; n < 4 && j < units; n++, j += V) {
           vec h = load(all->at[RNN_INPUTS] + (here + r) * units + j, units - j);
@@ -502,7 +504,8 @@ static void rnn_back_rows(const job *all, long first, long last, long part, long
     TILES(WIDE, panels_of(units, 4)) {
       long here = t * all->batch + row; /* of the state that step t - 1 has made */
       if (t < all->steps)
-        product4(rows, sums, 0, all->at[RNN_D] + here * units, units, units, all->packed[0] + panel * units * 4 * V);
+        product4(rows, units - panel * 4 * V, sums, 0, all->at[RNN_D] + here * units, units, units,
+                 all->packed[0] + panel * units * 4 * V);
       for (long r = 0; r < rows; r++)
         for (long n = 0, j = panel * 4 * V; n < 4 && j < units; n++, j += V) {
           long count = units - j;
@@ -551,7 +554,7 @@ static void mogrifier_rows(const job *all, long first, long last, long part, lon
     for (long round = 0; round < rounds; round++) {
       long size = size_of(all, round), other = size_of(all, round + 1);
       TILES(WIDE, panels_of(size, 4)) {
-        product4(rows, sums, 0, version_at(all, round + 1, at + row), other, other,
+        product4(rows, size - panel * 4 * V, sums, 0, version_at(all, round + 1, at + row), other, other,
                  all->packed[2 + round] + panel * other * 4 * V);
         for (long r = 0; r < rows; r++)
           for (long n = 0, j = panel * 4 * V; n < 4 && j < size; n++, j += V) {
@@ -565,8 +568,10 @@ static void mogrifier_rows(const job *all, long first, long last, long part, lon
     }
     long of_x = rounds + rounds % 2, of_h = rounds + 1 - rounds % 2; /* the last versions */
     TILES(WIDE, panels_of(units, 1)) {
-      product4(rows, sums, 0, version_at(all, of_x, at + row), inputs, inputs, all->packed[0] + panel * inputs * 4 * V);
-      product4(rows, sums, 1, version_at(all, of_h, at + row), units, units, all->packed[1] + panel * units * 4 * V);
+      product4(rows, 4 * V, sums, 0, version_at(all, of_x, at + row), inputs, inputs,
+               all->packed[0] + panel * inputs * 4 * V);
+      product4(rows, 4 * V, sums, 1, version_at(all, of_h, at + row), units, units,
+               all->packed[1] + panel * units * 4 * V);
       lstm_units(all, t, row, rows, panel * V, sums, all->at[MOG_BIAS], 0);
     }
   }
@@ -577,7 +582,7 @@ static void multiply(long first, long last, REAL *to, long columns, int add, con
   const long part = 0, parts = 1;
   vec sums[8][4];
   TILES(WIDE, panels_of(columns, 4)) {
-    product4(rows, sums, 0, a + row * k, k, k, packed + panel * k * 4 * V);
+    product4(rows, columns - panel * 4 * V, sums, 0, a + row * k, k, k, packed + panel * k * 4 * V);
     for (long r = 0; r < rows; r++)
       for (long n = 0, j = panel * 4 * V; n < 4 && j < columns; n++, j += V) {
         REAL *here = to + (row + r) * columns + j;
@@ -701,9 +706,9 @@ static void add_terms(const job *all, long first, long last, long from, long unt
   for (long panel = from; panel < until; panel++, packed += depth * 4 * V)
     for (long row = first, rows; rows = least(WIDE, last - row), row < last; row += rows) {
       if (copies)
-        product4_along(WIDE, rows, sums, 0, copied + (row - first) * depth, 1, depth, packed);
+        product4_along(WIDE, rows, columns - panel * 4 * V, sums, 0, copied + (row - first) * depth, 1, depth, packed);
       else
-        product4_along(along, rows, sums, 0, terms + (row - first) * apart, apart, depth, packed);
+        product4_along(along, rows, columns - panel * 4 * V, sums, 0, terms + (row - first) * apart, apart, depth, packed);
       for (long r = 0; r < rows; r++)
         for (long n = 0, j = panel * 4 * V; n < 4 && j < columns; n++, j += V) {
           REAL *c = all->at[MATMUL_C] + (row + r) * columns + j;
