@@ -346,3 +346,24 @@ def test_a_full_disk_ends_a_run_whose_board_waits_for_it_and_no_other_thread_doe
     *before, last = answer.stderr.splitlines()
     assert last == "error: the run directory: File too large"
     assert any(line.startswith("FileNotFoundError") for line in before)
+
+
+def test_torch_is_imported_when_it_is_settled_how_long_threads_wait():
+    code = (
+        "import os, sys\n"
+        "from unroll.cli.processes import import_torch, let_threads_sleep\n"
+        "assert 'torch' not in sys.modules\n"
+        "import_torch()\n"
+        "print(os.environ.pop('GOMP_SPINCOUNT'))\n"
+        "os.environ['OMP_WAIT_POLICY'] = 'active'\n"
+        "let_threads_sleep()\n"
+        "print(os.environ.get('GOMP_SPINCOUNT'))\n"
+        "os.environ.pop('OMP_WAIT_POLICY')\n"
+        "os.environ['GOMP_SPINCOUNT'] = '7'\n"
+        "let_threads_sleep()\n"
+        "print(os.environ['GOMP_SPINCOUNT'])\n"
+    )
+    silent = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
+    environment = {name: value for name, value in os.environ.items() if name not in silent} | {"PYTHONPATH": str(ROOT)}
+    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert answer.stdout.split() == ["2000", "None", "7"], answer.stderr
