@@ -134,6 +134,9 @@ def test_they_are_pytorchs_without_kernels_or_numbers_and_in_half_precision(call
     with kernels.plain():
         assert torch.equal(products.matmul(a, b), a @ b)
     assert products.matmul(a.bfloat16(), b.bfloat16()).dtype == torch.bfloat16
+    negative = torch.complex(a, a).conj().imag  # whose numbers are those in memory times −1
+    assert negative.is_neg()
+    torch.testing.assert_close(products.matmul(negative, b), -a @ b)
     with FakeTensorMode() as mode:
         assert products.matmul(mode.from_tensor(a), mode.from_tensor(b)).shape == (9, 7)
     torch.testing.assert_close(torch.func.vmap(lambda a: products.matmul(a, b))(torch.stack([a, a]))[1], a @ b)

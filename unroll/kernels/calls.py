@@ -33,6 +33,7 @@ def callable_with(x: Tensor, anything: bool = False) -> bool:
         switch.in_use()
         and type(x) in (Tensor, Parameter)
         and x.device.type == "cpu"
+        and not x.is_neg()
         and (anything or x.dtype in (torch.float32, torch.float64))
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
