@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
@@ -14,6 +15,7 @@ from unroll.training.learner import LearnerSettings, WindowLearner
 from unroll.training.objectives import Direction, Objective, Scored, outputs_of
 
 SIMPLE = ("naive", "seasonal", "linear")
+BEST = "best"  # the checkpoint's key: the metrics of the best epoch
 LEVELS = tuple(level / 10 for level in range(1, 10))  # that the pinball loss is a mean over
 
 
@@ -24,13 +26,15 @@ class ForecastError(Objective):
     that are forecast from; a missing number is left out. `naive_mse`, `seasonal_mse` and `linear_mse` are those of
     simple forecasts: that nothing changes, that the last season comes again, and the linear model. `skill` is the share
     of the least of the three that the model avoids: 1 for a faultless one, 0 or less for one that has learnt nothing.
+    `gain` is how much the layers take from the loss of the linear model alone, minus the standard error of that:
+    forecasts from steps of a series that are less than a horizon apart are of the same numbers, and count as one.
 
     Of a forecast that says how sure it is: `pinball`, the mean over its deciles of twice the pinball loss, which
     approximates the CRPS (Gneiting and Raftery 2007), and `coverage`, the share of numbers between the first and the
     last decile, 0.8 at best.
 
-    Outputs are float `[steps, targets, horizon, 2 + size]`; targets `[steps, targets, horizon, 2 or 6]`: what is to
-    come, the unit of losses, and of a validation the naive and the seasonal forecast, and `series.scale.curve`.
+    Outputs are float `[steps, targets, horizon, 2 + size]`; targets `[steps, targets, horizon, 2 or 7]`: what is to
+    come, the unit of losses, and of a validation what else `series.windows.ForecastWindows` has.
 
     Args:
         outlook: the kind.
@@ -41,7 +45,7 @@ class ForecastError(Objective):
     def __init__(self, outlook: Outlook) -> None:
         self.outlook = outlook
         self.metrics: Mapping[str, Direction] = {
-            "loss": "min", "mse": "min", "mae": "min", "rmse": "min", "skill": "max",
+            "loss": "min", "mse": "min", "mae": "min", "rmse": "min", "skill": "max", "gain": "max",
             **{f"{name}_mse": "min" for name in SIMPLE},
             **({"pinball": "min", "coverage": "max"} if outlook.spread else {}),
         }  # fmt: skip
@@ -49,6 +53,7 @@ class ForecastError(Objective):
     def score(self, model: nn.Module, features: Tensor, targets: Tensor) -> Scored:
         outputs = outputs_of(model, features)
         truth = targets[..., 0]
+        numbers_of_step = truth.shape[1:].numel()
         known = truth.isfinite().flatten().nonzero().squeeze(1)  # waits for the device, once
         outputs, truth, targets = (part.flatten(0, 2)[known] for part in (outputs, truth, targets))
         count = len(truth)
@@ -56,11 +61,14 @@ class ForecastError(Objective):
         loss = losses.sum() / max(count, 1)
         if model.training:
             return Scored(loss, loss, {"targets": count})
-        *simple_forecasts, std, mean = targets[..., 2:].unbind(-1)
+        *simple_forecasts, std, mean, independent = targets[..., 2:].unbind(-1)
+        linear = torch.cat([outputs[..., :2], torch.zeros_like(outputs[..., 2:])], -1)
+        gained = self.outlook.loss(linear, truth, targets[..., 1]) - losses
         truth, point = in_deviations(truth, std, mean), in_deviations(self.outlook.point(outputs), std, mean)
         sums: dict[str, Any] = {"targets": count, "mse": squares(point - truth), "mae": (point - truth).abs().sum()}
         for name, forecast in zip(SIMPLE, (*simple_forecasts, outputs[..., 0]), strict=True):
             sums[f"{name}_mse"] = squares(in_deviations(forecast, std, mean) - truth)
+        sums |= sums_of_steps(gained, independent, known // numbers_of_step)
         if self.outlook.spread:
             levels = levels_like(truth, LEVELS)
             deciles = self.outlook.quantile(outputs.unsqueeze(-2), levels)
@@ -76,7 +84,31 @@ class ForecastError(Objective):
         if "mse" not in means:  # of training
             return {}
         best = min(means[f"{name}_mse"] for name in SIMPLE)
-        return {"rmse": math.sqrt(means["mse"]), "skill": 1 - means["mse"] / best if best else 0.0}
+        skill = 1 - means["mse"] / best if best else 0.0
+        return {"rmse": math.sqrt(means["mse"]), "skill": skill, "gain": surely_gained(means)}
+
+
+def sums_of_steps(gained: Tensor, independent: Tensor, steps: Tensor) -> dict[str, Tensor]:
+    """What `surely_gained` needs: sums over steps of the mean that each has gained, weighted by how many independent
+    forecasts the step counts for.
+
+    Args:
+        gained, independent: float `[numbers]`.
+        steps: int64 `[numbers]`, the step of each, rising.
+    """
+    number = torch.unique_consecutive(steps, return_inverse=True)[1]
+    counts = torch.bincount(number)
+    mean, weight = (torch.zeros_like(counts, dtype=part.dtype).index_add_(0, number, part) / counts
+                    for part in (gained, independent))  # fmt: skip
+    return {"forecasts": weight.sum(), "gained": (weight * mean).sum(), "gained_squared": (weight * mean**2).sum()}
+
+
+def surely_gained(means: Mapping[str, float]) -> float:
+    """The mean of what was gained, minus its standard error."""
+    share = means["forecasts"]
+    mean = means["gained"] / share
+    variance = max(0.0, means["gained_squared"] / share - mean**2)
+    return mean - math.sqrt(variance / max(1.0, share * means["targets"] - 1))
 
 
 def squares(errors: Tensor) -> Tensor:
@@ -114,8 +146,16 @@ class ForecastLearner(WindowLearner):
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
         metrics = self.total("valid")
-        if metrics and metrics["loss"] <= self.best.get("loss", math.inf):
+        if metrics and metrics["gain"] > self.best.get("gain", -math.inf):
             self.best = metrics
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[BEST] = self.best
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.best = checkpoint.get(BEST, {})
 
     def conclusion(self) -> str | None:
         """Whether the model does better than simple forecasts."""

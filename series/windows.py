@@ -40,7 +40,8 @@ class ForecastWindows(Stream):
 
     A window's `inputs` are `[rows, time, columns]`; its `targets` `[rows, time, targets, horizon, 2]` are the values of
     the next `horizon` steps, and the unit that losses are in. With a `season`, two simple forecasts stand beside: that
-    nothing changes, and that the last season comes again; and `series.scale.curve`, `[…, 6]`.
+    nothing changes, and that the last season comes again; then `series.scale.curve`, and how many independent forecasts
+    one counts for, `[…, 7]`: those of a series that are less than a horizon apart count as one.
 
     Args:
         spans: of the split.
@@ -85,6 +86,7 @@ class ForecastWindows(Stream):
         sizes = torch.tensor([len(span.values) for span in spans])
         self.units = torch.tensor([[span.unit[place] for place in at] for span in spans])
         self.curves = torch.tensor([curve(span.scale, at) for span in spans])  # [spans, targets, 2]
+        self.independent = torch.tensor([1 / min(horizon, max(1, span.stop - span.start)) for span in spans])
         self.span = torch.arange(len(spans)).repeat_interleave(sizes)  # of each value
         self.begins = sizes.cumsum(0) - sizes
         self.horizon, self.season = horizon, season
@@ -115,6 +117,7 @@ class ForecastWindows(Stream):
             known = earlier >= self.begins[span]
             found += [now, torch.where(known[..., None], self.latest[earlier.clamp(min=0)], now)]
             found += [part.expand_as(found[0]) for part in self.curves[span].unbind(-1)]
+            found.append(self.independent[span][..., None].expand_as(found[0]))
         targets = torch.stack(found, -1).transpose(2, 3)
         inputs = window.inputs
         if self.known is not None:  # of steps that are not scored it is of no matter: no state depends on it
@@ -132,6 +135,7 @@ class ForecastWindows(Stream):
         self.values, self.latest = self.values.to(device), self.latest.to(device)
         self.known = None if self.known is None else self.known.to(device)
         self.units, self.curves = self.units.to(device), self.curves.to(device)
+        self.independent = self.independent.to(device)
         self.span, self.begins = self.span.to(device), self.begins.to(device)
 
     @property

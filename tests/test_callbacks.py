@@ -11,17 +11,17 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import ROOT
-from helpers.fits import Numbers
+from helpers.fits import QUIET, Numbers, text
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lm.language
-from lm.language.learner import NextToken
-from unroll import MeanSquaredError, Stream, UserError, WindowLearner, one_cycle
+from lm.language.learner import LanguageModel, NextToken
+from unroll import LastCheckpoint, MeanSquaredError, Stream, UserError, WindowLearner, one_cycle
 from unroll.resume import lightning
 from unroll.state import detach
-from unroll.training.callbacks import Average, Progress, Result, StopWhenDiverged, Throughput, result
+from unroll.training.callbacks import Average, BestCheckpoint, Progress, Result, StopWhenDiverged, Throughput, result
 from unroll.training.compiled import read_window
 from unroll.training.loggers import TensorBoard
 
@@ -216,3 +216,39 @@ def test_between_two_logged_steps_a_gpu_is_not_waited_for(tmp_path):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert between.steps > 15
+
+
+@pytest.mark.parametrize("validated", [0, -1])
+@pytest.mark.parametrize("factor", [1.0, 300.0])
+def test_the_model_that_training_begins_with_may_be_the_best(tmp_path, capsys, validated, factor):
+    """With a whole sanity check; and a fit is resumed from it."""
+
+    def trained(ckpt_path=None):
+        best = BestCheckpoint(str(tmp_path), "valid/loss")
+        learner = LanguageModel(
+            lm.language.GRU(9), optimizer=partial(torch.optim.AdamW, lr=1e-3 * factor), schedule=one_cycle
+        )
+        trainer = pl.Trainer(
+            **QUIET | {"enable_checkpointing": True, "num_sanity_val_steps": validated},
+            accelerator="cpu",
+            max_epochs=2,
+            callbacks=[Progress(), best, LastCheckpoint(tmp_path / "last")],
+        )
+        torch.manual_seed(0)
+        train, valid = (Stream(text(500, seed) if factor > 1 else torch.arange(500) % 9, 4, 10) for seed in (0, 1))
+        trainer.fit(learner, train, valid, ckpt_path=ckpt_path, weights_only=True)
+        return learner, best
+
+    learner, best = trained()
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]]
+    kept = torch.load(best.best_model_path, weights_only=True)
+    score = best.best_model_score
+    untrained_is_best = validated == -1 and factor > 1
+    assert (kept["global_step"] == 0) is untrained_is_best
+    assert [number for number, _ in rows] == [*(["0"] if validated else []), "1", "2"]
+    assert [loss for _, loss in rows].count("–") == (validated == -1)
+    if untrained_is_best:
+        again, best = trained(best.best_model_path)
+        assert best.best_model_score == score
+        for name, weights in learner.state_dict().items():
+            assert torch.equal(weights, again.state_dict()[name])

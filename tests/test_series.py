@@ -21,12 +21,13 @@ from series.dilated import Dilated
 from series.distributions import outlook
 from series.files import Series, read_series
 from series.forecast import forecast
-from series.learner import ForecastLearner
+from series.learner import ForecastError, ForecastLearner
 from series.model import Forecaster
 from series.scale import Scale
 from series.simple import find_season, fit_linear
 from series.windows import Span
 from unroll.errors import UserError
+from unroll.training.learner import Sums
 
 STEPS = 600
 
@@ -737,11 +738,48 @@ def test_no_metric_of_a_validation_depends_on_how_it_is_read(tmp_path, file, mis
         pl.Trainer(**quiet).validate(learner, datamodule=data, verbose=False)
         found.append(learner.total("valid"))
     assert set(found[0]) == {
-        "loss", "mse", "mae", "rmse", "skill", "naive_mse", "seasonal_mse", "linear_mse", "pinball", "coverage",
+        "loss", "mse", "mae", "rmse", "skill", "gain", "naive_mse", "seasonal_mse", "linear_mse", "pinball", "coverage",
     }  # fmt: skip
     assert all(map(math.isfinite, found[0].values()))
     assert found[1] == pytest.approx(found[0], rel=1e-4)
     assert found[2] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_the_gain_is_what_the_layers_take_from_the_loss_for_sure():
+    """Steps less than a horizon apart are no independent evidence."""
+    steps, horizon = 40, 4
+    draw = numpy.random.default_rng(0)
+    shift, truth = draw.normal(size=(steps, 1, horizon)), draw.normal(size=(steps, 1, horizon))
+    truth[3, 0, 1:] = truth[7] = math.nan
+    outputs = numpy.stack([0 * shift, 0 * shift + 2, shift], -1)  # around 0, in units of 2
+    others = [numpy.full_like(shift, value) for value in (1, 0, 0, 0, 0, 1 / horizon)]
+    targets = torch.from_numpy(numpy.stack([truth, *others], -1))
+    objective = ForecastError(outlook("mae"))
+    sums = Sums()
+    for some in (slice(0, 15), slice(15, steps)):  # in two windows
+        scored = objective.score(torch.nn.Identity().eval(), torch.from_numpy(outputs)[some], targets[some])
+        sums.add(scored.loss, scored.sums)
+    gained = numpy.delete(numpy.abs(truth) - numpy.abs(truth - 2 * shift), 7, 0)
+    gained = numpy.nanmean(gained, (1, 2))
+    sure = gained.mean() - gained.std() / math.sqrt(len(gained) / horizon - 1)
+    assert objective.derived({**sums.means(), "targets": sums.targets})["gain"] == pytest.approx(sure)
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_the_linear_model_is_kept_where_the_layers_add_nothing(train, tmp_path, learnable):
+    """A random walk, and the logistic map, in which each number follows from the one before it, by a parabola."""
+    values = [0.3]
+    for noise in numpy.random.default_rng(0).normal(size=1500):
+        values.append(4 * values[-1] * (1 - values[-1]) if learnable else values[-1] + noise)
+    polars.DataFrame({"value": values}).write_csv(tmp_path / "values.csv")
+    finished = train(
+        "model=forecaster", "data.train=values.csv", "data.context=8", "model.hidden_size=32", "trainer.max_epochs=4",
+        "optimizer.lr=0.02", "hydra.run.dir=run",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    kept = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert (kept["global_step"] > 0) is learnable
+    assert finished.stderr.splitlines()[-1].startswith("better than" if learnable else "no better than")
 
 
 @pytest.fixture

@@ -209,7 +209,7 @@ class Learner(pl.LightningModule, ABC):
         if not mine.targets:
             return {}
         means = mine.means()
-        metrics = {**means, **self.objective.derived(means)}
+        metrics = {**means, **self.objective.derived({**means, "targets": mine.targets})}
         return {name: value for name, value in metrics.items() if name in self.objective.metrics}
 
     def on_fit_start(self) -> None:

@@ -83,7 +83,8 @@ class Objective(ABC):
         return Scored(zero, zero, {"targets": 0, **{name: torch.zeros_like(value) for name, value in sums.items()}})
 
     def derived(self, means: Mapping[str, float]) -> dict[str, float]:
-        """Further metrics, computed from the means over a split: of the loss, and in validation of the sums."""
+        """Further metrics, computed from the means over a split: of the loss, in validation of the sums, and the number
+        of "targets"."""
         return {}
 
 

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -17,7 +18,8 @@ from unroll.training.learner import Learner
 class Progress(pl.Callback):
     """A progress bar on standard error (if that is a terminal), and on standard output a table with a row per epoch.
 
-    The table has the training loss, the validation metrics that the objective names as columns, and the seconds.
+    The table has the training loss, the validation metrics that the objective names as columns, and the seconds. With
+    `trainer.num_sanity_val_steps=-1`, it begins with those before the first epoch.
 
     Args:
         refresh_seconds: the least time between two updates of the bar: to read the loss is to wait for the device.
@@ -28,6 +30,7 @@ class Progress(pl.Callback):
         self.refresh_seconds = refresh_seconds
         self.bar: Bar | None = None
         self.validated = False
+        self.untrained: dict[str, float] = {}  # the validation before the first epoch
 
     def state_dict(self) -> dict[str, Any]:
         return {"validated": self.validated}
@@ -35,9 +38,16 @@ class Progress(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.validated = state_dict["validated"]
 
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_clock()
+
+    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        if trainer.num_sanity_val_steps == math.inf:
+            self.untrained = pl_module.total("valid")
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
-        self._start_clock()
         if not trainer.is_global_zero:
             return
         console = Console(stderr=True)
@@ -64,6 +74,9 @@ class Progress(pl.Callback):
         names = ["train loss", *(title(name) for name in pl_module.objective.columns)]
         self.widths = [max(len(name), 8) for name in names]
         print("  ".join(["epoch", *map(str.rjust, names, self.widths), "seconds"]), flush=True)
+        untrained, self.untrained = self.untrained, {}
+        if untrained:
+            self._print_row(0, [math.nan, *(untrained.get(name, math.nan) for name in pl_module.objective.columns)])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start_clock()
@@ -99,10 +112,12 @@ class Progress(pl.Callback):
             return
         metrics = [train.get("loss", math.nan)]  # none, if no step of the windows counts
         metrics += [valid.get(name, math.nan) if self.validated else math.nan for name in pl_module.objective.columns]
+        self._print_row(trainer.current_epoch + 1, metrics)
+
+    def _print_row(self, epoch: int, metrics: Sequence[float]) -> None:
         cells = ["–" if math.isnan(value) else f"{value:.4f}" for value in metrics]
         seconds = time.perf_counter() - self.started
-        row = [f"{trainer.current_epoch + 1:>5}", *map(str.rjust, cells, self.widths), f"{seconds:>7.1f}"]
-        print("  ".join(row), flush=True)
+        print("  ".join([f"{epoch:>5}", *map(str.rjust, cells, self.widths), f"{seconds:>7.1f}"]), flush=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop()
