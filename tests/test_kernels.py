@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -400,7 +401,33 @@ def test_other_dtypes_and_transforms():
     layer = unroll.nn.GRU(4, 6)
     with pytest.raises(TypeError, match="differ in dtype"):
         layer(torch.randn(2, 3, 4), torch.zeros(1, 2, 6, dtype=torch.float64))
+    with pytest.raises(TypeError, match="on meta"):
+        layer(torch.randn(2, 3, 4), torch.zeros(1, 2, 6, device="meta"))
     x = torch.randn(2, 3, 4)
     found = torch.func.grad(lambda x: layer(x)[0].sum())(x)
     (expected,) = torch.autograd.grad(layer(x.requires_grad_())[0].sum(), x)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "h", "c"),
+    [
+        ((4, 3, 6), (4, 7), (4, 7)),
+        ((4, 3, 5), (1, 7), (1, 7)),
+        ((4, 3, 5), (4, 7), (1, 7)),
+        ((4, 3, 5), (4, 6), (4, 7)),
+    ],
+)
+def test_a_mogrifier_takes_and_refuses_the_sizes_that_its_cell_does(inputs, h, c):
+    layer, x, state = unroll.nn.Mogrifier(5, 7), torch.randn(inputs), (torch.randn(1, *h), torch.randn(1, *c))
+    found = []
+    for on in (True, False):
+        with nullcontext() if on else kernels.plain():
+            try:
+                found.append(layer(x, state)[0])
+            except RuntimeError as error:
+                found.append(str(error))
+    if isinstance(found[1], str):
+        assert found[0] == found[1]
+    else:
+        torch.testing.assert_close(*found)

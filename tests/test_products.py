@@ -141,3 +141,32 @@ def test_they_are_pytorchs_without_kernels_or_numbers_and_in_half_precision(call
         assert products.matmul(mode.from_tensor(a), mode.from_tensor(b)).shape == (9, 7)
     torch.testing.assert_close(torch.func.vmap(lambda a: products.matmul(a, b))(torch.stack([a, a]))[1], a @ b)
     assert called == []
+
+
+def test_sizes_that_do_not_fit_are_left_to_pytorch(called):
+    x, weight = torch.randn(9, 5), torch.randn(7, 5)
+    for product in (products.matmul, torch.mm):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            product(x, weight)
+    for linear in (products.linear, nn.functional.linear):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            linear(x, weight[:, :4])
+        with pytest.raises(RuntimeError, match="same dtype"):
+            linear(x, weight.double())
+    for parts in ((x[0], weight), (x, weight[0]), (x, weight, torch.ones(1)), (x, weight, torch.ones(9, 1))):
+        torch.testing.assert_close(products.linear(*parts), nn.functional.linear(*parts))
+    assert called == []
+
+
+def test_tensors_whose_numbers_do_not_lie_in_memory_are_left_to_pytorch(called):
+    x, weight = torch.randn(9, 5), torch.randn(7, 5)
+    negative = torch.complex(weight, weight).conj().imag[:, 0]
+    nothing = torch._efficientzerotensor((9, 5))
+    for parts in ((x, weight.to_sparse()), (nothing, weight), (x, weight, negative)):
+        torch.testing.assert_close(products.linear(*parts), nn.functional.linear(*parts))
+    assert called == []
+
+
+def test_small_products_compile_nothing(monkeypatch):
+    monkeypatch.setattr(calls, "library", None)
+    products.linear(torch.randn(9, 5), torch.randn(7, 5))

@@ -27,19 +27,29 @@ def openmp() -> Any:
 OPENMP = openmp()
 
 
-def callable_with(x: Tensor, anything: bool = False) -> bool:
-    """Whether functions of steps.c can be called with a tensor. Args: anything: of another dtype it is made float32."""
+def readable(x: Tensor, anything: bool = False) -> bool:
+    """Whether a function of steps.c may read a tensor's numbers.
+
+    Args:
+        anything: of another dtype it is made float32.
+    """
     return (
         switch.in_use()
         and type(x) in (Tensor, Parameter)
-        and x.device.type == "cpu"
-        and not x.is_neg()
-        and (anything or x.dtype in (torch.float32, torch.float64))
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch._C._are_functorch_transforms_active()
-        and library(torch.float64 if x.dtype == torch.float64 else torch.float32) is not None
+        and x.is_cpu
+        and x.layout is torch.strided
+        and not x.is_neg()
+        and not x._is_zerotensor()
+        and (anything or x.dtype in (torch.float32, torch.float64))
     )
+
+
+def has_library(dtype: torch.dtype) -> bool:
+    """Whether steps.c can be compiled here for this dtype, or float32 in the place of others."""
+    return library(torch.float64 if dtype == torch.float64 else torch.float32) is not None
 
 
 def run(name: str, sizes: tuple[int, ...], work: int, *tensors: Tensor | None, resets: Tensor | None = None) -> None:
@@ -52,9 +62,12 @@ def run(name: str, sizes: tuple[int, ...], work: int, *tensors: Tensor | None, r
         tensors: contiguous, but for that gradient.
         resets: bool `[steps, rows]`, contiguous: where a row's state is taken as zeros before a step.
     """
-    dtype, *others = {tensor.dtype for tensor in tensors if tensor is not None}
-    if others:
-        raise TypeError(f"the inputs, the state and the weights differ in dtype: {dtype}, {others[0]}")
+    (dtype, device), *others = {(tensor.dtype, tensor.device) for tensor in tensors if tensor is not None}
+    for other in others:
+        raise TypeError(
+            f"the inputs, the state and the weights differ in dtype or device: {dtype} on {device}, "
+            f"{other[0]} on {other[1]}"
+        )
     built = library(dtype)
     assert built is not None
     pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]

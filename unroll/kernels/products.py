@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unroll.kernels.calls import callable_with, run
+from unroll.kernels.calls import has_library, readable, run
 
 # The least multiplications for which they are as fast as PyTorch's, by the processor's instructions; elsewhere PyTorch
 # may use what no C can, as on Apple's processors. And the least rows.
@@ -23,7 +23,7 @@ ROWS = 128
 
 def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """a b for matrices of one dtype, plus a bias for each column. It records no gradient."""
-    if not compiled(a, b):
+    if not compiled(a, b, bias):
         return torch.mm(a, b) if bias is None else torch.addmm(bias, a, b)
     product = a.new_empty(len(a), b.size(1))
     sizes = 1, *product.shape, a.size(1), *a.stride(), *b.stride()
@@ -31,17 +31,23 @@ def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     return product
 
 
-def compiled(a: Tensor, b: Tensor) -> bool:
-    """Whether a b is compiled."""
-    return callable_with(a) and callable_with(b) and len(a) >= ROWS and a.numel() * b.size(1) >= LARGE
+def compiled(a: Tensor, b: Tensor, bias: Tensor | None) -> bool:
+    """Whether a product is compiled. PyTorch computes small ones, or refuses what doesn't fit."""
+    given = (a, b) if bias is None else (a, b, bias)
+    if not all(map(readable, given)) or len({x.dtype for x in given}) > 1:
+        return False
+    fits = a.size(1) == len(b) and (bias is None or bias.shape == b.shape[1:])
+    return fits and len(a) >= ROWS and a.numel() * b.size(1) >= LARGE and has_library(a.dtype)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`torch.nn.functional.linear`. Where its product is compiled, its double gradient is refused."""
-    if not x.is_cpu or torch.is_autocast_enabled("cpu") or not compiled(flat := x.flatten(0, -2), weight.t()):
-        return F.linear(x, weight, bias)
-    outputs: Tensor = Linear.apply(flat, weight, bias)
-    return outputs.unflatten(0, x.shape[:-1])
+    if readable(x) and x.dim() > 1 and weight.dim() == 2 and x.numel() * len(weight) >= LARGE:
+        flat = x.flatten(0, -2)
+        if not torch.is_autocast_enabled("cpu") and compiled(flat, weight.t(), bias):
+            outputs: Tensor = Linear.apply(flat, weight, bias)
+            return outputs.unflatten(0, x.shape[:-1])
+    return F.linear(x, weight, bias)
 
 
 class Linear(torch.autograd.Function):

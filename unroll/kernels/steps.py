@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unroll.kernels.calls import callable_with, run
+from unroll.kernels.calls import has_library, readable, run
 from unroll.kernels.products import matmul
 
 FEW = 4  # rows of one step of an LSTM without gradients, for which its weights are read as they lie
@@ -20,7 +20,7 @@ MOST_ROUNDS = 32  # of a Mogrifier, as in steps.c
 
 def can_run(x: Tensor) -> bool:
     """Whether the steps of a layer with these inputs are compiled."""
-    return x.dim() == 3 and x.numel() > 0 and callable_with(x, anything=torch.is_autocast_enabled("cpu"))
+    return x.dim() == 3 and x.numel() > 0 and readable(x, torch.is_autocast_enabled("cpu")) and has_library(x.dtype)
 
 
 def single(x: Tensor) -> bool:

@@ -67,7 +67,8 @@ class Mogrifier(RecurrentLayer):
         else:
             h, c = state[0][0], state[1][0]
         cell = self.cell
-        if steps.can_run(x) and not steps.single(x) and len(cell.scales) <= steps.MOST_ROUNDS:
+        fits = h.shape == c.shape == (len(x), self.hidden_size) and x.size(2) == cell.weight_ih.size(1)
+        if fits and steps.can_run(x) and not steps.single(x) and len(cell.scales) <= steps.MOST_ROUNDS:
             scales = [part for scale in cell.scales for part in multiplied(scale)]
             bias = cell.bias_ih + cell.bias_hh
             hs, h, c = steps.mogrifier(x.transpose(0, 1), h, c, cell.weight_ih, cell.weight_hh, bias, *scales)
