@@ -13,7 +13,7 @@ from torch import nn
 
 import lm.language
 from lm.language.learner import LanguageModel, NextToken
-from unroll import IndependentWindows, MeanSquaredError, Stream, UserError, Window, WindowLearner
+from unroll import IndependentWindows, LastCheckpoint, MeanSquaredError, Stream, UserError, Window, WindowLearner
 from unroll.state import forget, keep_rows
 from unroll.training.callbacks import Progress
 
@@ -242,6 +242,14 @@ def test_an_epoch_without_validation_shows_no_metric_of_an_earlier_one(capsys):
     fit(epochs=3, check_val_every_n_epoch=2, callbacks=[Progress()])
     _, *rows = capsys.readouterr().out.splitlines()
     assert [row.split()[2:4] == ["–", "–"] for row in rows] == [True, False, True]
+
+
+def test_an_epoch_that_is_gone_on_with_has_its_row(tmp_path, capsys):
+    kept = {"schedule": None, "enable_checkpointing": True}
+    fit(max_steps=5, callbacks=[LastCheckpoint(tmp_path)], **kept)
+    module, _ = fit(callbacks=[Progress(), LastCheckpoint(tmp_path)], ckpt_path=tmp_path / "last.ckpt", **kept)
+    assert module.trainer.num_training_batches > 5
+    assert [row.split()[0] for row in capsys.readouterr().out.splitlines()] == ["epoch", "1", "2"]
 
 
 def test_layer_groups_reach_the_optimizer_and_the_schedule():

@@ -48,8 +48,11 @@ class Progress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
-        if not trainer.is_global_zero:
-            return
+        if trainer.is_global_zero:
+            self._show(trainer, pl_module)
+        self._start_clock()  # an epoch that is gone on with is not started again
+
+    def _show(self, trainer: pl.Trainer, pl_module: Learner) -> None:
         console = Console(stderr=True)
         self.bar = Bar(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
