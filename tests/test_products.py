@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
 
 import unroll.nn
 from unroll import kernels
@@ -164,6 +166,27 @@ def test_tensors_whose_numbers_do_not_lie_in_memory_are_left_to_pytorch(called):
     nothing = torch._efficientzerotensor((9, 5))
     for parts in ((x, weight.to_sparse()), (nothing, weight), (x, weight, negative)):
         torch.testing.assert_close(products.linear(*parts), nn.functional.linear(*parts))
+    assert called == []
+
+
+def test_gradients_of_several_losses_at_once_are_left_to_pytorch(called):
+    x, weight = torch.randn(9, 5, requires_grad=True), torch.randn(7, 5, requires_grad=True)
+    losses = torch.randn(3, 9, 7)
+    found, expected = (
+        torch.autograd.grad(linear(x, weight), (x, weight), losses, is_grads_batched=True)
+        for linear in (products.linear, nn.functional.linear)
+    )
+    torch.testing.assert_close(found, expected)
+    assert called == ["matmul"]
+
+
+def test_what_watches_pytorchs_operations_sees_them(called):
+    x, other, weight = torch.randn(9, 5), torch.randn(9, 5), torch.randn(7, 5)
+    with FlopCounterMode(display=False) as counter:
+        products.linear(x, weight)
+    assert counter.get_total_flops() == 2 * 9 * 5 * 7
+    recorded = make_fx(products.linear)(x, weight)
+    torch.testing.assert_close(recorded(other, weight), nn.functional.linear(other, weight))
     assert called == []
 
 

@@ -39,8 +39,9 @@ def readable(x: Tensor, anything: bool = False) -> bool:
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch._C._are_functorch_transforms_active()
+        and not torch._C._len_torch_dispatch_stack()  # what records or counts PyTorch's operations would see none
         and x.is_cpu
-        and x.layout is torch.strided
+        and torch._C._has_storage(x)
         and not x.is_neg()
         and not x._is_zerotensor()
         and (anything or x.dtype in (torch.float32, torch.float64))
