@@ -15,7 +15,6 @@ from unroll.training.learner import LearnerSettings, WindowLearner
 from unroll.training.objectives import Direction, Objective, Scored, outputs_of
 
 SIMPLE = ("naive", "seasonal", "linear")
-BEST = "best"  # the checkpoint's key: the metrics of the best epoch
 LEVELS = tuple(level / 10 for level in range(1, 10))  # that the pinball loss is a mean over
 
 
@@ -135,7 +134,6 @@ class ForecastLearner(WindowLearner):
         **settings: Unpack[LearnerSettings],
     ) -> None:
         super().__init__(model, objective or ForecastError(model.outlook), forget, **settings)  # type: ignore[arg-type]
-        self.best: dict[str, float] = {}
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and hasattr(self.model, "linear"):  # what is resumed is loaded after this
@@ -143,26 +141,13 @@ class ForecastLearner(WindowLearner):
             model: Any = self.model
             model.linear.copy_(data.linear(model.context))
 
-    def on_validation_epoch_end(self) -> None:
-        super().on_validation_epoch_end()
-        metrics = self.total("valid")
-        if metrics and metrics["gain"] > self.best.get("gain", -math.inf):
-            self.best = metrics
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_save_checkpoint(checkpoint)
-        checkpoint[BEST] = self.best
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
-        self.best = checkpoint.get(BEST, {})
-
-    def conclusion(self) -> str | None:
+    def conclusion(self, metrics: Mapping[str, float]) -> str | None:
         """Whether the model does better than simple forecasts."""
-        if not self.best or "skill" not in self.best:
+        if "valid/skill" not in metrics:
             return None
-        name = min(SIMPLE, key=lambda name: self.best[f"{name}_mse"])
-        better = f"mse {self.best['mse']:.4f}; the best simple forecast, {name}, has {self.best[f'{name}_mse']:.4f}"
-        if self.best["skill"] <= 0:
+        least = {name: metrics[f"valid/{name}_mse"] for name in SIMPLE}
+        name = min(least, key=least.__getitem__)
+        better = f"mse {metrics['valid/mse']:.4f}; the best simple forecast, {name}, has {least[name]:.4f}"
+        if metrics["valid/skill"] <= 0:
             return f"no better than a simple forecast: {better}"
-        return f"better than simple forecasts: {better} (skill {self.best['skill']:.4f})"
+        return f"better than simple forecasts: {better} (skill {metrics['valid/skill']:.4f})"

@@ -243,12 +243,13 @@ def test_the_model_that_training_begins_with_may_be_the_best(tmp_path, capsys, v
     rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]]
     kept = torch.load(best.best_model_path, weights_only=True)
     score = best.best_model_score
+    assert best.metrics["valid/loss"] == score
     untrained_is_best = validated == -1 and factor > 1
     assert (kept["global_step"] == 0) is untrained_is_best
     assert [number for number, _ in rows] == [*(["0"] if validated else []), "1", "2"]
     assert [loss for _, loss in rows].count("–") == (validated == -1)
     if untrained_is_best:
         again, best = trained(best.best_model_path)
-        assert best.best_model_score == score
+        assert best.best_model_score == score == best.metrics["valid/loss"]
         for name, weights in learner.state_dict().items():
             assert torch.equal(weights, again.state_dict()[name])

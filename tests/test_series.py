@@ -782,6 +782,21 @@ def test_the_linear_model_is_kept_where_the_layers_add_nothing(train, tmp_path, 
     assert finished.stderr.splitlines()[-1].startswith("better than" if learnable else "no better than")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("typed", ["monitor=valid/loss", "trainer.num_sanity_val_steps=2"])
+def test_the_last_line_is_of_the_best_checkpoint(train, tmp_path, typed):
+    draw = numpy.random.default_rng(0)
+    rows = [(f"s{series}", value + step % 7) for series in range(12) for step, value in enumerate(draw.normal(size=40))]
+    polars.DataFrame(rows, schema=["name", "value"], orient="row").write_csv(tmp_path / "values.csv")
+    finished = train(
+        "model=forecaster", "data.train=values.csv", "data.series=name", "data.horizon=6", "data.batch_size=2",
+        "trainer.max_epochs=4", "optimizer.lr=0.02", "hydra.run.dir=run", typed,
+    )  # fmt: skip
+    read = train("task=evaluate", "ckpt=run")
+    metrics = dict(line.split() for line in read.stdout.splitlines())
+    assert f"mse {metrics['valid/mse']};" in finished.stderr.splitlines()[-1]
+
+
 @pytest.fixture
 def trained(train, file):
     """A run that reads temperature and wind and forecasts both."""

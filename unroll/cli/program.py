@@ -167,7 +167,7 @@ def train(
     import_torch()
     from unroll.cli import build
     from unroll.resume.plugin import CheckpointFiles
-    from unroll.training.callbacks import Result
+    from unroll.training.callbacks.result import Result, latest_metrics
 
     prepare(config, run_directory.threads(config.threads))
     data = build.data(config)
@@ -206,12 +206,13 @@ def train(
     except Interrupted:
         say(f"interrupted at step {trainer.global_step}; to resume: {run_directory.command_to_resume(relative_dir)}")
         raise
-    best = trainer.checkpoint_callback
+    best, metrics = trainer.checkpoint_callback, latest_metrics(trainer, learner)
     if best is not None and getattr(best, "best_model_score", None) is not None:
         score = f"{best.monitor} {best.best_model_score:.4f}"
         say(f"best checkpoint: {os.path.relpath(best.best_model_path)} ({score})")
+        metrics = getattr(best, "metrics", {})
     say(f"everything else is in {relative_dir}; to see its curves: tensorboard --logdir {relative_dir}")
-    if (line := learner.conclusion()) is not None:
+    if (line := learner.conclusion(metrics)) is not None:
         say(line)
     reached = trainer.callback_metrics.get(config.monitor)
     return run_directory.metric(run_dir, config.monitor) if reached is None else reached.item()

@@ -170,8 +170,12 @@ class Learner(pl.LightningModule, ABC):
         (features,) = self.fast_model(*self.inputs(batch))
         return features, None
 
-    def conclusion(self) -> str | None:
-        """A last line to say of a run that has ended."""
+    def conclusion(self, metrics: Mapping[str, float]) -> str | None:
+        """A last line to say of a run that has ended.
+
+        Args:
+            metrics: of the model in `best.ckpt`, or in a run without one, of the last epoch.
+        """
         return None
 
     def make_fast(self, how: bool | str) -> FastModel:

@@ -1,6 +1,7 @@
 """The best checkpoint of a run."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,12 +20,23 @@ class BestCheckpoint(pl.callbacks.ModelCheckpoint):
     Args:
         dirpath: the folder.
         monitor: the metric, such as `valid/loss`.
+
+    Attributes:
+        metrics: of the model in `best.ckpt`.
     """
 
     untrained: dict[str, Tensor] | None = None  # the metrics before the first step
 
     def __init__(self, dirpath: str, monitor: str) -> None:
         super().__init__(dirpath, filename="best", monitor=monitor, enable_version_counter=False)
+        self.metrics: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "metrics": self.metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.metrics = state_dict.get("metrics", {})
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, Learner)
@@ -40,5 +52,12 @@ class BestCheckpoint(pl.callbacks.ModelCheckpoint):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         untrained, self.untrained = self.untrained, None
-        if untrained is not None:
+        if untrained is not None and self.monitor in untrained:
             self._save_topk_checkpoint(trainer, untrained)
+
+    def _update_best_and_save(
+        self, current: Tensor, trainer: pl.Trainer, monitor_candidates: dict[str, Tensor]
+    ) -> None:
+        names: Any = trainer.lightning_module.metrics
+        self.metrics = {name: monitor_candidates[name].item() for name in names if name in monitor_candidates}
+        super()._update_best_and_save(current, trainer, monitor_candidates)
