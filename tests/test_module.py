@@ -1,6 +1,7 @@
 """Training on windows: the state that is carried, and metrics that are what they say."""
 
 import math
+import signal
 from functools import partial
 
 import pytest
@@ -250,6 +251,20 @@ def test_an_epoch_that_is_gone_on_with_has_its_row(tmp_path, capsys):
     module, _ = fit(callbacks=[Progress(), LastCheckpoint(tmp_path)], ckpt_path=tmp_path / "last.ckpt", **kept)
     assert module.trainer.num_training_batches > 5
     assert [row.split()[0] for row in capsys.readouterr().out.splitlines()] == ["epoch", "1", "2"]
+
+
+def test_a_signal_in_the_sanity_check_is_as_before_the_fit(tmp_path):
+    """There is nothing to save yet; Lightning's handler would end the program with the status of success."""
+    numbers = signal.SIGINT, signal.SIGTERM
+    before, during = [signal.getsignal(number) for number in numbers], []
+
+    class Look(pl.Callback):
+        def on_validation_start(self, trainer, module):
+            if trainer.sanity_checking:
+                during.extend(signal.getsignal(number) for number in numbers)
+
+    fit(callbacks=[Look(), LastCheckpoint(tmp_path)], enable_checkpointing=True, num_sanity_val_steps=1)
+    assert before == during == [signal.getsignal(number) for number in numbers]
 
 
 def test_layer_groups_reach_the_optimizer_and_the_schedule():

@@ -102,6 +102,10 @@ class LastCheckpoint(ResumesExactly, Checkpoint):
         if threading.current_thread() is threading.main_thread():  # no other may handle signals
             self.handlers_before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for number, handler in self.handlers_before.items():  # by Lightning's a program ends as if all had gone well
+            signal.signal(number, handler)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         if trainer.is_global_zero and not is_trial(trainer):
