@@ -192,7 +192,7 @@ def test_a_file_that_is_written_behind_a_validate_says_so(tmp_path, recwarn):
     trainer.save_checkpoint(tmp_path / "behind.ckpt")
     for file, lines in (("before.ckpt", 0), ("behind.ckpt", 1)):
         recwarn.clear()
-        fitted(trainer_of(), tmp_path / file)
+        fitted(trainer_of(default_root_dir=tmp_path), tmp_path / file)
         assert sum("or behind a validate, test or predict" in str(line.message) for line in recwarn) == lines
 
 
