@@ -207,7 +207,7 @@ class LogsBefore(pl.Callback):
 def test_what_is_logged_before_an_epoch_is_logged_at_its_step(tmp_path):
     """As by Lightning's LearningRateMonitor."""
     whole, before, resumed = LogsBefore(), LogsBefore(), LogsBefore()
-    fitted(trainer_of(whole))
+    fitted(trainer_of(whole, default_root_dir=tmp_path / "whole"))
     fitted(trainer_of(before, LastCheckpoint(str(tmp_path)), max_epochs=1))
     trainer = trainer_of(resumed, LastCheckpoint(str(tmp_path)))
     fitted(trainer, "last")
