@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy
 import torch
@@ -18,7 +18,7 @@ from series.files import Found, Gaps, Series, ended, read_series
 from series.model import Context
 from series.numbers import Decimal
 from series.scale import Scale, is_constant
-from series.simple import find_season, fit_linear, usual_error
+from series.simple import find_season, fit_linear, owa_unit, usual_error
 from series.windows import ForecastWindows, Span
 from unroll import checks
 from unroll.checks import Count, FileName, Fraction, Rule, Size, checked
@@ -62,6 +62,8 @@ class SeriesFiles(Data):
             what is found in the training split.
         log: read logarithms of the targets: true, or false; by default, those of each series that moves in proportion
             to its level (`series.scale.changes_with_level`), unless the objective is "mse".
+        unit: what the losses of each series are in: "mase", the mean absolute error of its seasonal naive forecast, or
+            "owa", that and a share of its level, as in M4's overall weighted average (`series.simple.owa_unit`).
         bptt: steps per window: how far back gradients reach.
         batch_size: rows side by side. With fewer series, each is cut into parts that are read side by side.
         warm_up: steps at the start of a series that are read but not forecast from; by default, in training, as many as
@@ -103,6 +105,7 @@ class SeriesFiles(Data):
         context: Context | None = None,
         season: Size | None = None,
         log: bool | None = None,
+        unit: Literal["mase", "owa"] = "mase",
         bptt: Size = 48,
         batch_size: Size = 16,
         warm_up: Count | None = None,
@@ -130,6 +133,7 @@ class SeriesFiles(Data):
         }
         self.horizon = horizon
         self.typed = (context, season)
+        self.unit = unit
         self.bptt = bptt
         self.batch_size = batch_size
         self.warm_up = warm_up
@@ -243,7 +247,10 @@ class SeriesFiles(Data):
         scale = self.scales.get(series.name) or self.scale_of([series])
         columns = scale.standardised(series.values, series.name)
         values = torch.from_numpy(numpy.concatenate([columns, self.covariates.of(series)], 1)[:stop]).float()
-        unit = usual_error(columns[: self._cut(series)], self.season)
+        cut = self._cut(series)
+        unit = usual_error(columns[:cut], self.season)
+        if self.unit == "owa":
+            unit = [*map(owa_unit, unit, scale.level(series.values[:cut]))]
         return Span(series.name, values, start, stop - self.horizon, scale, unit)
 
     @property

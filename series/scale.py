@@ -96,6 +96,18 @@ class Scale(NamedTuple):
         found: numpy.ndarray = (logarithms(values, log) - self.mean) / self.std
         return found
 
+    def level(self, values: numpy.ndarray) -> list[float]:
+        """The mean size of each column's numbers as an error of standardised ones; of logarithms, that of a unit.
+
+        Args:
+            values: float64 `[steps, columns]`; nan where one is missing.
+        """
+        found = []
+        for column, std, log, deviation in zip(values.T, self.std, self.log, self.deviation, strict=True):
+            known = numpy.abs(column[numpy.isfinite(column)])
+            found.append(1 / std if log else float(known.mean()) / deviation if len(known) else 0.0)
+        return found
+
     def in_units(self, values: Tensor, at: Sequence[int] | None = None) -> Tensor:
         """Standardised numbers as the file has them, float64. Args: values `[…, columns]`, or those `at`."""
         places = ... if at is None else list(at)

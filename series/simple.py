@@ -14,6 +14,7 @@ from series.windows import Span
 MOST = 100_000  # windows that the linear model is fitted to
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 LEAST, SHARE = 0.2, 0.8  # the autocorrelation of a season, and of a multiple of it
+LEVELS = 2.395 / 0.1838  # how many usual errors in the OWA are an error of the whole level
 LEAST_ERROR = 0.01  # of standardised numbers
 CHOSEN_ON = 0.2  # the share of each span, at its end, that the ridge is chosen on
 
@@ -103,6 +104,19 @@ def usual_error(values: numpy.ndarray, season: int) -> list[float]:
         means = (part[numpy.isfinite(part)].mean() for part in errors if numpy.isfinite(part).any())
         found.append(next((float(mean) for mean in means if mean > LEAST_ERROR), 1.0))
     return found
+
+
+def owa_unit(usual: float, level: float) -> float:
+    """What errors of a series are in, for a loss like the overall weighted average (OWA) of M4, the mean of scaled and
+    of percentage errors: the harmonic mean of `usual` and of a 13th of the level, which counts as no less than `usual`.
+
+    On M4's hourly series the OWA weighs the two so: there Naive2's MASE is 2.395, and its sMAPE 18.38 %.
+
+    Args:
+        usual: the error of the seasonal naive forecast (`usual_error`).
+        level: of the series, in the same units.
+    """
+    return 2 / (1 / usual + LEVELS / max(level, usual))
 
 
 def find_season(series: Sequence[numpy.ndarray], longest: int = 400) -> int:

@@ -148,3 +148,20 @@ def test_a_model_in_double_precision_reads_the_same_numbers():
     inputs = torch.rand(1, 30, 2)
     outputs, _ = model(inputs)
     torch.testing.assert_close(model.double()(inputs)[0].float(), outputs)
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_losses_are_in_what_the_owa_is_in(tmp_path, log, factor):
+    """Half by the error of the seasonal naive forecast, half by the level, a 13th of which is as bad in M4's hours."""
+    data = {
+        unit: read(tmp_path, {"value": factor * GROWING}, log=log, season=12, unit=unit, valid_fraction=0.2)
+        for unit in ("mase", "owa")
+    }
+    (usual,), (both,) = (data[unit].train_spans[0].unit for unit in ("mase", "owa"))
+    values = GROWING[: data["mase"].train_spans[0].stop + 4]
+    read_as = numpy.log(values) if log else values
+    seasonal = numpy.abs(read_as[12:] - read_as[:-12]).mean() / read_as.std()
+    level = (1 if log else values.mean()) / read_as.std()
+    assert usual == pytest.approx(seasonal, rel=1e-3)
+    assert both == pytest.approx(2 / (1 / seasonal + 13.03 / max(level, seasonal)), rel=1e-3)
