@@ -797,6 +797,25 @@ def test_the_last_line_is_of_the_best_checkpoint(train, tmp_path, typed):
     assert f"mse {metrics['valid/mse']};" in finished.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
+def test_a_sweep_is_ranked_by_the_loss(train, tmp_path):
+    """Not by the gain on linear models that differ: one of a short context is easily gained on."""
+    seasonal = numpy.sin(numpy.arange(600) / 4) + numpy.random.default_rng(0).normal(scale=0.1, size=600)
+    polars.DataFrame({"value": seasonal}).write_csv(tmp_path / "values.csv")
+    finished = train(
+        "-m", "model=forecaster", "data.train=values.csv", "data.horizon=12", "data.context=2,48", "optimizer.lr=0.02",
+        "trainer.max_epochs=3", "hydra.sweep.dir=sweep",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    with (tmp_path / "sweep" / "report.csv").open() as report:
+        runs = {row["data.context"]: row for row in csv.DictReader(report)}
+    gain, loss = ({context: float(run[f"valid/{name}"]) for context, run in runs.items()} for name in ("gain", "loss"))
+    assert gain["2"] > gain["48"]
+    assert loss["2"] > loss["48"]
+    report = (tmp_path / "sweep" / "report.md").read_text()
+    assert report.index("| 48 ") < report.index("| 2 ")
+
+
 @pytest.fixture
 def trained(train, file):
     """A run that reads temperature and wind and forecasts both."""

@@ -173,9 +173,9 @@ def learner(config: DictConfig, data: Data, trained: tuple[nn.Module, dict[str, 
     with building(config, "learner"):
         check_call("learner", make.func, ["model", *make.keywords, *of_learner], by_program=["model", *of_learner])
         built: Learner = make(model, **of_learner)
-    if config.monitor not in built.metrics:
-        key = typed_key(config, "monitor")
-        raise UserError(f"{key}={config.monitor}: must be one of: {', '.join(built.metrics)}")
+    for name in ("monitor", "compare"):
+        if config.get(name, config.monitor) not in built.metrics:
+            raise UserError(f"{typed_key(config, name)}={config[name]}: must be one of: {', '.join(built.metrics)}")
     return built
 
 

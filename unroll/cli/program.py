@@ -159,10 +159,11 @@ def train(
         once_begun: called when training has begun.
     """
     relative_dir = os.path.relpath(run_dir)
+    compared = config.get("compare", config.monitor)  # runs of an earlier version have none
     run_directory.refuse_links(run_dir)
     if continues and (line := run_directory.finished(run_dir, config, overrides)) is not None:
         say(f"{relative_dir}: {line}")
-        return run_directory.metric(run_dir, config.monitor)
+        return run_directory.metric(run_dir, compared)
 
     import_torch()
     from unroll.cli import build
@@ -214,8 +215,8 @@ def train(
     say(f"everything else is in {relative_dir}; to see its curves: tensorboard --logdir {relative_dir}")
     if (line := learner.conclusion(metrics)) is not None:
         say(line)
-    reached = trainer.callback_metrics.get(config.monitor)
-    return run_directory.metric(run_dir, config.monitor) if reached is None else reached.item()
+    reached = trainer.callback_metrics.get(compared)
+    return run_directory.metric(run_dir, compared) if reached is None else reached.item()
 
 
 def fit(trainer: Any, learner: Any, data: Any, checkpoint: Path | None) -> None:

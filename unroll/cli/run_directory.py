@@ -49,7 +49,7 @@ FAILURE = "failure.json"
 # What may change when a run is resumed: how long, how often, how many threads. All else is the run itself.
 PARTS = ("data", "model", "learner", "optimizer", "schedule", "trainer", "checkpoint")  # that every run has
 CAN_CHANGE = ("trainer", "checkpoint", "callbacks", "logger", "threads")
-NOT_OF_THE_RUN = (*CAN_CHANGE, "run_dir", "resume", "task", "ckpt", "objective", "monitor", "float32_matmul")
+NOT_OF_THE_RUN = (*CAN_CHANGE, "run_dir", "resume", "task", "ckpt", "objective", "monitor", "compare", "float32_matmul")
 CAN_MOVE = ("data.path", "data.cache", "data.url", "data.train", "data.valid")
 
 

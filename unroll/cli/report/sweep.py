@@ -19,7 +19,7 @@ class ReportSweep(Callback):
 
         folder = Path(config.hydra.sweep.dir)
         try:
-            runs = write_report([folder], folder, config.get("monitor", DEFAULT_METRIC))
+            runs = write_report([folder], folder, config.get("compare", DEFAULT_METRIC))
             log_report(config, folder)
         except (UserError, OSError) as error:  # Hydra turns what a callback raises into a warning
             sys.exit(f"error: {explain(error, [])}")
