@@ -41,7 +41,8 @@ def compiled(a: Tensor, b: Tensor, bias: Tensor | None) -> bool:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`torch.nn.functional.linear`. Where its product is compiled, its double gradient is refused."""
+    """`torch.nn.functional.linear`. Where its product is compiled, its double gradient is refused, and so is
+    forward-mode differentiation outside of `torch.func`."""
     if readable(x) and x.dim() > 1 and weight.dim() == 2 and x.numel() * len(weight) >= LARGE:
         flat = x.flatten(0, -2)
         if not torch.is_autocast_enabled("cpu") and compiled(flat, weight.t(), bias):

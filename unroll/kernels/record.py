@@ -36,7 +36,7 @@ def how_they_differ(recorded: dict[str, Any]) -> str | None:
     if has == "off" or recorded["steps"] is None or recorded["steps"] == steps():
         return None
     if not recorded["steps"]:
-        return "the steps of its layers were not compiled, here they are (CC=false turns that off)"
+        return "its kernels were not compiled, here they are (CC=false turns that off)"
     if not steps():
-        return "the steps of its layers were compiled, here they aren't: there is no C compiler that works"
-    return "the steps of its layers were compiled by another compiler, or for another processor"
+        return "its kernels were compiled, here they aren't: there is no C compiler that works"
+    return "its kernels were compiled by another compiler, for another processor, or of another version"

@@ -202,7 +202,7 @@ INLINE void product(const int rows, const int vectors, const int wide, vec (*sum
 #define WIDE_ROWS ROWS(1, 4) ROWS(2, 4) ROWS(3, 4)
 #define TALL_ROWS ROWS(1, 3) ROWS(2, 3) ROWS(3, 3) ROWS(4, 3)
 #endif
-#define ALONG 1
+#define ALONG 1 /* a constant, for which the compiler makes less code */
 
 static __attribute__((noinline)) void product3(long rows, vec (*sums)[4], int add, const REAL *a, long apart, long k,
                                                const REAL *panel) {
@@ -672,9 +672,9 @@ enum { MATMUL_A, MATMUL_B, MATMUL_BIAS, MATMUL_C };
 enum { A_DOWN, A_RIGHT, B_DOWN, B_RIGHT }; /* the strides */
 #define DEPTH 128 /* rows of B of which a panel is in the first-level cache, */
 #define GROUP 8   /* and so many panels in the second-level one */
-#define SHORT 512
-#define SOME 48 /* a multiple of WIDE */
-#define COPIES (V == 8 ? 3 : 4)
+#define SHORT 512 /* terms of a sum, up to which B is packed whole */
+#define SOME 48   /* rows, a multiple of WIDE */
+#define COPIES (V == 8 ? 3 : 4) /* panels, from which on it takes less time to copy a transposed A */
 
 /* Some panels of some rows of B [.., columns] */
 static void pack_part(REAL *to, const job *all, long begin, long depth, long from, long until) {
@@ -747,7 +747,8 @@ static REAL *pack_whole(const job *all) {
 }
 
 /* What Python calls: int f(sizes, tensors, resets or 0, threads, by units, OpenMP or 0), whether there was memory for the
-weights. The sizes are those at the head of `job`, in its order. */
+weights. The sizes are those at the head of `job`, in its order; for matmul, with the columns as units and the terms of a
+sum as inputs, the last four are the strides. */
 
 static int run(job *all, long weights, long threads, int by_units) {
   int complete = 1;
@@ -757,18 +758,17 @@ static int run(job *all, long weights, long threads, int by_units) {
   return complete;
 }
 
-#define EXPORT(name, weights, ...)                                                         \
-  int name(const long *n, REAL *const *at, const unsigned char *resets, int threads, int by_units,       \
-           const openmp *team) {                                                               \
-    long units = n[2], inputs = n[3], rounds = n[4];                                       \
-    job all = {.rows = name##_rows, .steps = n[0], .batch = n[1], .units = units,          \
-               .inputs = inputs, .rounds = rounds, .relu = n[5],                           \
-               .along_time = n[6], .along_rows = n[7], .strides = n + 4, .at = at, .resets = resets, .team = team};            \
-    REAL **packed = all.packed;                                                            \
-    __VA_ARGS__                                                                            \
-    return run(&all, weights, threads, by_units);                                          \
+#define EXPORT(name, weights, ...)                                                                 \
+  int name(const long *n, REAL *const *at, const unsigned char *resets, int threads, int by_units, \
+           const openmp *team) {                                                                   \
+    long units = n[2], inputs = n[3], rounds = n[4];                                               \
+    job all = {.rows = name##_rows, .steps = n[0], .batch = n[1], .units = units,                  \
+               .inputs = inputs, .rounds = rounds, .relu = n[5], .along_time = n[6],               \
+               .along_rows = n[7], .strides = n + 4, .at = at, .resets = resets, .team = team};    \
+    REAL **packed = all.packed;                                                                    \
+    __VA_ARGS__                                                                                    \
+    return run(&all, weights, threads, by_units);                                                  \
   }
-
 
 EXPORT(gru, 1, packed[0] = pack_transposed(at[GRU_W], 3, units, units);)
 EXPORT(lstm_step, 0, packed[0] = 0;)
