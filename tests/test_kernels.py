@@ -1,6 +1,7 @@
 """The compiled steps equal the plain forms, with their gradients; without a compiler the plain forms serve."""
 
 import os
+import shlex
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -360,6 +361,13 @@ def test_two_processes_compile_at_once_and_a_broken_file_is_compiled_again(anew)
     file.write_bytes(whole[:1000])
     assert build.library(torch.float32) is not None
     assert file.read_bytes() == whole
+
+
+@compiler
+@pytest.mark.skipif(sys.platform != "linux", reason="another linker")
+def test_a_library_names_what_it_needs(anew, monkeypatch):
+    monkeypatch.setenv("CC", f"{shlex.join(build.compiler())} -Wl,-z,defs")
+    assert build.library(torch.float32) is not None
 
 
 @compiler

@@ -72,7 +72,7 @@ def cache_folder() -> Path:
 def compiled(command: list[str], folder: Path) -> Path:
     """A new library in the folder, named by its content."""
     made = folder / "steps.so"
-    subprocess.run([*command, str(SOURCE), "-o", str(made)], check=True, capture_output=True, timeout=60)
+    subprocess.run([*command, str(SOURCE), "-lm", "-o", str(made)], check=True, capture_output=True, timeout=60)
     return made.replace(folder / f"{digest(made.read_bytes())}.so")
 
 
