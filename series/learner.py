@@ -26,7 +26,8 @@ class ForecastError(Objective):
     simple forecasts: that nothing changes, that the last season comes again, and the linear model. `skill` is the share
     of the least of the three that the model avoids: 1 for a faultless one, 0 or less for one that has learnt nothing.
     `gain` is how much the layers take from the loss of the linear model alone, minus the standard error of that:
-    forecasts from steps of a series that are less than a horizon apart are of the same numbers, and count as one.
+    forecasts from steps of a series that are less than a horizon apart are of the same numbers, and count as one. One
+    alone has no standard error, so nothing is gained by it.
 
     Of a forecast that says how sure it is: `pinball`, the mean over its deciles of twice the pinball loss, which
     approximates the CRPS (Gneiting and Raftery 2007), and `coverage`, the share of numbers between the first and the
@@ -103,11 +104,13 @@ def sums_of_steps(gained: Tensor, independent: Tensor, steps: Tensor) -> dict[st
 
 
 def surely_gained(means: Mapping[str, float]) -> float:
-    """The mean of what was gained, minus its standard error."""
+    """The mean of what was gained, minus its standard error; no more than 0 of one forecast alone, which has none."""
     share = means["forecasts"]
-    mean = means["gained"] / share
+    mean, independent = means["gained"] / share, share * means["targets"]
+    if round(independent) < 2:
+        return min(mean, 0.0)
     variance = max(0.0, means["gained_squared"] / share - mean**2)
-    return mean - math.sqrt(variance / max(1.0, share * means["targets"] - 1))
+    return mean - math.sqrt(variance / (independent - 1))
 
 
 def squares(errors: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from series.dilated import Dilated
 from series.distributions import outlook
 from series.files import Series, read_series
 from series.forecast import forecast
-from series.learner import ForecastError, ForecastLearner
+from series.learner import ForecastError, ForecastLearner, sums_of_steps, surely_gained
 from series.model import Forecaster
 from series.scale import Scale
 from series.simple import find_season, fit_linear
@@ -763,6 +763,22 @@ def test_the_gain_is_what_the_layers_take_from_the_loss_for_sure():
     gained = numpy.nanmean(gained, (1, 2))
     sure = gained.mean() - gained.std() / math.sqrt(len(gained) / horizon - 1)
     assert objective.derived({**sums.means(), "targets": sums.targets})["gain"] == pytest.approx(sure)
+
+
+@pytest.mark.parametrize("origins", [1, 5, 30, 120])
+@pytest.mark.parametrize("horizon", [1, 24])
+def test_what_one_forecast_gains_is_not_sure(origins, horizon):
+    """Of layers that add noise, as many gain as a normal variable is above its standard deviation: a sixth."""
+    draw, targets = numpy.random.default_rng(0), origins * horizon
+    independent = torch.full((origins,), 1 / min(horizon, origins))
+    chosen = 0
+    for _ in range(1000):
+        gained = numpy.convolve(draw.normal(size=origins + horizon - 1), numpy.ones(horizon) / horizon, "valid")
+        sums = sums_of_steps(torch.from_numpy(gained), independent, torch.arange(origins))
+        chosen += (
+            surely_gained({name: value.item() / targets for name, value in sums.items()} | {"targets": targets}) > 0
+        )
+    assert chosen < 220
 
 
 @pytest.mark.parametrize("learnable", [False, True])
