@@ -40,7 +40,7 @@ class ForecastError(Objective):
         outlook: the kind.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("loss", "mse", "mae", "skill")
+    columns: ClassVar[tuple[str, ...]] = ("loss", "mse", "mae", "skill", "gain")
 
     def __init__(self, outlook: Outlook) -> None:
         self.outlook = outlook

@@ -849,7 +849,7 @@ def test_a_run_its_evaluation_its_resume_and_its_forecasts(trained, train, progr
     finished = trained("trainer.max_epochs=2", "data.horizon=8", "objective=quantiles")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.splitlines()[0].split() == [
-        "epoch", "train", "loss", "valid", "loss", "mse", "mae", "skill", "seconds",
+        "epoch", "train", "loss", "valid", "loss", "mse", "mae", "skill", "gain", "seconds",
     ]  # fmt: skip
     metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
     best = min(metrics[f"valid/{name}_mse"] for name in ("naive", "seasonal", "linear"))
