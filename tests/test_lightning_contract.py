@@ -1148,6 +1148,29 @@ def test_the_experiment_of_wandb(tmp_path):
     assert lightning.opened_experiment(pl.loggers.WandbLogger(save_dir=tmp_path, offline=True)) is None
 
 
+@contract(lightning.metrics_to_choose_by, "a ModelCheckpoint's `_monitor_candidates` has the metrics that were logged")
+@contract(lightning.save_if_best, "its `_save_topk_checkpoint` saves a model whose metrics are the best so far")
+@contract(lightning.call_before_best, "it calls its `_update_best_and_save` when it saves one")
+def test_the_best_checkpoint(tmp_path):
+    checkpoint, seen = pl.callbacks.ModelCheckpoint(tmp_path, monitor="loss"), []
+    saved = lambda: len([*tmp_path.glob("*.ckpt")])  # noqa: E731
+
+    class Offer(pl.Callback):
+        def on_train_epoch_end(self, trainer, module):
+            metrics = lightning.metrics_to_choose_by(checkpoint, trainer)
+            assert {"loss", "epoch", "step"} <= metrics.keys()
+            for loss in (1e-9, 2e-9):
+                lightning.save_if_best(checkpoint, trainer, {**metrics, "loss": torch.tensor(loss)})
+
+    lightning.call_before_best(checkpoint, lambda trainer, metrics: seen.append((metrics["loss"].item(), saved())))
+    settings = {"max_epochs": 1, "accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(**settings, enable_model_summary=False, callbacks=[Offer(), checkpoint])
+    trainer.fit(Module(), stream())
+    assert seen == [(pytest.approx(1e-9), 0)]
+    assert saved() == 1
+    assert checkpoint.best_model_score.item() == pytest.approx(1e-9)
+
+
 def test_names_that_other_modules_of_unroll_resume_rely_on(tmp_path):
     """In early_stopping.py, exact.py and order.py."""
     stopping = pl.callbacks.EarlyStopping("loss").state_dict()

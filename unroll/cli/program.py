@@ -159,8 +159,8 @@ def train(
         once_begun: called when training has begun.
     """
     relative_dir = os.path.relpath(run_dir)
-    compared = config.get("compare", config.monitor)  # runs of an earlier version have none
     run_directory.refuse_links(run_dir)
+    compared = config.get("compare", config.monitor)  # runs of an earlier version have none
     if continues and (line := run_directory.finished(run_dir, config, overrides)) is not None:
         say(f"{relative_dir}: {line}")
         return run_directory.metric(run_dir, compared)

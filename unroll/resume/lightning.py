@@ -240,6 +240,27 @@ class InPlaceOf:
             owner.__dict__.update({} if now.before is None else {name: now.before})
 
 
+def metrics_to_choose_by(checkpoint: Any, trainer: Any) -> dict[str, Tensor]:
+    """The metrics that a ModelCheckpoint has of a trainer now, with the epoch and the step."""
+    found: dict[str, Tensor] = checkpoint._monitor_candidates(trainer)
+    return found
+
+
+def save_if_best(checkpoint: Any, trainer: Any, metrics: Mapping[str, Tensor]) -> None:
+    """Has a ModelCheckpoint save the model, if these are the best metrics so far."""
+    checkpoint._save_topk_checkpoint(trainer, metrics)
+
+
+def call_before_best(checkpoint: Any, call: Callable[[Any, Mapping[str, Tensor]], None]) -> None:
+    """Calls it with the trainer and the metrics before a ModelCheckpoint saves a model that is the best so far."""
+
+    def update(method: Callable[..., Any], current: Tensor, trainer: Any, metrics: Mapping[str, Tensor]) -> None:
+        call(trainer, metrics)
+        method(current, trainer, metrics)
+
+    InPlaceOf(checkpoint, "_update_best_and_save", update)
+
+
 def call_before_epoch(trainer: Any, call: Callable[[], Any] | None) -> None:
     """Calls it before each epoch, when everything of the one before is done and logged; with None, no more."""
     call_before(trainer.fit_loop, "on_advance_start", call)

@@ -1,6 +1,7 @@
 """The best checkpoint of a run."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from unroll.errors import UserError
 from unroll.lightning import pl
+from unroll.resume import lightning
 from unroll.training.learner import Learner
 
 
@@ -44,20 +46,18 @@ class BestCheckpoint(pl.callbacks.ModelCheckpoint):
             raise UserError(f"there is no metric {self.monitor}; choose from: {', '.join(pl_module.metrics)}")
         self.mode = pl_module.metrics[self.monitor]
         self.kth_value = torch.tensor(torch.inf if self.mode == "min" else -torch.inf)
+        lightning.call_before_best(self, self._note)
         super().setup(trainer, pl_module, stage)
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.num_sanity_val_steps == math.inf:
-            self.untrained = self._monitor_candidates(trainer)
+            self.untrained = lightning.metrics_to_choose_by(self, trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         untrained, self.untrained = self.untrained, None
         if untrained is not None and self.monitor in untrained:
-            self._save_topk_checkpoint(trainer, untrained)
+            lightning.save_if_best(self, trainer, untrained)
 
-    def _update_best_and_save(
-        self, current: Tensor, trainer: pl.Trainer, monitor_candidates: dict[str, Tensor]
-    ) -> None:
+    def _note(self, trainer: pl.Trainer, metrics: Mapping[str, Tensor]) -> None:
         names: Any = trainer.lightning_module.metrics
-        self.metrics = {name: monitor_candidates[name].item() for name in names if name in monitor_candidates}
-        super()._update_best_and_save(current, trainer, monitor_candidates)
+        self.metrics = {name: metrics[name].item() for name in names if name in metrics}
