@@ -53,7 +53,7 @@ class ForecastError(Objective):
     def score(self, model: nn.Module, features: Tensor, targets: Tensor) -> Scored:
         outputs = outputs_of(model, features)
         truth = targets[..., 0]
-        numbers_of_step = truth.shape[1:].numel()
+        steps, numbers_of_step = len(truth), truth.shape[1:].numel()
         known = truth.isfinite().flatten().nonzero().squeeze(1)  # waits for the device, once
         outputs, truth, targets = (part.flatten(0, 2)[known] for part in (outputs, truth, targets))
         count = len(truth)
@@ -68,7 +68,7 @@ class ForecastError(Objective):
         sums: dict[str, Any] = {"targets": count, "mse": squares(point - truth), "mae": (point - truth).abs().sum()}
         for name, forecast in zip(SIMPLE, (*simple_forecasts, outputs[..., 0]), strict=True):
             sums[f"{name}_mse"] = squares(in_deviations(forecast, std, mean) - truth)
-        sums |= sums_of_steps(gained, independent, known // numbers_of_step)
+        sums |= sums_of_steps(gained, independent, known // numbers_of_step, steps)
         if self.outlook.spread:
             levels = levels_like(truth, LEVELS)
             deciles = self.outlook.quantile(outputs.unsqueeze(-2), levels)
@@ -88,18 +88,17 @@ class ForecastError(Objective):
         return {"rmse": math.sqrt(means["mse"]), "skill": skill, "gain": surely_gained(means)}
 
 
-def sums_of_steps(gained: Tensor, independent: Tensor, steps: Tensor) -> dict[str, Tensor]:
+def sums_of_steps(gained: Tensor, independent: Tensor, steps: Tensor, count: int) -> dict[str, Tensor]:
     """What `surely_gained` needs: sums over steps of the mean that each has gained, weighted by how many independent
     forecasts the step counts for.
 
     Args:
         gained, independent: float `[numbers]`.
-        steps: int64 `[numbers]`, the step of each, rising.
+        steps: int64 `[numbers]`, the step of each.
+        count: of steps; one without numbers counts for nothing.
     """
-    number = torch.unique_consecutive(steps, return_inverse=True)[1]
-    counts = torch.bincount(number)
-    mean, weight = (torch.zeros_like(counts, dtype=part.dtype).index_add_(0, number, part) / counts
-                    for part in (gained, independent))  # fmt: skip
+    numbers = torch.bincount(steps, minlength=count).clamp(min=1)
+    mean, weight = (part.new_zeros(count).index_add_(0, steps, part) / numbers for part in (gained, independent))
     return {"forecasts": weight.sum(), "gained": (weight * mean).sum(), "gained_squared": (weight * mean**2).sum()}
 
 

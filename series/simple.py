@@ -14,7 +14,7 @@ from series.windows import Span
 MOST = 100_000  # windows that the linear model is fitted to
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 LEAST, SHARE = 0.2, 0.8  # the autocorrelation of a season, and of a multiple of it
-LEVELS = 2.395 / 0.1838  # how many usual errors in the OWA are an error of the whole level
+OWA_RATIO = 2.395 / 0.1838  # how many usual errors count in the OWA like one of the whole level
 LEAST_ERROR = 0.01  # of standardised numbers
 CHOSEN_ON = 0.2  # the share of each span, at its end, that the ridge is chosen on
 
@@ -116,7 +116,7 @@ def owa_unit(usual: float, level: float) -> float:
         usual: the error of the seasonal naive forecast (`usual_error`).
         level: of the series, in the same units.
     """
-    return 2 / (1 / usual + LEVELS / max(level, usual))
+    return 2 / (1 / usual + OWA_RATIO / max(level, usual))
 
 
 def find_season(series: Sequence[numpy.ndarray], longest: int = 400) -> int:

@@ -774,7 +774,7 @@ def test_what_one_forecast_gains_is_not_sure(origins, horizon):
     chosen = 0
     for _ in range(1000):
         gained = numpy.convolve(draw.normal(size=origins + horizon - 1), numpy.ones(horizon) / horizon, "valid")
-        sums = sums_of_steps(torch.from_numpy(gained), independent, torch.arange(origins))
+        sums = sums_of_steps(torch.from_numpy(gained), independent, torch.arange(origins), origins)
         chosen += (
             surely_gained({name: value.item() / targets for name, value in sums.items()} | {"targets": targets}) > 0
         )
