@@ -192,7 +192,7 @@ INLINE void product(const int rows, const int vectors, const int wide, vec (*sum
     UNROLLED for (int n = 0; n < vectors; n++) sums[r][n] = total[r][n];
 }
 
-#define CASE(rows, vectors, wide) product(rows, vectors, wide, sums, add, a, apart, ALONG, k, panel); break;
+#define CASE(rows, vectors, wide) product(rows, vectors, wide, sums, add, a, apart, along, k, panel); break;
 #define ROWS(rows, wide) case rows: CASE(rows, wide, wide)
 #define PART(vectors) case vectors: CASE(WIDE, vectors, 4)
 #if WIDE == 6
@@ -202,31 +202,31 @@ INLINE void product(const int rows, const int vectors, const int wide, vec (*sum
 #define WIDE_ROWS ROWS(1, 4) ROWS(2, 4) ROWS(3, 4)
 #define TALL_ROWS ROWS(1, 3) ROWS(2, 3) ROWS(3, 3) ROWS(4, 3)
 #endif
-#define ALONG 1 /* a constant, for which the compiler makes less code */
 
 static __attribute__((noinline)) void product3(long rows, vec (*sums)[4], int add, const REAL *a, long apart, long k,
                                                const REAL *panel) {
+  const long along = 1;
   switch (rows) { TALL_ROWS }
 }
 
 /* Of a panel's vectors those with the first `columns`, for all the rows of a tile */
-static __attribute__((noinline)) void product4(long rows, long columns, vec (*sums)[4], int add, const REAL *a,
-                                               long apart, long k, const REAL *panel) {
+INLINE void part_of_panel(long along, long rows, long columns, vec (*sums)[4], int add, const REAL *a, long apart, long k,
+                          const REAL *panel) {
   if (rows == WIDE && columns <= 3 * V)
     switch ((columns + V - 1) / V) { PART(1) PART(2) PART(3) }
   else
     switch (rows) { WIDE_ROWS }
 }
 
-#undef ALONG
-#define ALONG along
-
 static __attribute__((noinline)) void product4_along(long along, long rows, long columns, vec (*sums)[4], int add,
                                                      const REAL *a, long apart, long k, const REAL *panel) {
-  if (rows == WIDE && columns <= 3 * V)
-    switch ((columns + V - 1) / V) { PART(1) PART(2) PART(3) }
-  else
-    switch (rows) { WIDE_ROWS }
+  part_of_panel(along, rows, columns, sums, add, a, apart, k, panel);
+}
+
+/* The same, faster with AVX2 because 1 is a constant */
+static __attribute__((noinline)) void product4(long rows, long columns, vec (*sums)[4], int add, const REAL *a,
+                                               long apart, long k, const REAL *panel) {
+  part_of_panel(1, rows, columns, sums, add, a, apart, k, panel);
 }
 
 /* Each tile of a thread's part of a step: panels outside, so that one stays in the cache for all rows. */
